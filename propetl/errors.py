@@ -1,0 +1,58 @@
+"""Every error that ProPETL raises on purpose.
+
+    ProPETLError                 base; ``exit_code`` is what the command line returns
+    ├── ConfigurationError       a key, flag or file of the user's is wrong
+    │   └── DataError            a row or column of a data file is wrong
+    ├── BundleError              a bundle or task pack is damaged, foreign or of an unknown version
+    ├── ArtifactError            an artifact is damaged, foreign or of an unknown version
+    ├── TaskError                a task is unknown, or does not fit what it is used with
+    ├── BackendError             a provider or engine was asked for that is not there
+    │   └── MissingExtraError    an optional dependency is not installed
+    └── CheckFailed              a validation ran and found a difference (exit code 1)
+
+Each message is one line that says what was asked for, what was found, and what to do.
+"""
+
+
+class ProPETLError(Exception):
+    """Base of all errors raised on purpose; wrong input unless a subclass says otherwise."""
+
+    exit_code = 2
+
+
+class ConfigurationError(ProPETLError):
+    """A configuration key, a flag or a path given by the user cannot be used."""
+
+
+class DataError(ConfigurationError):
+    """A data file cannot be used; the message names file and row."""
+
+
+class BundleError(ProPETLError):
+    """A bundle or a task pack is damaged, belongs elsewhere or has an unknown version."""
+
+
+class ArtifactError(ProPETLError):
+    """An artifact is damaged, belongs elsewhere or has an unknown version."""
+
+
+class TaskError(ProPETLError):
+    """A task is unknown here, or its pack does not fit the prototype or the backbone."""
+
+
+class BackendError(ProPETLError):
+    """A provider or an engine was asked for that cannot run here."""
+
+
+class MissingExtraError(BackendError):
+    """An optional dependency is missing; the message is the line that installs it."""
+
+    def __init__(self, purpose: str, module: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs {module!r}, which is not installed: pip install 'propetl[{extra}]'")
+        self.extra = extra
+
+
+class CheckFailed(ProPETLError):
+    """A check ran to its end and found a difference beyond its tolerance."""
+
+    exit_code = 1
