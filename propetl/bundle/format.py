@@ -1,0 +1,156 @@
+"""``bundle.json`` as dataclasses, and the tensor files' one-key metadata."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from propetl.errors import BundleError, ProPETLError, TaskError
+from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
+
+FORMAT = "propetl-bundle"
+PACK_FORMAT = "propetl-task-pack"
+VERSION = 1
+MANIFEST = "bundle.json"
+PROTOTYPE_FILE = "prototype.safetensors"
+TOKENIZER_FOLDER = "tokenizer"
+
+# safetensors writes its metadata in the order of a hash map: one key keeps files identical byte for byte.
+METADATA_KEY = "propetl"
+
+_TASK_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+def check_task_name(name: str) -> str:
+    """``name`` if it can be a task's: it becomes a file name, so it is held to a few characters."""
+    if not _TASK_NAME.fullmatch(name) or ".." in name:
+        raise TaskError(f"task name {name!r}: use 1-64 of a-z, 0-9, '_', '-', '.', starting with a letter or digit")
+    return name
+
+
+def pack_path(task: str) -> str:
+    """Where a task's pack stands in a bundle or an artifact."""
+    return f"tasks/{check_task_name(task)}.safetensors"
+
+
+def samples_path(task: str) -> str:
+    """Where a task's sample rows stand in a bundle."""
+    return f"tasks/{check_task_name(task)}.samples.safetensors"
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """Which backbone a bundle was trained on.
+
+    Attributes:
+        name: how it was loaded: a hub name, a folder, or ``package:MODULE/FOLDER``.
+        revision: of the hub's repository, or None.
+        family: key of the family table, such as ``bert``.
+        fingerprint: SHA-256 over the weights (see ``propetl.backbone.fingerprint``).
+        parameters: weights in the backbone.
+        hidden_size: width of its hidden states.
+        layers: number of layers.
+    """
+
+    name: str
+    revision: str | None
+    family: str
+    fingerprint: str
+    parameters: int
+    hidden_size: int
+    layers: int
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """One task of a bundle.
+
+    Attributes:
+        problem: ``classification`` or ``regression``.
+        labels: names in the order of the logits; empty for regression.
+        columns: text columns, one or two.
+        metrics: names; the first is the main one.
+        scores: what training measured on the development rows.
+    """
+
+    problem: str
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    metrics: tuple[str, ...]
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> int:
+        """Width of the logits."""
+        return max(1, len(self.labels))
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """``bundle.json``."""
+
+    backbone: BackboneInfo
+    prototype: PrototypeConfig
+    head: str
+    max_length: int
+    tasks: dict[str, TaskInfo]
+    files: dict[str, dict[str, Any]]
+    created_by: str
+
+    @property
+    def layout(self) -> TaskLayout:
+        """Names and shapes of every tensor that the method needs."""
+        return layout_of(self.prototype, self.backbone.hidden_size, self.backbone.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to ``bundle.json``."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "created_by": self.created_by,
+            "backbone": asdict(self.backbone),
+            "prototype": self.prototype.to_json(),
+            "head": self.head,
+            "max_length": self.max_length,
+            "tasks": {name: asdict(task) for name, task in self.tasks.items()},
+            "files": self.files,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, source: str) -> "BundleInfo":
+        """Parses what ``bundle.json`` holds; ``source`` names the file in errors."""
+        check_format(value, FORMAT, VERSION, source, BundleError)
+        try:
+            return cls(
+                backbone=BackboneInfo(**value["backbone"]),
+                prototype=PrototypeConfig.from_json(value["prototype"]),
+                head=value["head"],
+                max_length=int(value["max_length"]),
+                tasks={check_task_name(name): task_info(task) for name, task in value["tasks"].items()},
+                files=dict(value["files"]),
+                created_by=str(value["created_by"]),
+            )
+        except ProPETLError as error:
+            raise BundleError(f"{source}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{source}: not a valid bundle manifest ({error!r}); restore it from its source") from error
+
+
+def task_info(value: dict[str, Any]) -> TaskInfo:
+    """A :class:`TaskInfo` from JSON; lists become tuples."""
+    known = {item.name for item in fields(TaskInfo)}
+    return TaskInfo(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known})
+
+
+def check_format(value: Any, name: str, version: int, source: str, error: type[ProPETLError]) -> None:
+    """Refuses JSON that is of another format, or of a version this code does not know."""
+    if not isinstance(value, dict) or value.get("format") != name:
+        found = value.get("format") if isinstance(value, dict) else type(value).__name__
+        raise error(f"{source}: expected format {name!r}, found {found!r}")
+    if value.get("version") != version:
+        raise error(f"{source}: {name} version {value.get('version')!r} is not known here (known: {version}); upgrade propetl")
+
+
+def metadata(value: dict[str, Any]) -> dict[str, str]:
+    """``value`` as safetensors metadata."""
+    return {METADATA_KEY: json.dumps(value, ensure_ascii=False, separators=(",", ":"))}

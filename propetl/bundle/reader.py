@@ -1,0 +1,116 @@
+"""Reading a bundle: nothing is used before its hash and its shapes were checked."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.bundle.format import MANIFEST, PROTOTYPE_FILE, TOKENIZER_FOLDER, BundleInfo, pack_path, samples_path
+from propetl.bundle.pack import TaskPack, read_pack
+from propetl.bundle.tensors import Arrays, check_shapes, read_tensors
+from propetl.errors import BundleError, TaskError
+from propetl.files import sha256_of_file, verify_files
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory.
+
+    Attributes:
+        path: its folder.
+        info: what ``bundle.json`` says.
+        sha256: of ``bundle.json``, which names every other file by hash.
+        prototype_sha256: of ``prototype.safetensors``.
+        prototype: float32 tensors by name; empty for unshared methods.
+        packs: task packs by task.
+    """
+
+    path: Path
+    info: BundleInfo
+    sha256: str
+    prototype_sha256: str
+    prototype: dict[str, NDArray[np.float32]]
+    packs: dict[str, TaskPack]
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Folder with ``tokenizer.json`` and its configuration."""
+        return self.path / TOKENIZER_FOLDER
+
+    def pack(self, task: str) -> TaskPack:
+        """The pack of ``task``; an unknown one is a :class:`TaskError` that names those there are."""
+        if task not in self.packs:
+            raise TaskError(f"task {task!r} is not in {self.path}; it has {', '.join(sorted(self.packs)) or 'none'}")
+        return self.packs[task]
+
+    def samples(self, task: str) -> Arrays:
+        """A few real rows of ``task`` as int32 token ids ``[rows, sequence]``, by model input."""
+        self.pack(task)
+        return read_tensors(self.path / samples_path(task))[0]
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Reads and checks the bundle in folder ``path``.
+
+    Raises:
+        BundleError: a file is missing, damaged or does not fit, or the version is not known.
+    """
+    info = read_info(path)
+    verify_files(path, info.files, BundleError)
+    prototype, _ = read_tensors(path / PROTOTYPE_FILE)
+    check_shapes(prototype, info.layout.prototype_shapes(), "float32", f"{path}/{PROTOTYPE_FILE}")
+    prototype_sha256 = info.files[PROTOTYPE_FILE]["sha256"]
+    packs = {task: _checked_pack(path, task, info, prototype_sha256) for task in info.tasks}
+    return Bundle(path, info, sha256_of_file(path / MANIFEST), prototype_sha256, prototype, packs)
+
+
+def read_info(path: Path) -> BundleInfo:
+    """``bundle.json`` of the bundle in folder ``path``; the files it names are not read."""
+    manifest = path / MANIFEST
+    info = BundleInfo.from_json(_json_of(manifest), str(manifest))
+    for needed in (PROTOTYPE_FILE, *map(pack_path, info.tasks), *map(samples_path, info.tasks)):
+        if needed not in info.files:
+            raise BundleError(f"{manifest}: {needed} is not among its files; restore it from its source")
+    return info
+
+
+def _json_of(manifest: Path) -> Any:
+    try:
+        return json.loads(manifest.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{manifest.parent}: no bundle is there ({MANIFEST} is missing)") from error
+    except PermissionError as error:
+        raise BundleError(f"{manifest}: no permission to read it") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{manifest}: not valid JSON ({error}); it was truncated or damaged") from error
+
+
+def _checked_pack(path: Path, task: str, info: BundleInfo, prototype_sha256: str) -> TaskPack:
+    source = path / pack_path(task)
+    pack = read_pack(source)
+    if pack.task != task:
+        raise BundleError(f"{source}: holds task {pack.task!r}, expected {task!r}")
+    check_belongs(pack, prototype_sha256, info.backbone.fingerprint, str(source))
+    pack.check(info.layout, str(source))
+    return pack
+
+
+def check_belongs(pack: TaskPack, prototype_sha256: str, backbone_fingerprint: str, source: str) -> None:
+    """Refuses a pack that was trained over another backbone or another prototype.
+
+    Raises:
+        TaskError: naming both hashes.
+    """
+    if pack.backbone_fingerprint != backbone_fingerprint:
+        raise TaskError(
+            f"{source}: made for backbone {pack.backbone_fingerprint[:12]}, but this one is "
+            f"{backbone_fingerprint[:12]}; train the task again on this backbone"
+        )
+    if pack.prototype_sha256 != prototype_sha256:
+        raise TaskError(
+            f"{source}: made for prototype {pack.prototype_sha256[:12]}, but this one is {prototype_sha256[:12]}; "
+            "train the task with --add-to this bundle"
+        )

@@ -1,0 +1,49 @@
+"""Reading and checking safetensors files without trusting them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from propetl.bundle.format import METADATA_KEY, metadata
+from propetl.errors import BundleError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def tensor_bytes(tensors: Arrays, description: dict[str, Any]) -> bytes:
+    """One safetensors file: ``tensors`` sorted by name, ``description`` as its metadata."""
+    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    return save(ordered, metadata=metadata(description))
+
+
+def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Tensors and description of one file.
+
+    Raises:
+        BundleError: the file is missing, truncated or not safetensors.
+    """
+    try:
+        with safe_open(path, framework="np") as stream:
+            described = json.loads((stream.metadata() or {}).get(METADATA_KEY, "{}"))
+            return {name: stream.get_tensor(name) for name in stream.keys()}, described  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: no such file") from error
+    except PermissionError as error:
+        raise BundleError(f"{path}: no permission to read it") from error
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise BundleError(f"{path}: not a readable safetensors file ({error}); it was truncated or damaged") from error
+
+
+def check_shapes(found: Arrays, expected: dict[str, tuple[int, ...]], dtype: str, source: str) -> None:
+    """Refuses tensors whose names, shapes or type are not the ones expected."""
+    if set(found) != set(expected):
+        raise BundleError(f"{source}: expected tensors {sorted(expected)}, found {sorted(found)}")
+    for name, shape in expected.items():
+        tensor = found[name]
+        if tensor.shape != shape or tensor.dtype != np.dtype(dtype):
+            raise BundleError(f"{source}: {name} is {tensor.dtype}{list(tensor.shape)}, expected {dtype}{list(shape)}")

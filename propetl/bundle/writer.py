@@ -1,0 +1,133 @@
+"""Writing a bundle whole, and adding one task to a bundle that is there."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.bundle.format import (
+    MANIFEST,
+    PROTOTYPE_FILE,
+    TOKENIZER_FOLDER,
+    BackboneInfo,
+    BundleInfo,
+    TaskInfo,
+    pack_path,
+    samples_path,
+)
+from propetl.bundle.pack import TaskPack
+from propetl.bundle.reader import read_bundle
+from propetl.bundle.tensors import Arrays, tensor_bytes
+from propetl.errors import TaskError
+from propetl.files import file_record, json_bytes, sha256_of_bytes, staged_folder, write_atomically
+from propetl.prototypes.spec import PrototypeConfig
+
+SAMPLES_FORMAT = "propetl-samples"
+
+
+@dataclass(frozen=True)
+class TaskContents:
+    """What training knows of one task.
+
+    Attributes:
+        info: problem, labels, columns, metrics, scores.
+        masks: packed masks, uint8 ``[slots, bytes]``.
+        weights: float weights of an unshared task.
+        head: head tensors.
+        samples: a few real rows as token ids by model input, int ``[rows, sequence]``.
+    """
+
+    info: TaskInfo
+    masks: dict[str, NDArray[np.uint8]]
+    weights: dict[str, NDArray[np.float32]]
+    head: dict[str, NDArray[np.float32]]
+    samples: Arrays
+
+
+@dataclass(frozen=True)
+class BundleContents:
+    """Everything that a bundle is written from."""
+
+    backbone: BackboneInfo
+    config: PrototypeConfig
+    head: str
+    max_length: int
+    prototype: dict[str, NDArray[np.float32]]
+    tasks: dict[str, TaskContents]
+    tokenizer: dict[str, bytes]
+    created_by: str
+
+
+def write_bundle(path: Path, contents: BundleContents, *, overwrite: bool = False) -> BundleInfo:
+    """Writes ``contents`` to the folder ``path``, which appears whole or not at all."""
+    with staged_folder(path, overwrite=overwrite) as staging:
+        (staging / "tasks").mkdir()
+        (staging / TOKENIZER_FOLDER).mkdir()
+        for name, content in _files_of(contents).items():
+            (staging / name).write_bytes(content)
+        info = _info_of(contents, staging)
+        (staging / MANIFEST).write_bytes(json_bytes(info.to_json()))
+        read_bundle(staging)
+    return info
+
+
+def add_task(path: Path, task: str, contents: TaskContents) -> BundleInfo:
+    """Adds one task to the bundle at ``path``.
+
+    The new files are written first and ``bundle.json`` last, in one rename, so that a kill in between leaves
+    the old bundle (and at most two files that no manifest names). No other file changes.
+
+    Raises:
+        TaskError: a task of this name is there already.
+    """
+    bundle = read_bundle(path)
+    if task in bundle.packs:
+        raise TaskError(f"task {task!r} is in {path} already; choose another name")
+    files = _task_files(task, contents, bundle.prototype_sha256, bundle.info.backbone.fingerprint, bundle.info)
+    for name, content in files.items():
+        write_atomically(path / name, content)
+    records = {name: file_record(path / name) for name in files}
+    info = dataclasses.replace(
+        bundle.info, tasks={**bundle.info.tasks, task: contents.info}, files={**bundle.info.files, **records}
+    )
+    write_atomically(path / MANIFEST, json_bytes(info.to_json()))
+    return info
+
+
+def _files_of(contents: BundleContents) -> dict[str, bytes]:
+    prototype = tensor_bytes(dict(contents.prototype), {"format": "propetl-prototype", "version": 1})
+    files = {PROTOTYPE_FILE: prototype}
+    layout = BundleInfo(contents.backbone, contents.config, contents.head, contents.max_length, {}, {}, "")
+    for task, task_contents in contents.tasks.items():
+        sha256 = sha256_of_bytes(prototype)
+        files |= _task_files(task, task_contents, sha256, contents.backbone.fingerprint, layout)
+    return files | {f"{TOKENIZER_FOLDER}/{name}": content for name, content in contents.tokenizer.items()}
+
+
+def _task_files(
+    task: str, contents: TaskContents, prototype_sha256: str, fingerprint: str, info: BundleInfo
+) -> dict[str, bytes]:
+    pack = TaskPack(
+        task, contents.info, prototype_sha256, fingerprint, contents.masks, contents.weights, contents.head
+    )
+    pack.check(info.layout, f"task {task}")
+    samples = {name: tensor.astype(np.int32) for name, tensor in contents.samples.items()}
+    return {
+        pack_path(task): pack.to_bytes(),
+        samples_path(task): tensor_bytes(samples, {"format": SAMPLES_FORMAT, "version": 1, "task": task}),
+    }
+
+
+def _info_of(contents: BundleContents, staging: Path) -> BundleInfo:
+    files = sorted(path for path in staging.rglob("*") if path.is_file())
+    return BundleInfo(
+        backbone=contents.backbone,
+        prototype=contents.config,
+        head=contents.head,
+        max_length=contents.max_length,
+        tasks={name: task.info for name, task in contents.tasks.items()},
+        files={path.relative_to(staging).as_posix(): file_record(path) for path in files},
+        created_by=contents.created_by,
+    )

@@ -1,0 +1,196 @@
+"""Which tensors a method has, and their shapes: plain data, shared by training, export and the device."""
+
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any, Literal, get_args
+
+from propetl.bits import packed_length
+from propetl.errors import ConfigurationError
+
+Method = Literal["adapter", "lora", "prefix", "head", "full"]
+Sharing = Literal["masked", "unshared"]
+Site = Literal["attention", "ffn"]
+Activation = Literal["relu", "gelu", "tanh", "silu"]
+
+
+@dataclass(frozen=True)
+class PrototypeConfig:
+    """Hyper-parameters of one method; defaults follow the paper (sections 3.1 and 4.1).
+
+    Attributes:
+        method: what is attached to the backbone; ``head`` attaches nothing, ``full`` trains the backbone itself.
+        sharing: ``masked`` shares one prototype and masks it per slot; ``unshared`` gives every slot and task
+            float weights of its own (the usual adapter, LoRA or prefix).
+        sparsity: share of prototype weights that a mask keeps (the paper's k), in (0, 1].
+        bottleneck: width of the adapter.
+        sites: where the adapter runs: after the FFN (Pfeiffer), or after attention and FFN (Houlsby).
+        activation: between the adapter's two projections.
+        rank: rank of the LoRA pair.
+        alpha: LoRA's numerator; the branch is scaled by ``alpha / rank``.
+        targets: attention projections that get a LoRA pair.
+        prefix_length: prefix vectors per layer.
+        prefix_hidden: width of the MLP that makes the prefix while training.
+    """
+
+    method: Method = "adapter"
+    sharing: Sharing = "masked"
+    sparsity: float = 0.5
+    bottleneck: int = 32
+    sites: tuple[Site, ...] = ("ffn",)
+    activation: Activation = "relu"
+    rank: int = 32
+    alpha: float = 48.0
+    targets: tuple[str, ...] = ("query", "value")
+    prefix_length: int = 64
+    prefix_hidden: int = 512
+
+    def __post_init__(self) -> None:
+        _one_of("method", self.method, get_args(Method))
+        _one_of("sharing", self.sharing, get_args(Sharing))
+        _one_of("activation", self.activation, get_args(Activation))
+        if not 0.0 < self.sparsity <= 1.0:
+            raise ConfigurationError(f"sparsity is the share of weights kept and lies in (0, 1]; got {self.sparsity}")
+        for key in ("bottleneck", "rank", "prefix_length", "prefix_hidden"):
+            if getattr(self, key) < 1:
+                raise ConfigurationError(f"{key} must be at least 1; got {getattr(self, key)}")
+        if self.sites not in (("ffn",), ("attention", "ffn")):
+            raise ConfigurationError(f"sites is [ffn] or [attention, ffn]; got {list(self.sites)}")
+        if not self.targets or not set(self.targets) <= {"query", "key", "value"}:
+            raise ConfigurationError(f"targets are among query, key, value; got {list(self.targets)}")
+
+    @property
+    def sites_per_layer(self) -> int:
+        """Slots that one layer has."""
+        return len(self.sites) if self.method == "adapter" else 1
+
+    @property
+    def lora_scale(self) -> float:
+        """Factor on the LoRA branch."""
+        return self.alpha / self.rank
+
+    def to_json(self) -> dict[str, Any]:
+        """As written in ``bundle.json``."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "PrototypeConfig":
+        """Inverse of :meth:`to_json`; an unknown key is a :class:`ConfigurationError`."""
+        unknown = set(value) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ConfigurationError(f"prototype: unknown key {sorted(unknown)[0]!r}; known: {', '.join(cls.__dataclass_fields__)}")
+        return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigurationError(f"{key} is one of {', '.join(allowed)}; got {value!r}")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a prototype, at one slot.
+
+    Attributes:
+        name: as in files and graphs, such as ``down.weight``.
+        shape: without the slot axis.
+        masked: whether slots mask it; biases are shared as they are.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    masked: bool = True
+
+    @property
+    def size(self) -> int:
+        """Weights in the tensor."""
+        return prod(self.shape)
+
+    @property
+    def mask_bytes(self) -> int:
+        """Bytes of one packed mask over the tensor."""
+        return packed_length(self.size)
+
+
+@dataclass(frozen=True)
+class TaskLayout:
+    """Every tensor that belongs to a bundle of one configuration on one backbone.
+
+    Attributes:
+        config: the method.
+        hidden_size: width of the backbone, ``h``.
+        layers: layers of the backbone.
+        tensors: the prototype's tensors, in a fixed order.
+    """
+
+    config: PrototypeConfig
+    hidden_size: int
+    layers: int
+    tensors: tuple[TensorSpec, ...] = field(default=())
+
+    @property
+    def slots(self) -> int:
+        """Places where the prototype runs; slot = layer * sites per layer + site."""
+        return self.layers * self.config.sites_per_layer
+
+    @property
+    def masked_tensors(self) -> tuple[TensorSpec, ...]:
+        """Tensors that each slot masks."""
+        return tuple(tensor for tensor in self.tensors if tensor.masked)
+
+    def mask_shapes(self) -> dict[str, tuple[int, int]]:
+        """Shapes ``[slots, bytes]`` of a task pack's packed masks (uint8); empty when nothing is masked."""
+        if self.config.sharing != "masked":
+            return {}
+        return {tensor.name: (self.slots, tensor.mask_bytes) for tensor in self.masked_tensors}
+
+    def prototype_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the shared prototype's tensors (float32); empty for unshared methods."""
+        if self.config.sharing != "masked":
+            return {}
+        return {tensor.name: tensor.shape for tensor in self.tensors}
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes ``[slots, *shape]`` of the float weights that an unshared task owns (float32)."""
+        if self.config.sharing != "unshared":
+            return {}
+        return {tensor.name: (self.slots, *tensor.shape) for tensor in self.tensors}
+
+
+def layout_of(config: PrototypeConfig, hidden_size: int, layers: int) -> TaskLayout:
+    """The tensors of ``config`` on a backbone of ``layers`` layers of width ``hidden_size``."""
+    return TaskLayout(config, hidden_size, layers, _TENSORS[config.method](config, hidden_size))
+
+
+def _adapter_tensors(config: PrototypeConfig, hidden: int) -> tuple[TensorSpec, ...]:
+    width = config.bottleneck
+    return (
+        TensorSpec("down.weight", (width, hidden)),
+        TensorSpec("down.bias", (width,), masked=False),
+        TensorSpec("up.weight", (hidden, width)),
+        TensorSpec("up.bias", (hidden,), masked=False),
+    )
+
+
+def _lora_tensors(config: PrototypeConfig, hidden: int) -> tuple[TensorSpec, ...]:
+    pairs = [
+        (TensorSpec(f"{target}.a", (config.rank, hidden)), TensorSpec(f"{target}.b", (hidden, config.rank)))
+        for target in config.targets
+    ]
+    return tuple(tensor for pair in pairs for tensor in pair)
+
+
+def _prefix_tensors(config: PrototypeConfig, hidden: int) -> tuple[TensorSpec, ...]:
+    return (TensorSpec("prefix", (config.prefix_length, 2 * hidden)),)
+
+
+def _no_tensors(config: PrototypeConfig, hidden: int) -> tuple[TensorSpec, ...]:
+    return ()
+
+
+_TENSORS = {
+    "adapter": _adapter_tensors,
+    "lora": _lora_tensors,
+    "prefix": _prefix_tensors,
+    "head": _no_tensors,
+    "full": _no_tensors,
+}
