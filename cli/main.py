@@ -40,6 +40,13 @@ class CommandGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}; there are {', '.join(COMMANDS)}.")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -71,5 +78,5 @@ def _end(ctx: click.Context, line: str, exit_code: int) -> NoReturn:
 def main(debug: bool) -> None:
     """One shared prototype per backbone, one binary mask per layer and task.
 
-    The whole way is train, export, validate, bench, predict; each command's --help has an example.
+    The whole way is train, export, validate, bench, predict; `propetl COMMAND --help` tells about each.
     """

@@ -1,0 +1,4 @@
+"""Fixtures for all tests."""
+
+# `wheel` and `device`: what a device installs.
+pytest_plugins = ["tests.device_env"]
