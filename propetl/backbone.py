@@ -1,0 +1,148 @@
+"""Loading a backbone, and telling one from another by its weights."""
+
+import hashlib
+import importlib.util
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from propetl.bundle.format import BackboneInfo
+from propetl.errors import BundleError, ConfigurationError
+from propetl.families import Family, family_of
+
+PACKAGE_SCHEME = "package:"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen pretrained transformer.
+
+    Attributes:
+        model: base model in float32, without a pooler, in evaluation mode, no gradients.
+        info: name, fingerprint and sizes.
+        family: where prototypes attach.
+        pooler: ``weight`` and ``bias`` of its pretrained pooler; None where there is none.
+        tokenizer_files: the tokenizer as files by name.
+        pad_token_id: id that fills short rows.
+    """
+
+    model: PreTrainedModel
+    info: BackboneInfo
+    family: Family
+    pooler: dict[str, Tensor] | None
+    tokenizer_files: dict[str, bytes]
+    pad_token_id: int
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The fast tokenizer, read back from :attr:`tokenizer_files` as a device will read it."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in self.tokenizer_files.items():
+                Path(folder, name).write_bytes(content)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+            return tokenizer
+
+
+def load_backbone(name: str, revision: str | None = None) -> Backbone:
+    """Loads a backbone and freezes it.
+
+    Args:
+        name: hub name, folder, or ``package:MODULE/FOLDER`` for weights that a Python package carries.
+        revision: of the hub's repository.
+
+    Raises:
+        ConfigurationError: it cannot be found or read, or its family is not supported.
+    """
+    source = _source_of(name)
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        family = family_of(config.model_type)
+        model, missing = _load_model(source, revision, family)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigurationError(f"backbone {name!r} cannot be loaded: {reason}") from error
+    pooler = _take_pooler(model, missing)
+    model.requires_grad_(False).eval()
+    info = BackboneInfo(
+        name=name,
+        revision=revision,
+        family=family.name,
+        fingerprint=fingerprint(model),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        hidden_size=config.hidden_size,
+        layers=config.num_hidden_layers,
+    )
+    return Backbone(model, info, family, pooler, _files_of(tokenizer), config.pad_token_id or 0)
+
+
+def load_backbone_of(info: BackboneInfo, name: str | None = None) -> Backbone:
+    """The backbone that a bundle was trained on, checked by its fingerprint.
+
+    Args:
+        info: what the bundle says.
+        name: where to look instead of the place recorded there.
+
+    Raises:
+        BundleError: the weights found are not the ones the bundle was trained on.
+    """
+    backbone = load_backbone(name or info.name, None if name else info.revision)
+    if backbone.info.fingerprint != info.fingerprint:
+        raise BundleError(
+            f"backbone {backbone.info.name!r} has fingerprint {backbone.info.fingerprint[:12]}, but the bundle was "
+            f"trained on {info.fingerprint[:12]} ({info.name}); pass the right one with --backbone"
+        )
+    return backbone
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 over names, shapes and float32 bytes of all weights, sorted by name; independent of the file format."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}{list(values.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _source_of(name: str) -> str:
+    if not name.startswith(PACKAGE_SCHEME):
+        return name
+    module, _, folder = name.removeprefix(PACKAGE_SCHEME).partition("/")
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        raise ConfigurationError(f"backbone {name!r}: the package {module!r} is not installed")
+    return str(Path(found.origin).parent / folder)
+
+
+def _load_model(source: str, revision: str | None, family: Family) -> tuple[PreTrainedModel, set[str]]:
+    attention: dict[str, Any] = {"attn_implementation": "sdpa"} if family.attention_interface else {}
+    model, loading = AutoModel.from_pretrained(
+        source, revision=revision, dtype=torch.float32, output_loading_info=True, **attention
+    )
+    missing = set(loading["missing_keys"])
+    lacking = sorted(key for key in missing if not key.startswith("pooler."))
+    if lacking:
+        raise ValueError(f"its weights lack {lacking[0]!r} and {len(lacking) - 1} more")
+    return model, missing
+
+
+def _take_pooler(model: PreTrainedModel, missing: set[str]) -> dict[str, Tensor] | None:
+    """Removes the pooler, which no linear head uses; keeps its weights if they were pretrained."""
+    pooler = getattr(model, "pooler", None)
+    if pooler is None:
+        return None
+    model.pooler = None
+    if any(key.startswith("pooler.") for key in missing):
+        return None
+    return {"weight": pooler.dense.weight.detach(), "bias": pooler.dense.bias.detach()}
+
+
+def _files_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}

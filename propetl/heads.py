@@ -1,0 +1,54 @@
+"""Heads: from the first token's hidden state to a task's logits."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from propetl.prototypes.adapter import ACTIVATIONS
+from propetl.prototypes.effective import project
+
+HEADS = ("linear", "own")
+
+
+def logits_of(
+    pooled: Tensor, head: Mapping[str, Tensor], activation: str, dropout: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Applies a head.
+
+    Args:
+        pooled: hidden state of the first token ``[batch, hidden]``.
+        head: ``weight`` ``[outputs, hidden]`` and ``bias`` ``[outputs]``; the family's own head also has
+            ``dense.weight`` ``[hidden, hidden]`` and ``dense.bias``. A leading batch axis gives each row its own.
+        activation: between the family's two projections.
+        dropout: applied before each projection; None outside training.
+
+    Returns:
+        ``[batch, outputs]``.
+    """
+    drop = dropout or (lambda value: value)
+    hidden = drop(pooled).unsqueeze(1)  # [batch, 1, hidden]
+    if "dense.weight" in head:
+        hidden = drop(ACTIVATIONS[activation](project(hidden, head["dense.weight"], head["dense.bias"])))
+    return project(hidden, head["weight"], head["bias"]).squeeze(1)
+
+
+class Head(nn.Module):
+    """The trainable head of one task."""
+
+    def __init__(self, kind: str, hidden: int, outputs: int, dense: Mapping[str, Tensor] | None = None) -> None:
+        """``dense`` is the backbone's own pretrained pooler, the start of a family's own head where there is one."""
+        super().__init__()
+        self.out = nn.Linear(hidden, outputs)
+        nn.init.normal_(self.out.weight, std=0.02)
+        nn.init.zeros_(self.out.bias)
+        self.dense = nn.Linear(hidden, hidden) if kind == "own" else None
+        if self.dense is not None and dense is not None:
+            with torch.no_grad():
+                self.dense.weight.copy_(dense["weight"])
+                self.dense.bias.copy_(dense["bias"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors by the names of the task pack's ``head`` group."""
+        own = {} if self.dense is None else {"dense.weight": self.dense.weight, "dense.bias": self.dense.bias}
+        return {"weight": self.out.weight, "bias": self.out.bias, **own}

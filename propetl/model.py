@@ -1,0 +1,243 @@
+"""The trainable model: a frozen backbone, one prototype, and for each task its masks and head."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from propetl.attach import attach
+from propetl.backbone import Backbone
+from propetl.bundle.format import TaskInfo, check_task_name
+from propetl.bundle.reader import Bundle
+from propetl.errors import ConfigurationError, TaskError
+from propetl.heads import HEADS, Head, logits_of
+from propetl.prototypes.effective import EffectiveWeights
+from propetl.prototypes.prototype import TensorPrototype, new_prototype
+from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.task import FixedMasks, OwnWeights, TaskPart, new_task_part
+
+
+class ProPETLModel(nn.Module):
+    """One backbone and prototype for many tasks.
+
+    ``forward`` runs one task at a time; a batch never mixes tasks while training.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: PrototypeConfig,
+        head: str = "linear",
+        tasks: Mapping[str, TaskInfo] | None = None,
+        seed: int = 42,
+        *,
+        merge_lora: bool = False,
+    ) -> None:
+        """Attaches ``config`` to ``backbone``, with fresh masks and heads for ``tasks``.
+
+        The backbone's modules are copied and its parameters shared, so one backbone serves many models;
+        full fine-tuning copies the parameters too.
+
+        Raises:
+            ConfigurationError: an unknown head, or several tasks with full fine-tuning.
+        """
+        super().__init__()
+        if head not in HEADS:
+            raise ConfigurationError(f"head is one of {', '.join(HEADS)}; got {head!r}")
+        self.backbone = backbone
+        self.config = config
+        self.head_kind = head
+        self.layout = layout_of(config, backbone.info.hidden_size, backbone.info.layers)
+        self.infos: dict[str, TaskInfo] = {}
+        self._generator = torch.Generator().manual_seed(seed)
+        self._current: EffectiveWeights | None = None
+        self.network = _own_network(backbone, config.method == "full")
+        attach(self.network, backbone.family, config, lambda: self._current, merge_lora=merge_lora)
+        self.dropout = nn.Dropout(_dropout_of(backbone))
+        self.parts = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
+        with self._seeded():
+            self.prototype = new_prototype(self.layout)
+        for name, info in (tasks or {}).items():
+            self.add_task(name, info)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, backbone: Backbone, *, merge_lora: bool = False) -> "ProPETLModel":
+        """The model that a bundle was written from, with fixed masks, in evaluation mode."""
+        info = bundle.info
+        model = cls(backbone, info.prototype, info.head, merge_lora=merge_lora)
+        model.prototype = TensorPrototype({name: torch.from_numpy(value.copy()) for name, value in bundle.prototype.items()})
+        for task, pack in bundle.packs.items():
+            if info.prototype.method == "full":
+                model._load_backbone({name: torch.from_numpy(value) for name, value in pack.weights.items()})
+            masked = bool(pack.masks)
+            part = FixedMasks(model.layout, pack.masks) if masked else OwnWeights(model.layout, pack.weights)
+            model._register(task, info.tasks[task], part)
+            model._load_head(task, {name: torch.from_numpy(value.copy()) for name, value in pack.head.items()})
+        return model.eval()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks, in the order they were added."""
+        return tuple(self.infos)
+
+    def add_task(self, name: str, info: TaskInfo) -> None:
+        """Adds a task with fresh masks (or weights) and head."""
+        if self.config.method == "full" and self.infos:
+            raise ConfigurationError("full fine-tuning changes the backbone for one task: train each with --separate")
+        with self._seeded():
+            part = new_task_part(self.layout, self._generator)
+            self._register(check_task_name(name), info, part)
+
+    def freeze(self) -> None:
+        """Stops training of the prototype and of every task that is there, as for adding one more."""
+        self.requires_grad_(False)
+
+    def set_dropout(self, probability: float) -> None:
+        """Sets every dropout of the backbone and the head."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = probability
+
+    def effective(self, task: str) -> EffectiveWeights:
+        """The weights that run for ``task``."""
+        part = self.parts[_key(task)]
+        assert isinstance(part, TaskPart)
+        return part.effective(self.prototype.tensors())
+
+    def first_token(self, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Last hidden state of the first token, ``[batch, hidden]``, with ``weights`` attached."""
+        with self._running(weights):
+            hidden: Tensor = self.network(**inputs).last_hidden_state  # [batch, seq, hidden]
+        return hidden[:, 0]
+
+    def forward(
+        self,
+        task: str,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Runs one task on a batch.
+
+        Args:
+            task: its name.
+            input_ids: int64 ``[batch, seq]``.
+            attention_mask: int64 ``[batch, seq]``, 1 at real tokens.
+            token_type_ids: int64 ``[batch, seq]``; ignored by families that do not read it.
+            labels: int64 ``[batch]`` classes, or float ``[batch]`` for regression.
+
+        Returns:
+            ``logits`` ``[batch, outputs]``; with labels also ``loss``, the mean cross-entropy or squared error.
+
+        Raises:
+            TaskError: the task is not in this model.
+        """
+        if task not in self.infos:
+            raise TaskError(f"task {task!r} is not in this model; it has {', '.join(self.infos) or 'none'}")
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None and self.backbone.family.takes_token_types:
+            inputs["token_type_ids"] = token_type_ids
+        pooled = self.first_token(self.effective(task), inputs)
+        logits = logits_of(pooled, self.head_tensors(task), self.backbone.family.head_activation, self.dropout)
+        loss = None if labels is None else _loss(logits.float(), labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def head_tensors(self, task: str) -> dict[str, Tensor]:
+        """The head of ``task`` by tensor name."""
+        head = self.heads[_key(task)]
+        assert isinstance(head, Head)
+        return head.tensors()
+
+    def score_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Trainable scores: they get a learning rate of their own (paper section 4.1)."""
+        return [(name, parameter) for name, parameter in self._trainable() if ".scores." in name]
+
+    def other_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Everything else that trains: prototype, heads, unshared weights."""
+        return [(name, parameter) for name, parameter in self._trainable() if ".scores." not in name]
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """What a checkpoint has to keep, by parameter name."""
+        return {name: parameter.detach() for name, parameter in self._trainable()}
+
+    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
+        """Puts back what :meth:`trainable_state` gave.
+
+        Raises:
+            ConfigurationError: the names differ, so the state is of another configuration.
+        """
+        trainable = dict(self._trainable())
+        if set(state) != set(trainable):
+            raise ConfigurationError("the checkpoint is of another configuration: method, sizes or tasks differ")
+        with torch.no_grad():
+            for name, parameter in trainable.items():
+                parameter.copy_(state[name])
+
+    def part_of(self, task: str) -> TaskPart:
+        """What ``task`` owns beside its head."""
+        part = self.parts[_key(task)]
+        assert isinstance(part, TaskPart)
+        return part
+
+    def _trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
+    def _register(self, name: str, info: TaskInfo, part: TaskPart) -> None:
+        self.infos[name] = info
+        self.parts[_key(name)] = part
+        head = Head(self.head_kind, self.layout.hidden_size, info.outputs, self.backbone.pooler)
+        self.heads[_key(name)] = head
+
+    def _load_head(self, task: str, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.head_tensors(task).items():
+                parameter.copy_(values[name])
+
+    def _load_backbone(self, values: Mapping[str, Tensor]) -> None:
+        self.network.load_state_dict({name.removeprefix("backbone."): value for name, value in values.items()})
+
+    @contextmanager
+    def _running(self, weights: EffectiveWeights | None) -> Iterator[None]:
+        self._current = weights
+        try:
+            yield
+        finally:
+            self._current = None
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Draws from this model's own generator, so that what else ran before does not matter."""
+        with torch.random.fork_rng(devices=[]):
+            torch.random.set_rng_state(self._generator.get_state())
+            yield
+            self._generator.set_state(torch.random.get_rng_state())
+
+
+def _own_network(backbone: Backbone, trainable: bool) -> nn.Module:
+    """A copy of the backbone's modules; the parameters are shared unless they train."""
+    shared = {} if trainable else {id(tensor): tensor for tensor in backbone.model.parameters()}
+    network: nn.Module = copy.deepcopy(backbone.model, shared)
+    return network.requires_grad_(trainable)
+
+
+def _dropout_of(backbone: Backbone) -> float:
+    config = backbone.model.config
+    probability = getattr(config, "hidden_dropout_prob", getattr(config, "dropout", 0.1))
+    return float(probability)
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    if labels.is_floating_point():
+        return functional.mse_loss(logits.squeeze(-1), labels.float())
+    return functional.cross_entropy(logits, labels)
+
+
+def _key(task: str) -> str:
+    """Module names may not hold dots; ':' is not allowed in task names, so nothing collides."""
+    return task.replace(".", ":")

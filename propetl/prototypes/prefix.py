@@ -1,0 +1,75 @@
+"""Prefix tuning: keys and values that every token may attend to, before the text's own."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def keys_and_values(prefix: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Splits a prefix ``[P, 2 * hidden]`` (or ``[batch, P, 2 * hidden]``) into keys and values.
+
+    Returns:
+        Two tensors ``[1 or batch, heads, P, head size]``; the first ``hidden`` columns are the keys.
+    """
+    rows = prefix if prefix.dim() == 3 else prefix.unsqueeze(0)  # [batch, P, 2 * hidden]
+    batch, length, double = rows.shape
+    split = rows.view(batch, length, 2, heads, double // 2 // heads).permute(2, 0, 3, 1, 4)
+    return split[0], split[1]
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    prefix: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+    scale: float,
+    dropout: float,
+) -> Tensor:
+    """Attention over prefix and text.
+
+    Args:
+        query: ``[batch, heads, seq, head size]``; ``key`` and ``value`` likewise.
+        prefix: keys and values ``[1 or batch, heads, P, head size]``.
+        mask: bool (True = attend) or additive float, ``[batch, 1 or heads, 1 or seq, seq]``; None attends to all.
+        scale: factor on the products of queries and keys.
+        dropout: probability of dropping an attention weight.
+
+    Returns:
+        ``[batch, heads, seq, head size]``.
+    """
+    batch = query.shape[0]
+    prefix_keys, prefix_values = (part.expand(batch, -1, -1, -1) for part in prefix)
+    length = prefix_keys.shape[2]
+    if mask is not None:
+        mask = functional.pad(mask, (length, 0), value=True if mask.dtype == torch.bool else 0.0)
+    return functional.scaled_dot_product_attention(
+        query,
+        torch.cat([prefix_keys, key], dim=2),
+        torch.cat([prefix_values, value], dim=2),
+        attn_mask=mask,
+        dropout_p=dropout,
+        scale=scale,
+    )
+
+
+class PrefixReparametrisation(nn.Module):
+    """Makes prefixes from an embedding by a two-layer MLP while training; folded to a table afterwards.
+
+    Source: Li and Liang, "Prefix-Tuning", ACL 2021, section 4.3.
+    """
+
+    def __init__(self, length: int, hidden: int, inner: int, slots: int = 1) -> None:
+        """``slots`` prefixes of ``length`` vectors of width ``2 * hidden``, through ``inner`` units."""
+        super().__init__()
+        self.slots = slots
+        self.embedding = nn.Parameter(torch.randn(length, hidden) * 0.02)
+        self.enter = nn.Linear(hidden, inner)
+        self.leave = nn.Linear(inner, slots * 2 * hidden)
+
+    def forward(self) -> Tensor:
+        """``[P, 2 * hidden]`` for one slot, else ``[slots, P, 2 * hidden]``."""
+        flat = self.leave(torch.tanh(self.enter(self.embedding)))  # [P, slots * 2 * hidden]
+        if self.slots == 1:
+            return flat
+        return flat.view(flat.shape[0], self.slots, -1).transpose(0, 1)
