@@ -1,0 +1,124 @@
+"""GLUE's metrics, from scikit-learn and scipy, as plain floats."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.errors import ConfigurationError
+
+Array = NDArray[Any]
+Metric = Callable[[Array, Array, int], float]
+
+
+def prediction_of(logits: Array, problem: str) -> Array:
+    """What the logits say.
+
+    Args:
+        logits: float [n, classes]; for a regression [n, 1] or [n].
+        problem: ``classification`` or ``regression``.
+
+    Returns:
+        The class indices, int64 [n]; for a regression the values, float64 [n].
+    """
+    logits = np.asarray(logits)
+    if problem == "regression":
+        return logits.reshape(len(logits)).astype(np.float64)
+    return np.asarray(logits.argmax(axis=1), dtype=np.int64)
+
+
+def compute(metrics: Sequence[str], predictions: Array, labels: Array) -> dict[str, float]:
+    """Score predictions by each of ``metrics``.
+
+    Where a metric is not defined because the predictions or the labels are constant, it is 0.0.
+
+    Args:
+        metrics: of ``accuracy``, ``f1``, ``matthews`` for classes, ``pearson``, ``spearman`` for values.
+            F1 is that of class 1 where there are two classes, else the mean over the classes.
+        predictions: logits [n, classes] or [n, 1], or predictions [n] as from ``prediction_of``.
+        labels: [n], class indices or values.
+
+    Returns:
+        Metric -> value, in the order of ``metrics``; JSON-able.
+
+    Raises:
+        ConfigurationError: a metric is unknown, or the predictions are not finite.
+        ValueError: predictions and labels differ in length, or there are none.
+    """
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if not len(labels) or predictions.shape[:1] != labels.shape:
+        raise ValueError(f"predictions {predictions.shape} and labels {labels.shape} do not belong together")
+    if not np.isfinite(predictions).all():
+        row = int(np.argwhere(~np.isfinite(predictions))[0, 0]) + 1
+        raise ConfigurationError(
+            f"the prediction of row {row} is not a finite number: training diverged; lower the learning rate"
+        )
+    return {name: _by_name(name)(predictions, labels) for name in metrics}
+
+
+def _by_name(name: str) -> Callable[[Array, Array], float]:
+    if name in _OF_CLASSES:
+        return lambda predictions, labels: _of_classes(_OF_CLASSES[name], predictions, labels)
+    if name in _OF_VALUES:
+        return lambda predictions, labels: _of_values(_OF_VALUES[name], predictions, labels)
+    raise ConfigurationError(
+        f"metric {name!r} is unknown: use one of {', '.join((*_OF_CLASSES, *_OF_VALUES))}"
+    )
+
+
+def _of_classes(metric: Metric, predictions: Array, labels: Array) -> float:
+    """Classes are counted from the logits where these are given: a small split may lack one."""
+    classes = int(max(predictions.max(), labels.max())) + 1 if predictions.ndim == 1 else predictions.shape[1]
+    chosen = predictions if predictions.ndim == 1 else prediction_of(predictions, "classification")
+    return float(metric(chosen.astype(np.int64), labels.astype(np.int64), classes))
+
+
+def _of_values(metric: Callable[[Array, Array], float], predictions: Array, labels: Array) -> float:
+    values, wanted = prediction_of(predictions, "regression"), labels.astype(np.float64)
+    if np.ptp(values) == 0 or np.ptp(wanted) == 0:
+        return 0.0
+    return metric(values, wanted)
+
+
+def _accuracy(predictions: Array, labels: Array, classes: int) -> float:
+    return float((predictions == labels).mean())
+
+
+def _f1(predictions: Array, labels: Array, classes: int) -> float:
+    from sklearn.metrics import f1_score
+
+    if classes <= 2:
+        return float(f1_score(labels, predictions, zero_division=0.0))
+    mean = f1_score(labels, predictions, labels=range(classes), average="macro", zero_division=0.0)
+    return float(mean)
+
+
+def _matthews(predictions: Array, labels: Array, classes: int) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+        return 0.0
+    return float(matthews_corrcoef(labels, predictions))
+
+
+def _pearson(values: Array, labels: Array) -> float:
+    from scipy.stats import pearsonr
+
+    return float(pearsonr(_unit(values), _unit(labels)).statistic)
+
+
+def _spearman(values: Array, labels: Array) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(values, labels).statistic)
+
+
+def _unit(values: Array) -> Array:
+    """Shifted and scaled to [0, 1], which changes no correlation: scipy warns of values that hardly vary."""
+    low = values.min()
+    return np.asarray((values - low) / (values - low).max())
+
+
+_OF_CLASSES: dict[str, Metric] = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
+_OF_VALUES: dict[str, Callable[[Array, Array], float]] = {"pearson": _pearson, "spearman": _spearman}

@@ -1,0 +1,78 @@
+"""Reads a task of the user's own from a parsed configuration."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from propetl.data.tasks import METRICS, Problem, TaskSpec, check_task_name
+from propetl.errors import ConfigurationError
+
+KEYS = ("columns", "label", "problem", "labels", "metrics")
+
+
+def own_task(name: str, mapping: object) -> TaskSpec:
+    """See ``TaskSpec.from_mapping``."""
+    check_task_name(name)
+    if not isinstance(mapping, Mapping):
+        raise _wrong(name, f"is {mapping!r}: give the keys {', '.join(KEYS)}")
+    unknown = [str(key) for key in mapping if key not in KEYS]
+    if unknown:
+        raise _wrong(name, f"has the unknown key {', '.join(unknown)}: use {', '.join(KEYS)}")
+    if "columns" not in mapping:
+        raise _wrong(name, "has no key columns: give one or two names of text columns")
+    problem = _problem(name, mapping)
+    labels, values = _labels(name, mapping.get("labels"))
+    return TaskSpec(
+        name=name,
+        columns=_words(name, "columns", mapping["columns"]),
+        label_column=_word(name, "label", mapping.get("label", "label")),
+        problem=problem,
+        labels=labels,
+        metrics=_words(name, "metrics", mapping["metrics"]) if "metrics" in mapping else METRICS[problem][:1],
+        label_values=values,
+    )
+
+
+def _problem(name: str, mapping: Mapping[Any, Any]) -> Problem:
+    problem = mapping.get("problem", "classification")
+    for known in get_args(Problem):
+        if problem == known:
+            return known  # type: ignore[no-any-return]
+    raise _wrong(name, f"has problem: {problem!r}: use one of {', '.join(METRICS)}")
+
+
+def _labels(name: str, given: object) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Class names, and raw value -> index where the configuration maps them."""
+    if given is None:
+        return (), {}
+    if not isinstance(given, Mapping):
+        return _words(name, "labels", given), {}
+    raw = [_raw_value(name, value) for value in given]
+    names = [_word(name, f"labels.{value}", label) for value, label in zip(raw, given.values(), strict=True)]
+    labels = tuple(dict.fromkeys(names))
+    if len(set(raw)) != len(raw):
+        raise _wrong(name, f"maps a value twice in labels: {raw}")
+    return labels, {value: labels.index(label) for value, label in zip(raw, names, strict=True)}
+
+
+def _raw_value(name: str, value: object) -> str:
+    """A value as it stands in a file: YAML has read ``1:`` as a number and ``yes:`` as a truth value."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _wrong(name, f"has the value {value!r} in labels: write it in quotes")
+    return str(value)
+
+
+def _words(name: str, key: str, given: object) -> tuple[str, ...]:
+    if isinstance(given, list | tuple):
+        return tuple(_word(name, f"{key}[{i}]", word) for i, word in enumerate(given))
+    return (_word(name, key, given),)
+
+
+def _word(name: str, key: str, given: object) -> str:
+    if isinstance(given, str) and given.strip():
+        return given
+    hint = "write it in quotes" if isinstance(given, bool | int | float) else "give a name"
+    raise _wrong(name, f"has {key}: {given!r}: {hint}")
+
+
+def _wrong(name: str, what: str) -> ConfigurationError:
+    return ConfigurationError(f"task {name!r} {what}")

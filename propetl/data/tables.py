@@ -1,0 +1,134 @@
+"""Loads one split of a task: checked rows out of a file, a folder or the hub."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.data.find import split_files
+from propetl.data.hub import HUB, read_hub
+from propetl.data.read import Record, Table, read_table
+from propetl.data.tasks import TaskSpec
+from propetl.errors import ConfigurationError, DataError
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of one split.
+
+    Attributes:
+        texts: a tuple of one or two sentences per row, never empty.
+        labels: [n], int64 class indices; float32 values for a regression.
+        source: the file or hub data set they came from, for messages and reports.
+    """
+
+    texts: list[tuple[str, ...]]
+    labels: NDArray[Any]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def load_split(spec: TaskSpec, source: str | Path, split: str, max_rows: int | None = None) -> Rows:
+    """Load and check the rows of one split.
+
+    Args:
+        spec: the task.
+        source: a folder that holds a folder named like the task, or the task's folder itself; a file (which
+            then is the split); or ``hub:NAME[/CONFIG]``, for instance ``hub:nyu-mll/glue/rte``.
+        split: ``train``, ``dev``, ``test``, or a file's or hub split's own name.
+        max_rows: stop after this many rows; the rest of the file is not checked.
+
+    Raises:
+        DataError: the file or a row cannot be used; the message names both.
+        ConfigurationError: ``max_rows`` is below one.
+    """
+    if max_rows is not None and max_rows < 1:
+        raise ConfigurationError(f"max_rows is {max_rows}: give 1 or more, or none for all rows")
+    tables = _tables(spec, str(source), split)
+    records = ((table, record) for table in tables for record in _records(spec, table))
+    texts: list[tuple[str, ...]] = []
+    labels: list[float] = []
+    for table, record in islice(records, max_rows):
+        texts.append(_texts(table, record))
+        labels.append(_label(spec, table, record))
+    shown = ", ".join(table.name for table in tables)
+    if not texts:
+        raise DataError(f"{shown} has no rows: give at least one row below the column names")
+    dtype = np.float32 if spec.problem == "regression" else np.int64
+    return Rows(texts, np.array(labels, dtype=dtype), shown)
+
+
+def _tables(spec: TaskSpec, source: str, split: str) -> list[Table]:
+    if source.startswith(HUB):
+        return [read_hub(spec, source, split)]
+    return [read_table(path) for path in split_files(spec.name, Path(source), split)]
+
+
+def _records(spec: TaskSpec, table: Table) -> Iterator[Record]:
+    """The records, each cut down to the task's text columns and the label, in this order."""
+    columns = (*_text_columns(spec, table), spec.label_column)
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        tried = "".join(f" (or {', '.join(other)})" for other in spec.alternatives)
+        there = ", ".join(table.columns) or "none"
+        raise DataError(
+            f"{table.name}, {table.unit} 1: column {', '.join(missing)} is missing: task {spec.name} needs "
+            f"{', '.join((*spec.columns, spec.label_column))}{tried}; there are {there}"
+        )
+    places = [table.columns.index(column) for column in columns]
+    for record in table.records:
+        yield Record(record.number, tuple(record.values[place] for place in places))
+
+
+def _text_columns(spec: TaskSpec, table: Table) -> tuple[str, ...]:
+    for columns in (spec.columns, *spec.alternatives):
+        if set(columns) <= set(table.columns):
+            return columns
+    return spec.columns
+
+
+def _texts(table: Table, record: Record) -> tuple[str, ...]:
+    for text in record.values[:-1]:
+        if not isinstance(text, str):
+            raise _wrong(table, record, f"text expected, found {text!r}: write it as text")
+        if not text.strip():
+            raise _wrong(table, record, "a text is empty: fill it in or leave the row out")
+    return tuple(str(text) for text in record.values[:-1])
+
+
+def _label(spec: TaskSpec, table: Table, record: Record) -> float:
+    raw = record.values[-1]
+    value = "" if raw is None else str(raw).lower() if isinstance(raw, bool) else str(raw).strip()
+    if not value:
+        raise _wrong(table, record, "the label is empty: fill it in or leave the row out")
+    return (
+        _value(table, record, value) if spec.problem == "regression" else _class(spec, table, record, value)
+    )
+
+
+def _value(table: Table, record: Record, value: str) -> float:
+    if not NUMBER.fullmatch(value) or abs(float(value)) > np.finfo(np.float32).max:
+        raise _wrong(table, record, f"label {value!r} is not a finite number: a regression needs one")
+    return float(value)
+
+
+def _class(spec: TaskSpec, table: Table, record: Record, value: str) -> int:
+    index = spec.class_of(value)
+    if index is not None:
+        return index
+    if NUMBER.fullmatch(value) and not re.fullmatch(r"[+-]?[0-9]+", value):
+        raise _wrong(table, record, f"label {value!r} is a float where a class is due: use {spec.allowed()}")
+    raise _wrong(table, record, f"label {value!r} is unknown: task {spec.name} has {spec.allowed()}")
+
+
+def _wrong(table: Table, record: Record, what: str) -> DataError:
+    return DataError(f"{table.name}, {table.unit} {record.number}: {what}")

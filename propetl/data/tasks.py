@@ -1,0 +1,188 @@
+"""What a task is: its columns, labels and metrics. The eight GLUE tasks stand in ``TASKS``."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from propetl.errors import ConfigurationError
+
+Problem = Literal["classification", "regression"]
+METRICS: dict[Problem, tuple[str, ...]] = {
+    "classification": ("accuracy", "f1", "matthews"),
+    "regression": ("pearson", "spearman"),
+}
+"""The metrics that fit each problem."""
+
+TASK_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task over one or two text columns.
+
+    Attributes:
+        name: ``[a-z0-9][a-z0-9_.-]*``, at most 64 characters; also a folder's and a file's name.
+        columns: the text column, or the two of a sentence pair.
+        label_column: the column of the label.
+        problem: ``classification`` or ``regression``.
+        labels: the class names in the order of the logits; empty for regression.
+        metrics: names from ``METRICS``; the first is the one that picks the best checkpoint.
+        label_values: raw value in the file -> class index; where empty, the class index itself and the
+            class name are accepted.
+        alternatives: other sets of columns that hold the same, tried in turn where ``columns`` is absent.
+
+    Raises:
+        ConfigurationError: where these do not fit together.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    label_column: str = "label"
+    problem: Problem = "classification"
+    labels: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("accuracy",)
+    label_values: Mapping[str, int] = field(default_factory=dict, hash=False)
+    alternatives: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_task_name(self.name)
+        self._check_columns()
+        self._check_labels()
+        self._check_metrics()
+
+    @property
+    def metric(self) -> str:
+        """The main metric."""
+        return self.metrics[0]
+
+    @property
+    def outputs(self) -> int:
+        """How many logits a head for this task has."""
+        return 1 if self.problem == "regression" else len(self.labels)
+
+    def class_of(self, value: str) -> int | None:
+        """The class index a raw value stands for, None where it stands for none.
+
+        Values of ``label_values`` come first, then class names; class indices count only where there is
+        no ``label_values``, which may give the same digits another meaning.
+        """
+        if value in self.label_values:
+            return self.label_values[value]
+        if value in self.labels:
+            return self.labels.index(value)
+        if not self.label_values and re.fullmatch(r"0|[1-9][0-9]{0,8}", value):
+            return int(value) if int(value) < len(self.labels) else None
+        return None
+
+    def allowed(self) -> str:
+        """The labels a file may hold, for a message."""
+        raw = {index: value for value, index in self.label_values.items()} or dict(enumerate(self.labels))
+        shown = [
+            f"{raw[i]} ({name})" if str(raw[i]) != name else name for i, name in enumerate(self.labels[:10])
+        ]
+        return ", ".join(shown) + (", ..." if len(self.labels) > 10 else "")
+
+    @classmethod
+    def from_mapping(cls, name: str, mapping: object) -> "TaskSpec":
+        """Read a task of the user's own from a configuration.
+
+        Keys: ``columns`` (a name or a list of one or two), ``label`` (the label column, default "label"),
+        ``problem`` (default ``classification``), ``labels`` (a list of class names, or raw value: class
+        name), ``metrics`` (a name or a list, main metric first).
+
+        Raises:
+            ConfigurationError: a key is unknown or missing, or a value is of the wrong kind.
+        """
+        from propetl.data.own_task import own_task
+
+        return own_task(name, mapping)
+
+    def _check_columns(self) -> None:
+        for columns in (self.columns, *self.alternatives):
+            if len(columns) not in (1, 2) or len({*columns, self.label_column}) != len(columns) + 1:
+                raise ConfigurationError(
+                    f"task {self.name!r}: columns {list(columns)} and label column {self.label_column!r} cannot "
+                    "be used: give one or two text columns and a label column, all different"
+                )
+            if len(columns) != len(self.columns):
+                raise ConfigurationError(
+                    f"task {self.name!r}: alternatives need {len(self.columns)} column(s) each"
+                )
+
+    def _check_labels(self) -> None:
+        if self.problem not in METRICS:
+            raise ConfigurationError(
+                f"task {self.name!r}: problem is {self.problem!r}: use one of {', '.join(METRICS)}"
+            )
+        if self.problem == "regression":
+            if self.labels or self.label_values:
+                raise ConfigurationError(f"task {self.name!r}: a regression has no labels: remove them")
+        elif len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise ConfigurationError(
+                f"task {self.name!r}: labels are {list(self.labels)}: a classification needs two or more, "
+                "all different"
+            )
+        if self.label_values and set(self.label_values.values()) != set(range(len(self.labels))):
+            raise ConfigurationError(
+                f"task {self.name!r}: label_values has to reach each of the labels, and no others"
+            )
+
+    def _check_metrics(self) -> None:
+        fitting = METRICS[self.problem]
+        wrong = [metric for metric in self.metrics if metric not in fitting]
+        if wrong or not self.metrics or len(set(self.metrics)) != len(self.metrics):
+            raise ConfigurationError(
+                f"task {self.name!r}: metrics are {list(self.metrics)}: "
+                f"a {self.problem} takes one or more of {', '.join(fitting)}, each once"
+            )
+
+
+def check_task_name(name: object) -> str:
+    """Return ``name`` if a task may be called so.
+
+    Raises:
+        ConfigurationError: it may not.
+    """
+    if not isinstance(name, str) or not TASK_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"task name {name!r} cannot be used: take at most 64 of a-z, 0-9, '_', '.', '-', "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+def _glue(
+    name: str,
+    hub_columns: tuple[str, ...],
+    labels: tuple[str, ...],
+    metrics: tuple[str, ...] = ("accuracy",),
+) -> TaskSpec:
+    columns = ("sentence1", "sentence2")[: len(hub_columns)]
+    return TaskSpec(
+        name=name,
+        columns=columns,
+        problem="classification" if labels else "regression",
+        labels=labels,
+        metrics=metrics,
+        alternatives=() if hub_columns == columns else (hub_columns,),
+    )
+
+
+_PARAPHRASE = ("not_equivalent", "equivalent")
+_ENTAILMENT = ("entailment", "not_entailment")
+
+TASKS: dict[str, TaskSpec] = {
+    spec.name: spec
+    for spec in (
+        _glue("cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
+        _glue("sst2", ("sentence",), ("negative", "positive")),
+        _glue("mrpc", ("sentence1", "sentence2"), _PARAPHRASE, ("accuracy", "f1")),
+        _glue("qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
+        _glue("stsb", ("sentence1", "sentence2"), (), ("pearson", "spearman")),
+        _glue("mnli", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction")),
+        _glue("qnli", ("question", "sentence"), _ENTAILMENT),
+        _glue("rte", ("sentence1", "sentence2"), _ENTAILMENT),
+    )
+}
+"""The GLUE tasks, named as on the hub; labels in GLUE's order (Wang et al. 2018, table 1)."""
