@@ -1,0 +1,188 @@
+"""Reading an artifact: nothing is used before its hash and its signature were checked."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from propetl.bundle.pack import TaskPack, read_pack
+from propetl.bundle.reader import check_belongs
+from propetl.errors import ArtifactError, TaskError
+from propetl.files import path_inside, verify_files
+from propetl.runtime.golden import Golden, read_golden
+from propetl.runtime.manifest import (
+    BACKBONE_FILE,
+    GOLDEN_FILE,
+    MANIFEST,
+    TOKENIZER_FILE,
+    ArtifactTask,
+    FormInfo,
+    GraphInfo,
+    Manifest,
+    TensorSignature,
+)
+from propetl.runtime.report import TOLERANCES
+from propetl.runtime.signatures import BARE, check_forms
+
+__all__ = [
+    "BACKBONE_FILE",
+    "GOLDEN_FILE",
+    "MANIFEST",
+    "TOKENIZER_FILE",
+    "Artifact",
+    "ArtifactTask",
+    "FormInfo",
+    "GraphInfo",
+    "Manifest",
+    "TensorSignature",
+    "read_artifact",
+    "read_manifest",
+    "verify_artifact_files",
+]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact whose manifest was checked.
+
+    Attributes:
+        path: its folder.
+        manifest: what ``artifact.json`` says.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Forms that a session can run; the bare backbone is a yardstick, not one of them."""
+        return tuple(form for form in self.manifest.forms if form != BARE)
+
+    def graph_bytes(self, graph: GraphInfo) -> bytes:
+        """The ONNX file of ``graph``; its weights stay in ``backbone.data``."""
+        return self._readable(graph.path).read_bytes()
+
+    def task(self, name: str) -> ArtifactTask:
+        """The entry of task ``name``; an unknown one is a :class:`TaskError` that names those there are."""
+        if name not in self.manifest.tasks:
+            known = ", ".join(sorted(self.manifest.tasks)) or "none"
+            raise TaskError(f"task {name!r} is not in {self.path}; it has {known}")
+        return self.manifest.tasks[name]
+
+    def pack(self, name: str) -> TaskPack:
+        """The pack of task ``name``, checked against prototype, backbone and shapes."""
+        source = self._readable(self.task(name).pack)
+        pack = read_pack(source)
+        if pack.task != name:
+            raise ArtifactError(f"{source}: holds task {pack.task!r}, expected {name!r}; export it again")
+        self.check_pack(pack, str(source))
+        return pack
+
+    def check_pack(self, pack: TaskPack, source: str) -> None:
+        """Refuses a pack that belongs to another backbone, prototype or kind of head.
+
+        Raises:
+            TaskError: it belongs elsewhere.
+            BundleError: its tensors do not have the shapes of this prototype.
+        """
+        manifest = self.manifest
+        check_belongs(pack, manifest.prototype_sha256, manifest.backbone.fingerprint, source)
+        head = "own" if "dense.weight" in pack.head else "linear"
+        if head != manifest.head:
+            raise TaskError(
+                f"{source}: has a {head} head, this artifact takes {manifest.head}; "
+                f"train the task with --head {manifest.head}"
+            )
+        pack.check(manifest.layout, source)
+
+    def golden(self, task: str) -> Golden:
+        """Golden inputs and outputs of ``task``."""
+        return read_golden(self._readable(self.manifest.golden), task, self.manifest.token_inputs)
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Where ``tokenizer.json`` stands."""
+        return self._readable(TOKENIZER_FILE)
+
+    def _readable(self, relative: str) -> Path:
+        path = path_inside(self.path, relative, ArtifactError)
+        if not path.is_file():
+            raise ArtifactError(f"{self.path}: {relative} is missing; restore the folder from its source")
+        return path
+
+
+def read_artifact(path: Path | str, verify: bool = True) -> Artifact:
+    """Reads and checks the artifact in folder ``path``.
+
+    Args:
+        path: the folder.
+        verify: hash every file (0.1 to 0.3 s for a small backbone). Without it, the manifest, its paths and
+            its signatures are still checked.
+
+    Raises:
+        ArtifactError: a file is missing, damaged, outside the folder or does not fit; or an unknown version.
+    """
+    artifact = read_manifest(Path(path))
+    if verify:
+        verify_artifact_files(artifact)
+    return artifact
+
+
+def read_manifest(path: Path) -> Artifact:
+    """The artifact in folder ``path`` after all checks but the files' hashes."""
+    source = path / MANIFEST
+    manifest = Manifest.from_json(_json_of(source), str(source))
+    try:
+        _check_references(manifest)
+        check_forms(manifest)
+    except ArtifactError as error:
+        raise ArtifactError(f"{source}: {error}") from error
+    for relative in manifest.files:
+        path_inside(path, relative, ArtifactError)
+    return Artifact(path, manifest)
+
+
+def verify_artifact_files(artifact: Artifact) -> None:
+    """Checks size and SHA-256 of every file; hard links of one file are hashed once.
+
+    Raises:
+        ArtifactError: naming the file.
+    """
+    records = artifact.manifest.files
+    unique = {_identity(artifact.path, relative, record): relative for relative, record in records.items()}
+    chosen = {relative: records[relative] for relative in unique.values()}
+    try:
+        verify_files(artifact.path, chosen, ArtifactError)
+    except PermissionError as error:
+        raise ArtifactError(f"{artifact.path}: no permission to read {error.filename}") from error
+
+
+def _identity(root: Path, relative: str, record: dict[str, Any]) -> tuple[object, ...]:
+    path = root / relative
+    if not path.is_file():
+        return (relative,)
+    status = path.stat()
+    return (status.st_dev, status.st_ino, record["sha256"], record["bytes"])
+
+
+def _check_references(manifest: Manifest) -> None:
+    """Every file that is going to be used is listed, and so was hashed."""
+    if manifest.precision not in TOLERANCES:
+        known = ", ".join(TOLERANCES)
+        raise ArtifactError(f"precision {manifest.precision!r} is unknown (known: {known}); upgrade propetl")
+    graphs = [graph.path for form in manifest.forms.values() for graph in form.all_graphs().values()]
+    packs = [task.pack for task in manifest.tasks.values()]
+    for needed in (BACKBONE_FILE, TOKENIZER_FILE, manifest.golden, *packs, *graphs):
+        if needed not in manifest.files:
+            raise ArtifactError(f"{needed} is not among its files; restore it from its source")
+
+
+def _json_of(source: Path) -> Any:
+    try:
+        return json.loads(source.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactError(f"{source.parent}: no artifact is there ({MANIFEST} is missing)") from error
+    except PermissionError as error:
+        raise ArtifactError(f"{source}: no permission to read it") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{source}: not valid JSON ({error}); it was truncated or damaged") from error

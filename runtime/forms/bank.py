@@ -1,0 +1,64 @@
+"""Bank: one engine that holds the masks of all tasks; each row of a batch says which one it wants."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from propetl.bundle.pack import TaskPack
+from propetl.errors import ArtifactError, TaskError
+from propetl.runtime.artifact import Artifact
+from propetl.runtime.engines import EngineOptions, load_engine
+from propetl.runtime.forms import BoundTask, Feeds, Logits, unknown_task
+from propetl.runtime.signatures import BANK, TASK_ID
+
+
+class BankForm:
+    """A batch may mix tasks."""
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        form = artifact.manifest.forms[BANK]
+        if form.graph is None:
+            raise ArtifactError(f"{artifact.path}: form {BANK} has no graph; export it again")
+        self._artifact = artifact
+        self._task_ids = form.task_ids
+        self._engine = load_engine(artifact, form.graph, options)
+
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks in the bank."""
+        return tuple(self._task_ids)
+
+    def bind(self, task: str) -> BoundTask:
+        """``task`` as its row of the bank."""
+        if task not in self._task_ids:
+            raise unknown_task(task, self.tasks())
+        info = self._artifact.task(task).info
+        return BoundTask(task, info, partial(self._infer, self._task_ids[task], info.outputs))
+
+    def _infer(self, task_id: int, outputs: int, feeds: Feeds) -> Logits:
+        rows = len(feeds["input_ids"])
+        return self._padded_logits(np.full(rows, task_id, dtype=np.int64), feeds)[:, :outputs]
+
+    def infer_mixed(self, tasks: Sequence[BoundTask], feeds: Feeds) -> list[Logits]:
+        """Logits ``[outputs of its task]`` of each row; ``tasks`` has one entry for each row."""
+        task_ids = np.array([self._task_ids[task.name] for task in tasks], dtype=np.int64)
+        padded = self._padded_logits(task_ids, feeds)
+        return [row[: task.info.outputs] for row, task in zip(padded, tasks, strict=True)]
+
+    def _padded_logits(self, task_ids: np.ndarray[tuple[int], np.dtype[np.int64]], feeds: Feeds) -> Logits:
+        return self._engine.run({**feeds, TASK_ID: task_ids}, {})  # [batch, widest head]
+
+    def add(self, pack: TaskPack) -> None:
+        """Always an error: the bank is a constant of its graph."""
+        raise TaskError(
+            f"task {pack.task!r} cannot be added: the bank is a constant of its graph; "
+            "export the bundle with it again, or open form switchable"
+        )
+
+    def remove(self, task: str) -> None:
+        """Always an error: the bank is a constant of its graph."""
+        self.bind(task)
+        raise TaskError(
+            f"task {task!r} cannot be removed: the bank is a constant of its graph; "
+            "export the bundle without it, or open form switchable"
+        )

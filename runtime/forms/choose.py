@@ -1,0 +1,43 @@
+"""Which form to run, and its class."""
+
+from collections.abc import Callable
+
+from propetl.errors import ArtifactError, ConfigurationError
+from propetl.runtime.artifact import Artifact
+from propetl.runtime.engines import EngineOptions
+from propetl.runtime.forms import RunningForm
+from propetl.runtime.forms.bank import BankForm
+from propetl.runtime.forms.folded import FoldedForm
+from propetl.runtime.forms.switchable import SwitchableForm
+from propetl.runtime.signatures import BANK, FOLDED, SWITCHABLE
+
+_CLASSES: dict[str, Callable[[Artifact, EngineOptions], RunningForm]] = {
+    SWITCHABLE: SwitchableForm,
+    FOLDED: FoldedForm,
+    BANK: BankForm,
+}
+
+
+def choose_form(artifact: Artifact, form: str | None) -> str:
+    """``form`` if the artifact has it; for None the first it has of switchable, folded, bank.
+
+    Switchable comes first because it costs one engine for all tasks and takes new ones; folded is
+    preferred to bank because it is faster where a batch has one task.
+
+    Raises:
+        ConfigurationError: the artifact has no such form.
+        ArtifactError: it has none that a session can run.
+    """
+    if not artifact.forms:
+        raise ArtifactError(f"{artifact.path}: it has no form that a session can run; export with --form")
+    if form is None:
+        return next(name for name in _CLASSES if name in artifact.forms)
+    if form not in artifact.forms:
+        known = ", ".join(artifact.forms)
+        raise ConfigurationError(f"form {form!r} is not in {artifact.path}; it has {known}")
+    return form
+
+
+def open_form(artifact: Artifact, form: str, options: EngineOptions) -> RunningForm:
+    """Loads ``form``, which the artifact has."""
+    return _CLASSES[form](artifact, options)

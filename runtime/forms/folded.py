@@ -1,0 +1,58 @@
+"""Folded: one graph and one engine for each task, loaded when the task is first used."""
+
+import threading
+
+from propetl.bundle.pack import TaskPack
+from propetl.errors import TaskError
+from propetl.runtime.artifact import Artifact
+from propetl.runtime.engines import Engine, EngineOptions, load_engine
+from propetl.runtime.forms import BoundTask, Feeds, Logits, unknown_task
+from propetl.runtime.signatures import FOLDED
+
+
+class FoldedForm:
+    """Masks vanished into the weights: as fast as the backbone with a plain adapter."""
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        self._artifact = artifact
+        self._options = options
+        self._graphs = dict(artifact.manifest.forms[FOLDED].graphs)
+        self._engines: dict[str, Engine] = {}
+        self._lock = threading.Lock()
+
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that can be run now."""
+        return tuple(self._graphs)
+
+    def bind(self, task: str) -> BoundTask:
+        """``task`` with its engine, which is loaded if this is the first call."""
+        engine = self._engines.get(task) or self._load(task)
+
+        def infer(feeds: Feeds) -> Logits:
+            return engine.run(feeds, {})
+
+        return BoundTask(task, self._artifact.task(task).info, infer)
+
+    def _load(self, task: str) -> Engine:
+        with self._lock:  # two first calls of one task load one engine
+            if task not in self._graphs:
+                raise unknown_task(task, self.tasks())
+            if task not in self._engines:
+                engine = load_engine(self._artifact, self._graphs[task], self._options)
+                self._engines = {**self._engines, task: engine}
+            return self._engines[task]
+
+    def add(self, pack: TaskPack) -> None:
+        """Always an error: a folded graph is made by export."""
+        raise TaskError(
+            f"task {pack.task!r} cannot be added: folded graphs are made by export; "
+            "export the bundle with it again, or open form switchable"
+        )
+
+    def remove(self, task: str) -> None:
+        """Forgets the task; its engine goes when the last running call ends."""
+        with self._lock:
+            if task not in self._graphs:
+                raise unknown_task(task, self.tasks())
+            self._graphs = {name: graph for name, graph in self._graphs.items() if name != task}
+            self._engines = {name: engine for name, engine in self._engines.items() if name != task}

@@ -1,0 +1,65 @@
+"""Switchable: one engine; a task is a handful of small tensors that are fed with each call."""
+
+import threading
+from dataclasses import dataclass
+
+from propetl.bundle.format import TaskInfo
+from propetl.bundle.pack import TaskPack
+from propetl.errors import ArtifactError
+from propetl.runtime.artifact import Artifact
+from propetl.runtime.engines import EngineOptions, Prepared, load_engine
+from propetl.runtime.forms import BoundTask, Feeds, Logits, taken_task, unknown_task
+from propetl.runtime.signatures import SWITCHABLE
+
+
+@dataclass(frozen=True)
+class _LoadedTask:
+    info: TaskInfo
+    tensors: Prepared
+
+
+class SwitchableForm:
+    """Any task over one engine, also one that was trained after export."""
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        graph = artifact.manifest.forms[SWITCHABLE].graph
+        if graph is None:
+            raise ArtifactError(f"{artifact.path}: form {SWITCHABLE} has no graph; export it again")
+        self._engine = load_engine(artifact, graph, options)
+        self._lock = threading.Lock()
+        # Never changed in place: a call reads this reference once and keeps what it found.
+        self._tasks = {name: self._loaded(artifact.pack(name)) for name in artifact.manifest.tasks}
+
+    def _loaded(self, pack: TaskPack) -> _LoadedTask:
+        return _LoadedTask(pack.info, self._engine.prepare(pack.tensors()))
+
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that can be run now."""
+        return tuple(self._tasks)
+
+    def bind(self, task: str) -> BoundTask:
+        """``task`` with the tensors that it has now."""
+        tasks = self._tasks
+        if task not in tasks:
+            raise unknown_task(task, tuple(tasks))
+        loaded = tasks[task]
+
+        def infer(feeds: Feeds) -> Logits:
+            return self._engine.run(feeds, loaded.tensors)
+
+        return BoundTask(task, loaded.info, infer)
+
+    def add(self, pack: TaskPack) -> None:
+        """Adds a task whose pack was checked; the engine stays as it is."""
+        loaded = self._loaded(pack)
+        with self._lock:
+            if pack.task in self._tasks:
+                raise taken_task(pack.task)
+            self._tasks = {**self._tasks, pack.task: loaded}
+
+    def remove(self, task: str) -> None:
+        """Forgets a task; running calls end with it."""
+        with self._lock:
+            if task not in self._tasks:
+                raise unknown_task(task, tuple(self._tasks))
+            self._tasks = {name: loaded for name, loaded in self._tasks.items() if name != task}

@@ -1,0 +1,224 @@
+"""``artifact.json`` as dataclasses. The exporter writes through them, the device reads through them."""
+
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+from propetl.bundle.format import BackboneInfo, TaskInfo, check_format, check_task_name, task_info
+from propetl.errors import ArtifactError, ProPETLError
+from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
+
+FORMAT = "propetl-artifact"
+VERSION = 1
+MANIFEST = "artifact.json"
+BACKBONE_FILE = "backbone.data"
+GOLDEN_FILE = "golden.safetensors"
+TOKENIZER_FILE = "tokenizer/tokenizer.json"
+
+TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+Dimension = int | str
+"""A fixed size, or the name of a size that each call chooses (``batch``, ``sequence``, ``labels``)."""
+
+
+@dataclass(frozen=True)
+class TensorSignature:
+    """One input or output of a graph.
+
+    Attributes:
+        name: as in the graph.
+        dtype: numpy's name, such as ``int64``.
+        shape: sizes, fixed or named.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Dimension, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "TensorSignature":
+        """Inverse of ``dataclasses.asdict``."""
+        shape = tuple(value["shape"])
+        if not all(isinstance(size, int | str) and not isinstance(size, bool) for size in shape):
+            raise ValueError(f"shape {list(shape)} of {value['name']!r}: sizes are integers or names")
+        return cls(str(value["name"]), str(value["dtype"]), shape)
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """One ONNX file of the artifact.
+
+    Attributes:
+        path: inside the artifact, forward slashes.
+        inputs: what it takes.
+        outputs: what it gives.
+    """
+
+    path: str
+    inputs: tuple[TensorSignature, ...]
+    outputs: tuple[TensorSignature, ...]
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "GraphInfo":
+        """Inverse of ``dataclasses.asdict``."""
+        inputs = tuple(TensorSignature.from_json(item) for item in value["inputs"])
+        outputs = tuple(TensorSignature.from_json(item) for item in value["outputs"])
+        return cls(str(value["path"]), inputs, outputs)
+
+
+@dataclass(frozen=True)
+class FormInfo:
+    """The graphs of one form: ``graph`` for any task, or ``graphs`` by task.
+
+    Attributes:
+        graph: of a form that has one graph for all tasks.
+        graphs: by task, of a form that has one for each.
+        task_ids: rows of the bank by task.
+    """
+
+    graph: GraphInfo | None = None
+    graphs: dict[str, GraphInfo] = field(default_factory=dict)
+    task_ids: dict[str, int] = field(default_factory=dict)
+
+    def all_graphs(self) -> dict[str | None, GraphInfo]:
+        """Every graph by the task it is bound to; None for a graph that serves any task."""
+        shared: dict[str | None, GraphInfo] = {} if self.graph is None else {None: self.graph}
+        return shared | dict(self.graphs)
+
+    def to_json(self) -> dict[str, Any]:
+        """As written: keys that do not apply are left out."""
+        return {key: value for key, value in asdict(self).items() if value}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "FormInfo":
+        """Inverse of :meth:`to_json`."""
+        graph = GraphInfo.from_json(value["graph"]) if "graph" in value else None
+        graphs = {task: GraphInfo.from_json(item) for task, item in value.get("graphs", {}).items()}
+        return cls(graph, graphs, {task: int(row) for task, row in value.get("task_ids", {}).items()})
+
+
+@dataclass(frozen=True)
+class ArtifactTask:
+    """One task of an artifact.
+
+    Attributes:
+        info: problem, labels, columns, metrics, scores of training.
+        pack: path of its task pack inside the artifact.
+    """
+
+    info: TaskInfo
+    pack: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``artifact.json``.
+
+    Attributes:
+        precision: of weights and arithmetic; a key of ``propetl.runtime.report.TOLERANCES``.
+        opset: ONNX operator set of the graphs.
+        max_length: tokens to which texts are truncated, as in training.
+        pad_token_id: token that shorter rows of a batch are filled with.
+        head: ``linear`` or ``own``.
+        bundle_sha256: of the ``bundle.json`` that was exported.
+        prototype_sha256: of its ``prototype.safetensors``; task packs name it.
+        backbone: which backbone this is.
+        prototype: the method.
+        tasks: by name.
+        forms: those exported, by name.
+        tools: versions of what made the artifact.
+        files: size and SHA-256 of every file but this one.
+        golden: path of the golden inputs and outputs.
+    """
+
+    precision: str
+    opset: int
+    max_length: int
+    pad_token_id: int
+    head: str
+    bundle_sha256: str
+    prototype_sha256: str
+    backbone: BackboneInfo
+    prototype: PrototypeConfig
+    tasks: dict[str, ArtifactTask]
+    forms: dict[str, FormInfo]
+    tools: dict[str, str]
+    files: dict[str, dict[str, Any]]
+    golden: str = GOLDEN_FILE
+
+    @cached_property
+    def layout(self) -> TaskLayout:
+        """Names and shapes of every tensor that the method needs."""
+        return layout_of(self.prototype, self.backbone.hidden_size, self.backbone.layers)
+
+    @cached_property
+    def token_inputs(self) -> tuple[str, ...]:
+        """Token inputs that the graphs take; ``token_type_ids`` only where the backbone does."""
+        graphs = [graph for form in self.forms.values() for graph in form.all_graphs().values()]
+        taken = {item.name for graph in graphs for item in graph.inputs}
+        return tuple(name for name in TOKEN_INPUTS if name in taken)
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to ``artifact.json``."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {"format": FORMAT, "version": VERSION} | plain | {
+            "backbone": asdict(self.backbone),
+            "prototype": self.prototype.to_json(),
+            "tasks": {name: asdict(task.info) | {"pack": task.pack} for name, task in self.tasks.items()},
+            "forms": {name: form.to_json() for name, form in self.forms.items()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, source: str) -> "Manifest":
+        """Parses what ``artifact.json`` holds; ``source`` names the file in errors.
+
+        Raises:
+            ArtifactError: another format, an unknown version, a key that is missing or of the wrong kind.
+        """
+        check_format(value, FORMAT, VERSION, source, ArtifactError)
+        try:
+            return cls._from_json(value)
+        except KeyError as error:
+            raise ArtifactError(f"{source}: key {error} is missing; restore it from its source") from error
+        except ProPETLError as error:
+            raise ArtifactError(f"{source}: {error}") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{source}: not a valid manifest ({error}); restore it") from error
+
+    @classmethod
+    def _from_json(cls, value: dict[str, Any]) -> "Manifest":
+        return cls(
+            precision=str(value["precision"]),
+            opset=int(value["opset"]),
+            max_length=_at_least(value["max_length"], 1, "max_length"),
+            pad_token_id=_at_least(value["pad_token_id"], 0, "pad_token_id"),
+            head=str(value["head"]),
+            bundle_sha256=str(value["bundle_sha256"]),
+            prototype_sha256=str(value["prototype_sha256"]),
+            backbone=BackboneInfo(**value["backbone"]),
+            prototype=PrototypeConfig.from_json(value["prototype"]),
+            tasks={check_task_name(name): _task_from(item) for name, item in value["tasks"].items()},
+            forms={name: FormInfo.from_json(item) for name, item in value["forms"].items()},
+            tools=dict(value["tools"]),
+            files={path: _record_from(path, item) for path, item in value["files"].items()},
+            golden=str(value["golden"]),
+        )
+
+
+def _task_from(value: dict[str, Any]) -> ArtifactTask:
+    return ArtifactTask(task_info(value), str(value["pack"]))
+
+
+def _record_from(path: str, value: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(value["bytes"], int) or not isinstance(value["sha256"], str):
+        raise ValueError(f"the record of file {path!r} is not a size and a SHA-256")
+    return {"sha256": value["sha256"], "bytes": value["bytes"]}
+
+
+def _at_least(value: Any, smallest: int, key: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+        raise ValueError(f"{key} is {value!r}, expected a whole number of at least {smallest}")
+    return value

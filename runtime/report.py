@@ -1,0 +1,171 @@
+"""What a validation found: checks that hold or do not, and logits compared with a reference."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far logits may be from their reference: ``absolute + relative * |reference|``, for each element."""
+
+    absolute: float
+    relative: float
+
+
+TOLERANCES = {"fp32": Tolerance(absolute=1e-5, relative=1e-5)}
+"""By precision of the artifact."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement that holds or does not.
+
+    Attributes:
+        name: what was checked, such as ``files`` or ``signature``.
+        subject: form, graph or task it is about.
+        passed: whether it holds.
+        detail: what was found where it does not.
+    """
+
+    name: str
+    subject: str
+    passed: bool
+    detail: str = ""
+
+    @property
+    def breach(self) -> str:
+        """One line for people."""
+        return f"{self.name} of {self.subject}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Logits of an artifact beside those of PyTorch on the same rows.
+
+    Attributes:
+        task: which task.
+        form: which form.
+        rows: rows compared.
+        max_abs: largest absolute difference of a logit.
+        max_rel: largest relative difference: of a row's logits, divided by the row's largest ``|reference|``.
+        tolerance: what was allowed.
+        agreement: share of rows with the same prediction (regression: within tolerance).
+        worst_row: row, counted from 0, that is furthest beyond (or nearest to) its tolerance.
+        passed: whether every logit is within tolerance.
+        batching: how rows were put together: ``batch``, ``single rows`` or ``mixed tasks``.
+        metrics_reference: the task's metrics by PyTorch; empty where rows have no labels.
+        metrics_artifact: the same by the artifact.
+    """
+
+    task: str
+    form: str
+    rows: int
+    max_abs: float
+    max_rel: float
+    tolerance: Tolerance
+    agreement: float
+    worst_row: int
+    passed: bool
+    batching: str = "batch"
+    metrics_reference: dict[str, float] = field(default_factory=dict)
+    metrics_artifact: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def breach(self) -> str:
+        """One line for people: task, form, row, and how far off it is."""
+        return (
+            f"task {self.task}, form {self.form} ({self.batching}), row {self.worst_row}: logits differ by "
+            f"{self.max_abs:.2e} (relative {self.max_rel:.2e}), allowed {self.tolerance.absolute:.0e} + "
+            f"{self.tolerance.relative:.0e} × |reference|"
+        )
+
+
+def compare_logits(
+    task: str,
+    form: str,
+    reference: NDArray[np.float32],
+    found: NDArray[np.float32],
+    tolerance: Tolerance,
+    *,
+    batching: str = "batch",
+    metrics_reference: dict[str, float] | None = None,
+    metrics_artifact: dict[str, float] | None = None,
+) -> Comparison:
+    """Compares logits ``[rows, outputs]``; another shape, NaN or infinity is a breach."""
+    metrics = (metrics_reference or {}, metrics_artifact or {})
+    if found.shape != reference.shape or not len(reference):
+        inf, rows = float("inf"), len(reference)
+        return Comparison(task, form, rows, inf, inf, tolerance, 0.0, 0, False, batching, *metrics)
+    wide = reference.astype(np.float64)
+    difference = np.nan_to_num(np.abs(found - wide), nan=np.inf)
+    allowed = tolerance.absolute + tolerance.relative * np.abs(wide)
+    excess = (difference - allowed).max(axis=1)
+    scale = np.maximum(np.abs(wide).max(axis=1), np.finfo(np.float32).tiny)
+    return Comparison(
+        task=task,
+        form=form,
+        rows=len(reference),
+        max_abs=float(difference.max()),
+        max_rel=float((difference.max(axis=1) / scale).max()),
+        tolerance=tolerance,
+        agreement=_agreement(reference, found, excess),
+        worst_row=int(excess.argmax()),
+        passed=bool((excess <= 0).all()),
+        batching=batching,
+        metrics_reference=metrics[0],
+        metrics_artifact=metrics[1],
+    )
+
+
+def _agreement(reference: NDArray[Any], found: NDArray[Any], excess: NDArray[Any]) -> float:
+    same = excess <= 0 if reference.shape[1] == 1 else reference.argmax(axis=1) == found.argmax(axis=1)
+    return float(np.mean(same))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a validation looked at.
+
+    Attributes:
+        artifact: its folder.
+        provider: what ran it.
+        precision: of the artifact.
+        checks: files, shapes, signatures.
+        comparisons: logits against golden outputs, or against PyTorch.
+        tools: versions of what ran.
+    """
+
+    artifact: str
+    provider: str
+    precision: str
+    checks: tuple[Check, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    tools: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def breaches(self) -> tuple[str, ...]:
+        """One line for each check or comparison that failed."""
+        looked_at: tuple[Check | Comparison, ...] = (*self.checks, *self.comparisons)
+        return tuple(item.breach for item in looked_at if not item.passed)
+
+    @property
+    def passed(self) -> bool:
+        """Whether anything was looked at and nothing failed."""
+        return bool(self.checks or self.comparisons) and not self.breaches
+
+    def to_json(self) -> dict[str, Any]:
+        """As written by ``propetl validate --json``; infinite differences become null."""
+        plain: dict[str, Any] = _finite(asdict(self))
+        return {"passed": self.passed, "breaches": list(self.breaches)} | plain
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: what is not finite becomes None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,209 @@
+"""A session runs an artifact: texts in, logits or labels out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.bundle.format import TaskInfo
+from propetl.bundle.pack import read_pack
+from propetl.errors import ConfigurationError
+from propetl.runtime.artifact import Artifact, read_artifact
+from propetl.runtime.batching import Batch, batches_of_feeds, batches_of_token_rows
+from propetl.runtime.engines import EngineOptions, Memory
+from propetl.runtime.forms import BoundTask, MixingForm, RunningForm
+from propetl.runtime.forms.choose import choose_form, open_form
+from propetl.runtime.prediction import Prediction, prediction_of
+from propetl.runtime.rows import Text, TokenArrays, check_text, check_texts, token_feeds
+from propetl.runtime.tokenise import Tokeniser
+
+Logits = NDArray[np.float32]
+Texts = Sequence[Text] | TokenArrays
+
+
+class Session:
+    """An artifact, loaded and ready. Made by :meth:`open`; close it, or use it in a ``with`` block.
+
+    Safe to use from many threads at once: a call keeps nothing on the session, and a task that another
+    thread adds or removes meanwhile does not reach calls that have begun.
+    """
+
+    def __init__(
+        self, artifact: Artifact, form: str, running: RunningForm, tokeniser: Tokeniser, batch_size: int
+    ) -> None:
+        self._artifact = artifact
+        self._form = form
+        self._running: RunningForm | None = running
+        self._tokeniser = tokeniser
+        self._batch_size = batch_size
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        provider: str = "cpu",
+        form: str | None = None,
+        threads: int | None = None,
+        batch_size: int = 32,
+        verify: bool = True,
+        memory: Memory = "fast",
+    ) -> "Session":
+        """Opens the artifact in folder ``path``.
+
+        Args:
+            path: the folder that ``propetl export`` wrote.
+            provider: what runs it; if it cannot run here, that is an error.
+            form: ``folded``, ``switchable`` or ``bank``; None takes the first of switchable, folded, bank
+                that the artifact has.
+            threads: threads inside one operator; None for all cores.
+            batch_size: rows that are run at once at most.
+            verify: hash every file first.
+            memory: ``fast``, or ``small`` for many sessions over one backbone.
+
+        Raises:
+            ArtifactError: the artifact is damaged, or its version is not known.
+            BackendError: the provider or its library is not there.
+            ConfigurationError: no such form, or an option out of range.
+        """
+        options = EngineOptions(provider, threads, memory)
+        if batch_size < 1:
+            raise ConfigurationError(f"batch_size must be at least 1; got {batch_size}")
+        artifact = read_artifact(path, verify)
+        chosen = choose_form(artifact, form)
+        manifest = artifact.manifest
+        tokeniser = Tokeniser(
+            artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs
+        )
+        return cls(artifact, chosen, open_form(artifact, chosen, options), tokeniser, batch_size)
+
+    @property
+    def form(self) -> str:
+        """The form that runs."""
+        return self._form
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that can be run now."""
+        return self._open().tasks()
+
+    def task(self, name: str) -> TaskInfo:
+        """Problem, labels and columns of a task; :class:`TaskError` if it is not here."""
+        return self._open().bind(name).info
+
+    def run(self, task: str, texts: Texts) -> Logits:
+        """Logits float32 ``[rows, outputs]``, in the order of the rows.
+
+        Args:
+            task: its name.
+            texts: texts, pairs of texts, or token ids ``{"input_ids": …, "attention_mask": …}``, int
+                ``[rows, sequence]``. Texts are truncated as in training; token ids are taken as they are.
+
+        Raises:
+            TaskError: no such task, or rows that do not fit its columns.
+            ConfigurationError: no rows, a blank text, or token ids that cannot be used.
+        """
+        return self._run(self._open().bind(task), texts)
+
+    def predict(self, task: str, texts: Texts) -> list[Prediction]:
+        """Labels with probabilities, or values of a regression; arguments and errors as for :meth:`run`."""
+        bound = self._open().bind(task)
+        return [prediction_of(row, bound.info) for row in self._run(bound, texts)]
+
+    def run_mixed(self, rows: Iterable[tuple[str, Text]]) -> list[Logits]:
+        """Logits ``[outputs of its task]`` of each ``(task, text)``, in the order of the rows.
+
+        Form bank runs the tasks of a batch together; the others run one task after the other.
+        """
+        return [logits for logits, _ in self._run_mixed(list(rows))]
+
+    def predict_mixed(self, rows: Iterable[tuple[str, Text]]) -> list[Prediction]:
+        """Answers for rows ``(task, text)`` of any tasks, in the order of the rows."""
+        return [prediction_of(logits, bound.info) for logits, bound in self._run_mixed(list(rows))]
+
+    def check(self, task: str, text: Text, where: str = "row 0") -> None:
+        """Refuses a row as :meth:`run` would, without running it; ``where`` names it in the message."""
+        bound = self._open().bind(task)
+        check_text(task, bound.info, text, where)
+
+    def add_task(self, pack_path: Path | str) -> str:
+        """Adds the task of a pack file to the running session, and returns its name. Form switchable only.
+
+        Raises:
+            BundleError: the file is damaged, or its tensors have other shapes.
+            TaskError: it belongs to another prototype or backbone, the name is taken, or the form cannot.
+        """
+        running = self._open()
+        pack = read_pack(Path(pack_path))
+        self._artifact.check_pack(pack, str(pack_path))
+        running.add(pack)
+        return pack.task
+
+    def remove_task(self, name: str) -> None:
+        """Forgets a task (forms switchable and folded); calls that run it now end as they began."""
+        self._open().remove(name)
+
+    def close(self) -> None:
+        """Lets go of all engines; calls that run now end. Closing twice is fine."""
+        self._running = None
+
+    def __enter__(self) -> "Session":
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> RunningForm:
+        running = self._running
+        if running is None:
+            raise ConfigurationError(f"this session on {self._artifact.path} was closed; open it again")
+        return running
+
+    def _run(self, bound: BoundTask, texts: Texts) -> Logits:
+        batches = self._batches(bound, texts)
+        logits = np.empty((sum(len(batch.rows) for batch in batches), bound.info.outputs), dtype=np.float32)
+        for batch in batches:
+            logits[batch.rows] = bound.infer(batch.feeds)
+        return logits
+
+    def _batches(self, bound: BoundTask, texts: Texts) -> list[Batch]:
+        if isinstance(texts, Mapping):
+            feeds = token_feeds(texts, self._artifact.manifest.token_inputs)
+            return list(batches_of_feeds(feeds, self._batch_size))
+        check_texts(bound.name, bound.info, texts)
+        rows = self._tokeniser.rows(texts)
+        return list(batches_of_token_rows(rows, self._tokeniser, self._batch_size))
+
+    def _run_mixed(self, rows: list[tuple[str, Text]]) -> list[tuple[Logits, BoundTask]]:
+        running = self._open()
+        if not rows:
+            raise ConfigurationError("no rows were given; give at least one (task, text)")
+        bound = {task: running.bind(task) for task in dict.fromkeys(task for task, _ in rows)}
+        for index, (task, text) in enumerate(rows):
+            check_text(task, bound[task].info, text, f"row {index}")
+        tasks = [bound[task] for task, _ in rows]
+        texts = [text for _, text in rows]
+        if isinstance(running, MixingForm):
+            logits = self._run_together(running, tasks, texts)
+        else:
+            logits = self._run_by_task(tasks, texts)
+        return list(zip(logits, tasks, strict=True))
+
+    def _run_together(self, running: MixingForm, tasks: list[BoundTask], texts: list[Text]) -> list[Logits]:
+        logits: dict[int, Logits] = {}
+        for batch in batches_of_token_rows(self._tokeniser.rows(texts), self._tokeniser, self._batch_size):
+            chosen = [tasks[index] for index in batch.rows]
+            found = running.infer_mixed(chosen, batch.feeds)
+            logits |= dict(zip(batch.rows.tolist(), found, strict=True))
+        return [logits[index] for index in range(len(texts))]
+
+    def _run_by_task(self, tasks: list[BoundTask], texts: list[Text]) -> list[Logits]:
+        logits: dict[int, Logits] = {}
+        for bound in {task.name: task for task in tasks}.values():
+            rows = [index for index, task in enumerate(tasks) if task is bound]
+            logits |= dict(zip(rows, self._run(bound, [texts[index] for index in rows]), strict=True))
+        return [logits[index] for index in range(len(texts))]

@@ -1,0 +1,147 @@
+"""What each form's graphs take and give: one table, and the check against it.
+
+Named sizes are ``batch``, ``sequence`` and ``labels``; the rest are fixed. Every form takes input_ids,
+attention_mask (and token_type_ids where the backbone does): int64 [batch, sequence]. Besides:
+
+    form         takes                                            gives logits float32
+    folded       nothing                                          [batch, labels of the task]
+    switchable   the task's tensors, named as in its pack         [batch, "labels"]
+    bank         task_id: int64 [batch]                           [batch, labels of the widest task]
+    bare         nothing; has no prototype                        [batch, any]
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from propetl.errors import ArtifactError
+from propetl.runtime.manifest import TOKEN_INPUTS, Dimension, FormInfo, GraphInfo, Manifest, TensorSignature
+
+LOGITS = "logits"
+TASK_ID = "task_id"
+FOLDED, SWITCHABLE, BANK, BARE = "folded", "switchable", "bank", "bare"
+
+TOKEN_SHAPE: tuple[Dimension, ...] = ("batch", "sequence")
+
+
+@dataclass(frozen=True)
+class FormRule:
+    """Invariants of one form.
+
+    Attributes:
+        graph_per_task: one graph for each task, or one for all.
+        extra_inputs: what the graphs take besides tokens.
+        width: of the logits.
+    """
+
+    graph_per_task: bool
+    extra_inputs: Literal["none", "task tensors", "task_id"]
+    width: Literal["task", "labels", "widest", "any"]
+
+
+FORM_RULES = {
+    FOLDED: FormRule(graph_per_task=True, extra_inputs="none", width="task"),
+    SWITCHABLE: FormRule(graph_per_task=False, extra_inputs="task tensors", width="labels"),
+    BANK: FormRule(graph_per_task=False, extra_inputs="task_id", width="widest"),
+    BARE: FormRule(graph_per_task=False, extra_inputs="none", width="any"),
+}
+
+HEAD_KINDS = ("linear", "own")
+
+
+def expected_inputs(form: str, manifest: Manifest) -> tuple[TensorSignature, ...]:
+    """Inputs that a graph of ``form`` has."""
+    tokens = tuple(TensorSignature(name, "int64", TOKEN_SHAPE) for name in manifest.token_inputs)
+    extra = FORM_RULES[form].extra_inputs
+    if extra == "task tensors":
+        return tokens + task_tensor_inputs(manifest)
+    return (*tokens, TensorSignature(TASK_ID, "int64", ("batch",))) if extra == "task_id" else tokens
+
+
+def task_tensor_inputs(manifest: Manifest) -> tuple[TensorSignature, ...]:
+    """One input for each tensor of a task pack, under the name it has there."""
+    layout, hidden = manifest.layout, manifest.backbone.hidden_size
+    masks = [TensorSignature(f"mask.{name}", "uint8", shape) for name, shape in layout.mask_shapes().items()]
+    shapes = {f"weight.{name}": shape for name, shape in layout.weight_shapes().items()}
+    head: dict[str, tuple[Dimension, ...]] = {"head.weight": ("labels", hidden), "head.bias": ("labels",)}
+    if manifest.head == "own":
+        head |= {"head.dense.weight": (hidden, hidden), "head.dense.bias": (hidden,)}
+    return (*masks, *(TensorSignature(name, "float32", shape) for name, shape in (shapes | head).items()))
+
+
+def expected_width(form: str, manifest: Manifest, task: str | None) -> Dimension | None:
+    """Width of the logits of a graph of ``form``; None where any fixed width will do."""
+    width = FORM_RULES[form].width
+    if width == "task" and task is not None:
+        return manifest.tasks[task].info.outputs
+    if width == "widest":
+        return max(manifest.tasks[name].info.outputs for name in manifest.forms[form].task_ids)
+    return "labels" if width == "labels" else None
+
+
+def check_graph_signature(form: str, graph: GraphInfo, manifest: Manifest, task: str | None = None) -> None:
+    """Refuses a graph whose inputs or outputs are not those that its form has.
+
+    Raises:
+        ArtifactError: naming graph and tensor.
+    """
+    found = {item.name: item for item in graph.inputs}
+    expected = {item.name: item for item in expected_inputs(form, manifest)}
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            wanted = expected.get(name, f"no {name}")
+            raise _mismatch(form, graph, "input", str(wanted), str(found.get(name, "none")))
+    _check_logits(form, graph, expected_width(form, manifest, task))
+
+
+def _check_logits(form: str, graph: GraphInfo, width: Dimension | None) -> None:
+    outputs = graph.outputs
+    last = outputs[0].shape[-1] if len(outputs) == 1 and outputs[0].shape else None
+    if width is None and isinstance(last, int):
+        width = last
+    expected = TensorSignature(LOGITS, "float32", ("batch", "any fixed width" if width is None else width))
+    if outputs != (expected,):
+        raise _mismatch(form, graph, "output", str(expected), "; ".join(map(str, outputs)) or "none")
+
+
+def _mismatch(form: str, graph: GraphInfo, kind: str, expected: str, found: str) -> ArtifactError:
+    return ArtifactError(
+        f"{graph.path}: a {form} graph has {kind} {expected}; found {found}; export the bundle again"
+    )
+
+
+def check_forms(manifest: Manifest) -> None:
+    """Checks every form of ``manifest`` against :data:`FORM_RULES`.
+
+    Raises:
+        ArtifactError: an unknown form or head, a form that lacks its graphs, or a graph that breaks its form.
+    """
+    if manifest.head not in HEAD_KINDS:
+        raise ArtifactError(f"head is one of {', '.join(HEAD_KINDS)}; found {manifest.head!r}")
+    if missing := [name for name in TOKEN_INPUTS[:2] if name not in manifest.token_inputs]:
+        raise ArtifactError(f"no graph takes {missing[0]}; export the bundle again")
+    for form, info in manifest.forms.items():
+        _check_form(form, info, manifest)
+
+
+def _check_form(form: str, info: FormInfo, manifest: Manifest) -> None:
+    rule = FORM_RULES.get(form)
+    if rule is None:
+        known = ", ".join(FORM_RULES)
+        raise ArtifactError(f"form {form!r} is not known here (known: {known}); upgrade propetl")
+    if rule.graph_per_task != bool(info.graphs) or rule.graph_per_task == bool(info.graph):
+        wanted = "one graph for each task" if rule.graph_per_task else "one graph for all tasks"
+        raise ArtifactError(f"form {form} has {wanted}; found otherwise; export the bundle again")
+    if rule.extra_inputs != "none" and manifest.prototype.method == "full":
+        raise ArtifactError(f"form {form} cannot hold fully trained tasks, only folded can; export it again")
+    _check_task_ids(form, info, rule)
+    if unknown := (info.graphs.keys() | info.task_ids.keys()) - manifest.tasks.keys():
+        raise ArtifactError(f"form {form} has task {min(unknown)!r}, which is not listed; export it again")
+    for task, graph in info.all_graphs().items():
+        check_graph_signature(form, graph, manifest, task)
+
+
+def _check_task_ids(form: str, info: FormInfo, rule: FormRule) -> None:
+    rows = sorted(info.task_ids.values())
+    expected = list(range(len(rows))) if rule.extra_inputs == "task_id" else []
+    if rows != expected or (rule.extra_inputs == "task_id" and not rows):
+        raise ArtifactError(f"form {form}: task_ids are {rows}, expected 0, 1, 2, …; export the bundle again")

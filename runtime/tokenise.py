@@ -1,0 +1,93 @@
+"""Texts to token ids, as in training, without transformers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.errors import ArtifactError, ConfigurationError
+from propetl.runtime.rows import Text
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One row, not padded.
+
+    Attributes:
+        input_ids: int64 ``[length]``.
+        token_type_ids: int64 ``[length]``; 0 for the first text, 1 for the second.
+    """
+
+    input_ids: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class Tokeniser:
+    """The tokenizer of an artifact; gives the ids that transformers' fast tokenizer gives.
+
+    Safe to use from many threads: nothing changes after it was made.
+
+    Args:
+        path: ``tokenizer.json``.
+        max_length: tokens to which a row is truncated, longest text first.
+        pad_token_id: what shorter rows of a batch are filled with.
+        inputs: token inputs that the model takes.
+
+    Raises:
+        ArtifactError: the file cannot be read, or has no such padding token.
+        ConfigurationError: ``max_length`` leaves no room for text beside the special tokens.
+    """
+
+    def __init__(self, path: Path, max_length: int, pad_token_id: int, inputs: Sequence[str]) -> None:
+        # Imported here: the module alone needs numpy only.
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ArtifactError(f"{path}: not a readable tokenizer ({error}); restore it") from error
+        if self._tokenizer.id_to_token(pad_token_id) is None:
+            raise ArtifactError(f"{path}: has no token {pad_token_id}, which is to pad rows; restore it")
+        _check_room(self._tokenizer.num_special_tokens_to_add(is_pair=True), max_length)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length=max_length, strategy="longest_first")
+        self._pad_token_id = pad_token_id
+        self._inputs = tuple(inputs)
+
+    def rows(self, texts: Sequence[Text]) -> list[TokenRow]:
+        """Token ids of each text or pair, truncated, not padded."""
+        plain = [text if isinstance(text, str) or len(text) == 2 else text[0] for text in texts]
+        return [
+            TokenRow(np.array(item.ids, dtype=np.int64), np.array(item.type_ids, dtype=np.int64))
+            for item in self._tokenizer.encode_batch(plain)
+        ]
+
+    def pad(self, rows: Sequence[TokenRow]) -> dict[str, NDArray[np.int64]]:
+        """Model inputs int64 ``[rows, longest]``; ``token_type_ids`` only if the model takes it."""
+        shape = (len(rows), max(map(len, rows)))
+        padded = {
+            "input_ids": np.full(shape, self._pad_token_id, dtype=np.int64),
+            "attention_mask": np.zeros(shape, dtype=np.int64),
+            "token_type_ids": np.zeros(shape, dtype=np.int64),
+        }
+        for index, row in enumerate(rows):
+            padded["input_ids"][index, : len(row)] = row.input_ids
+            padded["attention_mask"][index, : len(row)] = 1
+            padded["token_type_ids"][index, : len(row)] = row.token_type_ids
+        return {name: padded[name] for name in self._inputs}
+
+    def __call__(self, texts: Sequence[Text]) -> dict[str, NDArray[np.int64]]:
+        """Model inputs for ``texts``, padded to the longest of them."""
+        return self.pad(self.rows(texts))
+
+
+def _check_room(special: int, max_length: int) -> None:
+    if max_length <= special:
+        raise ConfigurationError(
+            f"max_length {max_length} leaves no room beside {special} special tokens; train with more"
+        )
