@@ -32,14 +32,14 @@ def task_names(_context: click.Context, _option: click.Parameter, values: tuple[
     "--seed", type=int, default=SEED, show_default=True, help="The same seed gives the same rows anywhere."
 )
 def command(folder: Path, tasks: tuple[str, ...], train_rows: int, dev_rows: int, seed: int) -> None:
-    r"""Write the generated tasks to FOLDER as TASK/train.tsv and TASK/dev.tsv, laid out like GLUE.
+    """Write the generated tasks to FOLDER as TASK/train.tsv and TASK/dev.tsv, laid out like GLUE.
 
     FOLDER is new, empty, or written by this command before.
 
     \b
     Example:
       propetl data demo/data --tasks verdict,likeness --train-rows 2000
-    """
+    """  # noqa: D301 (click looks for the control character)
     write_generated(folder, tasks, train_rows, dev_rows, seed)
     splits = {
         name: [load_split(GENERATED[name], folder, split) for split in ("train", "dev")] for name in tasks

@@ -1,4 +1,21 @@
 """Fixtures for all tests."""
 
+import os
+from pathlib import Path
+
+import pytest
+
 # `wheel` and `device`: what a device installs.
 pytest_plugins = ["tests.device_env"]
+
+
+@pytest.fixture(scope="session")
+def glue_dir() -> Path:
+    """The folder with GLUE's TSVs: $PROPETL_DATA/glue, or ../shared/data/glue beside the project."""
+    root = Path(__file__).resolve().parents[1]
+    data = os.environ.get("PROPETL_DATA")
+    folder = Path(data) / "glue" if data else root.parent / "shared" / "data" / "glue"
+    if not folder.is_dir() and not data:
+        pytest.skip(f"no GLUE data at {folder}: set PROPETL_DATA to the folder that holds glue/")
+    assert folder.is_dir(), f"PROPETL_DATA is {data}, which holds no folder glue"
+    return folder

@@ -18,6 +18,8 @@ from propetl.errors import ConfigurationError, DataError
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -116,7 +118,7 @@ def _label(spec: TaskSpec, table: Table, record: Record) -> float:
 
 
 def _value(table: Table, record: Record, value: str) -> float:
-    if not NUMBER.fullmatch(value) or abs(float(value)) > np.finfo(np.float32).max:
+    if not NUMBER.fullmatch(value) or abs(float(value)) > LARGEST:
         raise _wrong(table, record, f"label {value!r} is not a finite number: a regression needs one")
     return float(value)
 

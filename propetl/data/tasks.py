@@ -77,10 +77,8 @@ class TaskSpec:
 
     def allowed(self) -> str:
         """The labels a file may hold, for a message."""
-        raw = {index: value for value, index in self.label_values.items()} or dict(enumerate(self.labels))
-        shown = [
-            f"{raw[i]} ({name})" if str(raw[i]) != name else name for i, name in enumerate(self.labels[:10])
-        ]
+        raw = {index: value for value, index in self.label_values.items()}
+        shown = [f"{raw.get(index, index)} ({name})" for index, name in enumerate(self.labels[:10])]
         return ", ".join(shown) + (", ..." if len(self.labels) > 10 else "")
 
     @classmethod
@@ -102,8 +100,8 @@ class TaskSpec:
         for columns in (self.columns, *self.alternatives):
             if len(columns) not in (1, 2) or len({*columns, self.label_column}) != len(columns) + 1:
                 raise ConfigurationError(
-                    f"task {self.name!r}: columns {list(columns)} and label column {self.label_column!r} cannot "
-                    "be used: give one or two text columns and a label column, all different"
+                    f"task {self.name!r}: columns {list(columns)} and label column {self.label_column!r} "
+                    "cannot be used: give one or two text columns and a label column, all different"
                 )
             if len(columns) != len(self.columns):
                 raise ConfigurationError(

@@ -1,0 +1,119 @@
+import dataclasses
+import pickle
+
+import pytest
+
+from propetl.data.tasks import TASKS, TaskSpec
+from propetl.errors import ConfigurationError
+
+
+def test_glue_tasks_have_glue_metrics() -> None:
+    assert {name: spec.metrics for name, spec in TASKS.items()} == {
+        "cola": ("matthews",),
+        "sst2": ("accuracy",),
+        "mrpc": ("accuracy", "f1"),
+        "qqp": ("accuracy", "f1"),
+        "stsb": ("pearson", "spearman"),
+        "mnli": ("accuracy",),
+        "qnli": ("accuracy",),
+        "rte": ("accuracy",),
+    }
+
+
+def test_glue_tasks_have_their_outputs() -> None:
+    assert [TASKS[name].outputs for name in ("cola", "stsb", "mnli", "rte")] == [2, 1, 3, 2]
+    assert TASKS["stsb"].problem == "regression"
+    assert TASKS["mnli"].labels == ("entailment", "neutral", "contradiction")
+
+
+def test_specs_are_hashable_and_can_be_pickled() -> None:
+    spec = TaskSpec.from_mapping("own", {"columns": "text", "labels": {"a": "no way", "b": "yes way"}})
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    assert len({spec, *TASKS.values()}) == 9
+
+
+def test_own_pair_task() -> None:
+    spec = TaskSpec.from_mapping(
+        "stance-2",
+        {
+            "columns": ["claim", "reply"],
+            "label": "stance",
+            "labels": ["against", "for"],
+            "metrics": ["f1", "accuracy"],
+        },
+    )
+    assert spec.columns == ("claim", "reply")
+    assert (spec.label_column, spec.labels, spec.metric) == ("stance", ("against", "for"), "f1")
+    assert spec.class_of("1") == 1
+    assert spec.class_of("against") == 0
+
+
+def test_own_regression_defaults_to_pearson() -> None:
+    spec = TaskSpec.from_mapping("stars", {"columns": "review", "problem": "regression"})
+    assert (spec.columns, spec.metrics, spec.outputs) == (("review",), ("pearson",), 1)
+
+
+def test_mapped_labels_take_the_place_of_indices() -> None:
+    spec = TaskSpec.from_mapping("own", {"columns": "text", "labels": {1: "bad", 2: "good", "x": "bad"}})
+    assert spec.labels == ("bad", "good")
+    assert [spec.class_of(value) for value in ("1", "2", "x", "good")] == [0, 1, 0, 1]
+    assert spec.class_of("0") is None
+
+
+@pytest.mark.parametrize("value", ["2", "-1", "+1", "01", "1.0", "", "Yes", "١", "99999999999"])
+def test_values_that_name_no_class(value: str) -> None:
+    assert TaskSpec("own", ("text",), labels=("no", "yes")).class_of(value) is None
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ({"columns": "text", "labels": ["a", "b"], "colour": 1}, ["unknown key colour", "columns, label"]),
+        ({"labels": ["a", "b"]}, ["no key columns"]),
+        (["columns"], ["['columns']", "columns, label"]),
+        ({"columns": "text", "labels": [False, True]}, ["labels[0]", "False", "quotes"]),
+        ({"columns": "text", "labels": {True: "yes", False: "no"}}, ["True", "quotes"]),
+        ({"columns": "text", "labels": {1: "a", "1": "b"}}, ["twice"]),
+        ({"columns": "text", "labels": ["a"]}, ["['a']", "two or more"]),
+        ({"columns": "text", "labels": ["a", "a"]}, ["all different"]),
+        ({"columns": "text"}, ["[]", "two or more"]),
+        ({"columns": ["a", "b", "c"], "labels": ["x", "y"]}, ["one or two"]),
+        ({"columns": [], "labels": ["x", "y"]}, ["one or two"]),
+        ({"columns": ["a", "a"], "labels": ["x", "y"]}, ["all different"]),
+        ({"columns": "label", "labels": ["x", "y"]}, ["all different"]),
+        ({"columns": 3, "labels": ["x", "y"]}, ["columns: 3", "quotes"]),
+        ({"columns": [None], "labels": ["x", "y"]}, ["columns[0]: None"]),
+        ({"columns": "text", "problem": "ranking"}, ["'ranking'", "classification, regression"]),
+        ({"columns": "text", "problem": "regression", "labels": ["a", "b"]}, ["no labels"]),
+        ({"columns": "text", "labels": ["a", "b"], "metrics": "bleu"}, ["bleu", "accuracy, f1, matthews"]),
+        ({"columns": "text", "labels": ["a", "b"], "metrics": ["pearson"]}, ["pearson", "accuracy"]),
+        ({"columns": "text", "labels": ["a", "b"], "metrics": []}, ["one or more"]),
+        ({"columns": "text", "labels": ["a", "b"], "metrics": ["f1", "f1"]}, ["each once"]),
+    ],
+)
+def test_own_task_refused_in_one_line(mapping: object, words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TaskSpec.from_mapping("own", mapping)
+    message = str(caught.value)
+    assert "'own'" in message
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "-a", "A", "a/b", "a b", "é", "a" * 65, 3, None, "a\n"])
+def test_task_names_refused(name: object) -> None:
+    with pytest.raises(ConfigurationError, match="task name"):
+        TaskSpec.from_mapping(name, {"columns": "text", "labels": ["a", "b"]})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a", "0", "rte-2.1_x", "a" * 64, "a.."])
+def test_task_names_accepted(name: str) -> None:
+    assert TaskSpec(name, ("text",), labels=("a", "b")).name == name
+
+
+def test_parts_that_do_not_fit_together_are_refused() -> None:
+    rte = TASKS["rte"]
+    with pytest.raises(ConfigurationError, match="reach each of the labels"):
+        dataclasses.replace(rte, label_values={"yes": 0})
+    with pytest.raises(ConfigurationError, match="2 column"):
+        dataclasses.replace(rte, alternatives=(("text",),))
