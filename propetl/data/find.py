@@ -24,7 +24,13 @@ def split_files(task: str, source: Path, split: str) -> tuple[Path, ...]:
     Raises:
         DataError: there is no such file, or more than one that it could be.
     """
-    source = source.expanduser()
+    try:
+        return _split_files(task, source.expanduser(), split)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror or error}: check its path") from error
+
+
+def _split_files(task: str, source: Path, split: str) -> tuple[Path, ...]:
     if source.is_file():
         return (source,)
     if not source.is_dir():

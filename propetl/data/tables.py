@@ -101,10 +101,23 @@ def _text_columns(spec: TaskSpec, table: Table) -> tuple[str, ...]:
 def _texts(table: Table, record: Record) -> tuple[str, ...]:
     for text in record.values[:-1]:
         if not isinstance(text, str):
-            raise _wrong(table, record, f"text expected, found {text!r}: write it as text")
+            raise _wrong(table, record, f"text expected, found {_shown(text)}: write it as text")
         if not text.strip():
             raise _wrong(table, record, "a text is empty: fill it in or leave the row out")
+        if not _is_unicode(text):
+            raise _wrong(
+                table, record, "a text is not UTF-8 (half of a surrogate pair): repair or leave it out"
+            )
     return tuple(str(text) for text in record.values[:-1])
+
+
+def _is_unicode(text: str) -> bool:
+    """False for a lone surrogate, which JSON can write but no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _label(spec: TaskSpec, table: Table, record: Record) -> float:
@@ -119,7 +132,7 @@ def _label(spec: TaskSpec, table: Table, record: Record) -> float:
 
 def _value(table: Table, record: Record, value: str) -> float:
     if not NUMBER.fullmatch(value) or abs(float(value)) > LARGEST:
-        raise _wrong(table, record, f"label {value!r} is not a finite number: a regression needs one")
+        raise _wrong(table, record, f"label {_shown(value)} is not a finite number: a regression needs one")
     return float(value)
 
 
@@ -128,8 +141,15 @@ def _class(spec: TaskSpec, table: Table, record: Record, value: str) -> int:
     if index is not None:
         return index
     if NUMBER.fullmatch(value) and not re.fullmatch(r"[+-]?[0-9]+", value):
-        raise _wrong(table, record, f"label {value!r} is a float where a class is due: use {spec.allowed()}")
-    raise _wrong(table, record, f"label {value!r} is unknown: task {spec.name} has {spec.allowed()}")
+        raise _wrong(
+            table, record, f"label {_shown(value)} is a float where a class is due: use {spec.allowed()}"
+        )
+    raise _wrong(table, record, f"label {_shown(value)} is unknown: task {spec.name} has {spec.allowed()}")
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def _wrong(table: Table, record: Record, what: str) -> DataError:

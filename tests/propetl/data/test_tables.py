@@ -172,6 +172,8 @@ def test_max_rows_stops_before_a_broken_row(tmp_path: Path) -> None:
         ("a.tsv", "text\tlabel\n \t1\n", ["line 2", "a text is empty"]),
         ("a.jsonl", '{"text": "", "label": 1}\n', ["line 1", "a text is empty"]),
         ("a.jsonl", '{"text": 7, "label": 1}\n', ["line 1", "text expected, found 7"]),
+        ("a.jsonl", '{"text": "\\ud800", "label": 1}\n', ["line 1", "a text is not UTF-8"]),
+        ("a.tsv", "text\tlabel\na\t" + "b" * 999 + "\n", ["line 2", "label 'bbb", "bbb... is unknown"]),
         ("a.jsonl", '{"text": null, "label": 1}\n', ["line 1", "text expected, found None"]),
         ("a.tsv", "text\tlabel\na\t1\nb\n", ["line 3", "ragged row: 1 fields", "has 2 (text, label)"]),
         ("a.tsv", "text\tlabel\na\tb\t1\n", ["line 2", "ragged row: 3 fields"]),
@@ -215,13 +217,18 @@ def test_parquet_text_that_is_not_utf8(tmp_path: Path) -> None:
     assert "row" in refusal(path)
 
 
-def test_unreadable_file_is_refused(tmp_path: Path) -> None:
-    path = file(tmp_path, "train.tsv", "text\tlabel\n")
-    path.unlink()
-    path.mkdir()
-    (path / "train.tsv").mkdir()
-    with pytest.raises(DataError, match="no file for split 'train'"):
-        load_split(SINGLE, path, "train")
+@pytest.mark.parametrize("method", ["read_bytes", "iterdir", "is_file"])
+def test_what_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    file(tmp_path, "train.tsv", "text\tlabel\na\t1\n")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        load_split(SINGLE, tmp_path, "train")
 
 
 @given(
