@@ -11,6 +11,7 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from propetl.bits import unpacking_table
 from propetl.bundle.pack import HEAD, MASK, WEIGHT
@@ -97,7 +98,7 @@ class Program(nn.Module):
 
     def _unpacked(self, packed: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Packed masks uint8 ``[..., bytes]`` to zeros and ones float32 ``[..., *shape]``."""
-        entries = self.table[packed.to(torch.int32)].flatten(-2)  # [..., bytes * 8]
+        entries = functional.embedding(packed.to(torch.int32), self.table).flatten(-2)  # [..., bytes * 8]
         count = prod(shape)
         if entries.shape[-1] != count:
             entries = entries[..., :count]
@@ -112,7 +113,7 @@ class BankProgram(Program):
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
         """Logits ``[batch, labels]``, as wide as the widest head of the bank."""
-        chosen = {name: value[task[TASK_ID]] for name, value in task.items() if name != TASK_ID}
+        chosen = {name: value.index_select(0, task[TASK_ID]) for name, value in task.items() if name != TASK_ID}
         pooled = self.model.first_token(self._effective(chosen, rows=True), inputs)
         return self._logits(pooled, chosen)
 

@@ -1,0 +1,129 @@
+"""The compiler: trace, bind, optimise, for each form of one bundle."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import onnx_ir as ir
+
+import propetl
+from propetl.bundle.pack import TaskPack
+from propetl.bundle.reader import Bundle
+from propetl.export.golden import text_inputs_of
+from propetl.export.graphs import bank_passes, folded_passes, switchable_passes
+from propetl.export.passes import PassRecord, run_passes
+from propetl.export.passes.describe_model import DescribeModel
+from propetl.export.passes.fold_constants import FoldConstants
+from propetl.export.passes.remove_nan_guard import RemoveNanGuard
+from propetl.export.passes.share_weights import ShareWeights
+from propetl.export.program import BankProgram, BareProgram, Program, task_tensors
+from propetl.export.trace import Trace, trace
+from propetl.export.weight_store import WeightStore
+from propetl.files import json_bytes
+from propetl.model import ProPETLModel
+from propetl.runtime.signatures import BANK, BARE, FOLDED, SWITCHABLE
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One graph, ready to be written.
+
+    Attributes:
+        form: which form it is of.
+        task: the task it is bound to; None if it serves several.
+        model: the graph.
+        records: what each pass did.
+    """
+
+    form: str
+    task: str | None
+    model: ir.Model
+    records: tuple[PassRecord, ...]
+
+    @property
+    def path(self) -> str:
+        """Where it stands in the artifact."""
+        return f"{self.form}/{self.task}/model.onnx" if self.task else f"{self.form}/model.onnx"
+
+
+@dataclass
+class Compiler:
+    """Compiles one bundle; each program is traced once, when first needed.
+
+    Attributes:
+        model: the trained model.
+        bundle: what it was read from.
+        tasks: tasks to compile, in the order of the bank.
+        opset: of the standard operators.
+        store: receives the shared weights.
+        report: called with a line about each step.
+    """
+
+    model: ProPETLModel
+    bundle: Bundle
+    tasks: tuple[str, ...]
+    opset: int
+    store: WeightStore
+    report: Report = field(default=lambda line: None)
+
+    def compile(self, form: str) -> Iterator[Compiled]:
+        """The graphs of ``form``, one after the other."""
+        if form == FOLDED:
+            for pack in self._packs:
+                yield self._bind(FOLDED, pack.task, self._single, folded_passes(pack, self._single), [pack])
+        elif form == SWITCHABLE:
+            yield self._bind(SWITCHABLE, None, self._single, switchable_passes(), self._packs)
+        elif form == BANK:
+            yield self._bind(BANK, None, self._rows, bank_passes(self._packs, self._rows), self._packs)
+        elif form == BARE:
+            yield self._bind(BARE, None, self._backbone, folded_passes(self._packs[0], self._backbone), [])
+
+    @cached_property
+    def _packs(self) -> list[TaskPack]:
+        return [self.bundle.pack(task) for task in self.tasks]
+
+    @cached_property
+    def _single(self) -> Trace:
+        return self._trace(Program(self.model), "one task per batch")
+
+    @cached_property
+    def _rows(self) -> Trace:
+        return self._trace(BankProgram(self.model), "one task per row")
+
+    @cached_property
+    def _backbone(self) -> Trace:
+        return self._trace(BareProgram(self.model), "backbone alone")
+
+    def _trace(self, program: Program | BareProgram, what: str) -> Trace:
+        self.report(f"tracing: {what}")
+        tensors = task_tensors(self.model)
+        if isinstance(program, BareProgram):
+            tensors = tuple(tensor for tensor in tensors if tensor.name in ("head.weight", "head.bias"))
+        traced = trace(program, text_inputs_of(self.model), tensors, self.opset)
+        self._log(run_passes(traced.model, [FoldConstants(), RemoveNanGuard(), ShareWeights(self.store)]))
+        return traced
+
+    def _bind(
+        self, form: str, task: str | None, traced: Trace, passes: list[ir.passes.PassBase], packs: list[TaskPack]
+    ) -> Compiled:
+        self.report(f"binding: {form}{' ' + task if task else ''}")
+        model = traced.model.clone()
+        describe = DescribeModel(propetl.__version__, self._metadata(form, packs))
+        records = run_passes(model, [*passes, describe])
+        self._log(records)
+        return Compiled(form, task, model, records)
+
+    def _metadata(self, form: str, packs: list[TaskPack]) -> dict[str, str]:
+        labels = {pack.task: list(pack.info.labels) for pack in packs}
+        return {
+            "propetl.form": form,
+            "propetl.bundle_sha256": self.bundle.sha256,
+            "propetl.tasks": json_bytes(list(labels)).decode().strip(),
+            "propetl.labels": json_bytes(labels).decode().strip(),
+        }
+
+    def _log(self, records: tuple[PassRecord, ...]) -> None:
+        for record in records:
+            self.report(f"  {record}")

@@ -1,0 +1,66 @@
+"""Binding: from one trace to the graph of a form."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from propetl.bundle.pack import TaskPack
+from propetl.export.passes.bind_inputs import BindInputs
+from propetl.export.passes.drop_stale_shapes import DropStaleShapes
+from propetl.export.passes.fold_constants import FoldConstants
+from propetl.export.program import TASK_ID
+from propetl.export.trace import Trace
+from propetl.runtime.manifest import GraphInfo, TensorSignature
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def folded_passes(pack: TaskPack, trace: Trace) -> list[ir.passes.PassBase]:
+    """One graph for one task: its masks disappear into the weights."""
+    return [BindInputs(_needed(pack.tensors(), trace)), FoldConstants(), DropStaleShapes()]
+
+
+def switchable_passes() -> list[ir.passes.PassBase]:
+    """One graph for any task: masks and head stay inputs."""
+    return [DropStaleShapes()]
+
+
+def bank_passes(packs: Sequence[TaskPack], trace: Trace) -> list[ir.passes.PassBase]:
+    """One graph for the tasks of ``packs``, in this order; each row of a batch picks one by ``task_id``."""
+    return [BindInputs(_needed(bank_of(packs), trace)), FoldConstants(), DropStaleShapes()]
+
+
+def bank_of(packs: Sequence[TaskPack]) -> Arrays:
+    """Task tensors with a leading task axis; heads are filled up with zeros to the widest one's labels."""
+    widest = max(pack.info.outputs for pack in packs)
+    tasks = [_widened(pack.tensors(), widest) for pack in packs]
+    return {name: np.stack([task[name] for task in tasks]) for name in tasks[0]}
+
+
+def _widened(tensors: Arrays, outputs: int) -> Arrays:
+    missing = outputs - tensors["head.bias"].shape[0]
+    weight, bias = tensors["head.weight"], tensors["head.bias"]
+    return tensors | {
+        "head.weight": np.pad(weight, ((0, missing), (0, 0))),
+        "head.bias": np.pad(bias, (0, missing)),
+    }
+
+
+def _needed(tensors: Mapping[str, NDArray[Any]], trace: Trace) -> Arrays:
+    """The tensors that the traced program takes: a bare backbone takes the head only."""
+    names = {tensor.name for tensor in trace.task_inputs} - {TASK_ID}
+    return {name: tensors[name] for name in sorted(names)}
+
+
+def graph_info(model: ir.Model, path: str) -> GraphInfo:
+    """Inputs and outputs of ``model`` as the manifest states them."""
+    return GraphInfo(path, tuple(map(_signature, model.graph.inputs)), tuple(map(_signature, model.graph.outputs)))
+
+
+def _signature(value: ir.Value) -> TensorSignature:
+    assert value.name is not None and value.dtype is not None and value.shape is not None
+    sizes = tuple(size if isinstance(size, int) else str(size) for size in value.shape)
+    return TensorSignature(value.name, str(value.dtype.numpy()), sizes)

@@ -1,0 +1,195 @@
+"""From a bundle to an artifact on disk."""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+import propetl
+from propetl.backbone import Backbone, load_backbone_of
+from propetl.bundle.format import TOKENIZER_FOLDER, pack_path
+from propetl.bundle.reader import Bundle, read_bundle
+from propetl.errors import ConfigurationError, TaskError
+from propetl.export.compiler import Compiled, Compiler
+from propetl.export.golden import golden_of
+from propetl.export.graphs import graph_info
+from propetl.export.transformers_layout import add_file, write_config
+from propetl.export.weight_store import WeightStore
+from propetl.files import file_record, json_bytes, staged_folder
+from propetl.model import ProPETLModel
+from propetl.runtime.artifact import read_artifact
+from propetl.runtime.golden import golden_bytes
+from propetl.runtime.manifest import BACKBONE_FILE, GOLDEN_FILE, MANIFEST, ArtifactTask, FormInfo, GraphInfo, Manifest
+from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES
+
+DEFAULT_OPSET = 20
+"""Newest that ONNX Runtime runs and TensorRT's parser reads."""
+
+OPSETS = (18, 19, 20)
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export and how.
+
+    Attributes:
+        forms: among ``folded``, ``switchable``, ``bank`` and ``bare``.
+        tasks: which tasks; empty for all.
+        opset: of the standard operators.
+        merge_lora: put LoRA into the backbone's matrices (folded only) instead of beside them.
+        standalone: copy the shared files into each folded folder, so that it can be moved alone.
+        backbone: where to load the backbone from, instead of the place the bundle names.
+        overwrite: replace an artifact that is there.
+    """
+
+    forms: tuple[str, ...] = (FOLDED,)
+    tasks: tuple[str, ...] = ()
+    opset: int = DEFAULT_OPSET
+    merge_lora: bool = False
+    standalone: bool = False
+    backbone: str | None = None
+    overwrite: bool = False
+
+
+def export_bundle(bundle_path: Path, output: Path, options: ExportOptions, report: Report = lambda line: None) -> Manifest:
+    """Compiles a bundle to an artifact, which appears whole at ``output`` or not at all.
+
+    Args:
+        bundle_path: folder of the bundle.
+        output: folder to write.
+        options: forms, tasks and the rest.
+        report: called with a line about each step; lines of detail start with two blanks.
+
+    Raises:
+        ConfigurationError: options that do not go together, or ``output`` exists.
+        BundleError: the bundle is damaged, or the backbone found is another one.
+        TaskError: a task that the bundle does not have.
+    """
+    bundle = read_bundle(bundle_path)
+    tasks = _tasks_of(bundle, options)
+    _check_options(bundle, options)
+    with staged_folder(output, overwrite=options.overwrite) as staging:
+        report("loading the backbone")
+        backbone = load_backbone_of(bundle.info.backbone, options.backbone)
+        model = ProPETLModel.from_bundle(bundle, backbone, merge_lora=options.merge_lora)
+        graphs = _write_graphs(staging, model, bundle, tasks, options, report)
+        report("writing packs, tokenizer and golden rows")
+        _write_companions(staging, model, bundle, tasks)
+        _complete_folded_folders(staging, backbone, bundle, graphs, options.standalone)
+        manifest = _manifest(staging, bundle, backbone, tasks, graphs, options)
+        (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
+        report("checking the artifact")
+        read_artifact(staging)
+    return manifest
+
+
+def _tasks_of(bundle: Bundle, options: ExportOptions) -> tuple[str, ...]:
+    tasks = tuple(dict.fromkeys(options.tasks)) or tuple(bundle.info.tasks)
+    for task in tasks:
+        bundle.pack(task)
+    if not tasks:
+        raise TaskError(f"{bundle.path} has no tasks to export")
+    return tasks
+
+
+def _check_options(bundle: Bundle, options: ExportOptions) -> None:
+    config = bundle.info.prototype
+    if unknown := set(options.forms) - set(FORM_RULES):
+        raise ConfigurationError(f"form {min(unknown)!r} is not known; known: {', '.join(FORM_RULES)}")
+    if options.opset not in OPSETS:
+        raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
+    if config.method == "full":
+        raise ConfigurationError("a fully trained backbone is not exported here: its weights are a model of their own; use optimum")
+    if options.merge_lora and (config.method != "lora" or set(options.forms) - {FOLDED, BARE}):
+        raise ConfigurationError(f"--merge-lora is for LoRA in folded form; this is {config.method} in {', '.join(options.forms)}")
+
+
+def _write_graphs(
+    staging: Path, model: ProPETLModel, bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions, report: Report
+) -> list[tuple[Compiled, GraphInfo]]:
+    with WeightStore(staging / BACKBONE_FILE) as store:
+        compiler = Compiler(model, bundle, tasks, options.opset, store, report)
+        return [
+            (compiled, _write_graph(staging, compiled)) for form in options.forms for compiled in compiler.compile(form)
+        ]
+
+
+def _write_graph(staging: Path, compiled: Compiled) -> GraphInfo:
+    """Writes and checks one graph.
+
+    It is checked while it lies beside the shared weights: the ONNX checker refuses weights in another folder,
+    and hard links.
+    """
+    beside_weights = staging / "model.onnx"
+    ir.save(compiled.model, beside_weights)
+    onnx.checker.check_model(str(beside_weights), full_check=True)
+    path = staging / compiled.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside_weights.replace(path)
+    return graph_info(compiled.model, compiled.path)
+
+
+def _write_companions(staging: Path, model: ProPETLModel, bundle: Bundle, tasks: Sequence[str]) -> None:
+    (staging / "tasks").mkdir()
+    for task in tasks:
+        (staging / pack_path(task)).write_bytes((bundle.path / pack_path(task)).read_bytes())
+    (staging / TOKENIZER_FOLDER).mkdir()
+    for source in bundle.tokenizer_folder.iterdir():
+        (staging / TOKENIZER_FOLDER / source.name).write_bytes(source.read_bytes())
+    goldens = {task: golden_of(model, bundle, task) for task in tasks}
+    (staging / GOLDEN_FILE).write_bytes(golden_bytes(goldens))
+
+
+def _complete_folded_folders(
+    staging: Path, backbone: Backbone, bundle: Bundle, graphs: list[tuple[Compiled, GraphInfo]], standalone: bool
+) -> None:
+    for compiled, graph in graphs:
+        if compiled.form != FOLDED or compiled.task is None:
+            continue
+        folder = (staging / graph.path).parent
+        write_config(folder, backbone, bundle.info.tasks[compiled.task])
+        for source in [staging / BACKBONE_FILE, *sorted((staging / TOKENIZER_FOLDER).iterdir())]:
+            add_file(source, folder / source.name, standalone)
+
+
+def _manifest(
+    staging: Path,
+    bundle: Bundle,
+    backbone: Backbone,
+    tasks: tuple[str, ...],
+    graphs: list[tuple[Compiled, GraphInfo]],
+    options: ExportOptions,
+) -> Manifest:
+    files = sorted(path for path in staging.rglob("*") if path.is_file())
+    return Manifest(
+        precision="fp32",
+        opset=options.opset,
+        max_length=bundle.info.max_length,
+        pad_token_id=backbone.pad_token_id,
+        head=bundle.info.head,
+        bundle_sha256=bundle.sha256,
+        prototype_sha256=bundle.prototype_sha256,
+        backbone=bundle.info.backbone,
+        prototype=bundle.info.prototype,
+        tasks={task: ArtifactTask(bundle.info.tasks[task], pack_path(task)) for task in tasks},
+        forms={form: _form_info(form, tasks, graphs) for form in options.forms},
+        tools=_tools(),
+        files={path.relative_to(staging).as_posix(): file_record(path) for path in files},
+    )
+
+
+def _form_info(form: str, tasks: tuple[str, ...], graphs: list[tuple[Compiled, GraphInfo]]) -> FormInfo:
+    mine = {compiled.task: graph for compiled, graph in graphs if compiled.form == form}
+    task_ids = {task: row for row, task in enumerate(tasks)} if form == BANK else {}
+    return FormInfo(mine.get(None), {task: graph for task, graph in mine.items() if task}, task_ids)
+
+
+def _tools() -> dict[str, str]:
+    packages = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript")
+    return {"propetl": propetl.__version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
