@@ -1,0 +1,1 @@
+"""Training: configuration, batches, the Trainer, checkpoints, and what is left at the end."""

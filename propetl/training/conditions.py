@@ -1,0 +1,32 @@
+"""Under which conditions a run was made, for the report."""
+
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+
+import propetl
+from propetl.training.arguments import use_gpu
+from propetl.training.config import TrainConfig
+from propetl.training.processes import Processes
+from propetl.training.tasks import TrainingTask
+
+
+def conditions_of(
+    config: TrainConfig, tasks: Sequence[TrainingTask], processes: Processes, seconds: float
+) -> dict[str, Any]:
+    """JSON-able; ``seconds`` are those of training in this process, since the last resume."""
+    return {
+        "seconds": round(seconds, 1),
+        "device": torch.cuda.get_device_name() if use_gpu(config) else f"cpu ({platform.machine()})",
+        "processes": processes.count,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "propetl": propetl.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "rows": {task.spec.name: {"train": len(task.train), "dev": len(task.dev)} for task in tasks},
+        "sources": {task.spec.name: {"train": task.train.source, "dev": task.dev.source} for task in tasks},
+    }

@@ -1,0 +1,69 @@
+"""Scores of every task on its development rows, the work shared by all processes."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from propetl.data.metrics import compute
+from propetl.training.processes import Processes
+from propetl.training.tasks import Batch, EncodedRows, TrainingTask
+
+AVERAGE = "eval_average"
+"""Mean of the tasks' main metrics: the best checkpoint is chosen by it."""
+
+
+def evaluate_tasks(
+    model: nn.Module, tasks: Sequence[TrainingTask], batch_size: int, processes: Processes
+) -> dict[str, dict[str, float]]:
+    """Metrics by task, the same in every process.
+
+    Batches are the same whatever the number of processes; process ``r`` of ``N`` runs every N-th of them.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        return {task.spec.name: _scores(model, task, batch_size, processes) for task in tasks}
+    finally:
+        model.train(was_training)
+
+
+def eval_log(scores: dict[str, dict[str, float]], tasks: Iterable[TrainingTask]) -> dict[str, float]:
+    """The flat form that the Trainer logs: ``eval_<task>_<metric>`` and the average of the main metrics."""
+    main = [scores[task.spec.name][task.spec.metrics[0]] for task in tasks]
+    flat = {
+        f"eval_{task}_{metric}": value for task, values in scores.items() for metric, value in values.items()
+    }
+    return {AVERAGE: float(np.mean(main)), **flat}
+
+
+def scores_in_log(entry: dict[str, Any], tasks: Iterable[TrainingTask]) -> dict[str, dict[str, float]]:
+    """Inverse of :func:`eval_log`."""
+    return {
+        task.spec.name: {metric: entry[f"eval_{task.spec.name}_{metric}"] for metric in task.spec.metrics}
+        for task in tasks
+    }
+
+
+def _scores(model: nn.Module, task: TrainingTask, batch_size: int, processes: Processes) -> dict[str, float]:
+    batches = list(task.dev.by_length(batch_size))
+    mine = [
+        (places, _logits(model, task.dev, places)) for places in batches[processes.index :: processes.count]
+    ]
+    logits = np.zeros((len(task.dev), task.info.outputs), dtype=np.float32)
+    for part in processes.gather(mine):
+        for places, values in part:
+            logits[places] = values
+    return compute(task.spec.metrics, logits, task.dev.labels)
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, rows: EncodedRows, places: list[int]) -> NDArray[np.float32]:
+    device = next(model.parameters()).device
+    batch: Batch = rows.batch(places)
+    inputs = {name: value.to(device) for name, value in batch.items() if name not in ("task", "labels")}
+    logits: NDArray[np.float32] = model(task=rows.task, **inputs).logits.float().cpu().numpy()
+    return logits

@@ -1,0 +1,165 @@
+"""What a run writes down while it trains: ``log.jsonl``, TensorBoard, and a line or a bar on the screen."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from propetl.errors import ConfigurationError
+from propetl.files import write_atomically
+from propetl.training.evaluate import AVERAGE
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class RunLog(TrainerCallback):
+    """Appends every log entry of the Trainer to ``log.jsonl``, and to TensorBoard if asked for."""
+
+    def __init__(self, path: Path, tensorboard: Path | None) -> None:
+        self.path = path
+        self.tensorboard = tensorboard
+        self._writer: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Drops lines beyond the step that a resumed run starts from."""
+        _truncate(self.path, state.global_step)
+        if self.tensorboard is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.tensorboard), purge_step=state.global_step + 1)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Any = None,
+        **_: Any,
+    ) -> None:
+        """Writes one entry; a loss that is no number ends the run."""
+        _refuse_divergence(logs, state.global_step)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(
+                json.dumps({"step": state.global_step, "time": round(time.time(), 3), **logs}) + "\n"
+            )
+        if self._writer is not None:
+            for key, value in logs.items():
+                self._writer.add_scalar(_tag(key), value, state.global_step)
+            self._writer.flush()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Closes TensorBoard's file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class ProgressDisplay(TrainerCallback):
+    """A bar on a terminal; elsewhere a line at every evaluation and every quarter of a minute."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._loss = ""
+        self._last_line = 0.0
+        self._started = (0.0, 0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Shows where the run starts."""
+        self._started = (time.monotonic(), state.global_step)
+        if self.console.is_terminal:
+            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[loss]}"), console=self.console)
+            self._task = self._bar.add_task("", total=state.max_steps, completed=state.global_step, loss="")
+            self._bar.start()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Moves the bar, or prints a line if the last one is old."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=state.global_step, loss=self._loss)
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self.console.print(
+                f"step {state.global_step}/{state.max_steps}  {self._loss}  {self._remaining(state)}"
+            )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Any = None,
+        **_: Any,
+    ) -> None:
+        """Remembers the loss; prints an evaluation."""
+        if "loss" in logs:
+            self._loss = f"loss {logs['loss']:.4f}"
+        if AVERAGE in logs:
+            self.console.print(f"step {state.global_step}/{state.max_steps}  {_evaluation(logs)}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Leaves the bar as it stands."""
+        self.close()
+
+    def close(self) -> None:
+        """Gives the terminal back, also after an error."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _remaining(self, state: TrainerState) -> str:
+        since, first = self._started
+        done = state.global_step - first
+        seconds = (time.monotonic() - since) / max(1, done) * (state.max_steps - state.global_step)
+        return f"about {max(1, round(seconds / 60))} min left"
+
+
+def _evaluation(logs: dict[str, float]) -> str:
+    scores = [
+        f"{key.removeprefix('eval_')} {value:.4f}"
+        for key, value in logs.items()
+        if key.startswith("eval_") and key != AVERAGE
+    ]
+    return f"average {logs[AVERAGE]:.4f}  ({', '.join(scores)})"
+
+
+def _refuse_divergence(logs: dict[str, Any], step: int) -> None:
+    for key in ("loss", "train_loss"):
+        if key in logs and not math.isfinite(logs[key]):
+            raise ConfigurationError(
+                f"the loss is {logs[key]} at step {step}: training diverged; lower the learning rates"
+            )
+
+
+def _tag(key: str) -> str:
+    """TensorBoard groups by what stands before the first slash."""
+    return (
+        f"eval/{key.removeprefix('eval_')}"
+        if key.startswith("eval_")
+        else f"train/{key.removeprefix('train_')}"
+    )
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Keeps the lines up to ``step``: a killed run may have logged further than its last checkpoint."""
+    if not path.is_file():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
+    if len(kept) < len(lines):
+        write_atomically(path, b"".join(kept))

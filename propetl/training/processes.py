@@ -1,0 +1,52 @@
+"""The processes of one run under ``torchrun``; alone, everything here is the identity."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import distributed
+
+from propetl.errors import ProPETLError
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which of how many this one is."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.index == 0
+
+    def gather(self, value: Value) -> list[Value]:
+        """``value`` of every process, in their order, to all of them."""
+        if self.count == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.count
+        distributed.all_gather_object(gathered, value)
+        return gathered
+
+    def on_first(self, work: Callable[[], Value]) -> Value:
+        """Runs ``work`` in the first process and gives its result, or its error, to all."""
+        outcome: list[Any] = [None]
+        if self.first:
+            try:
+                outcome = [work()]
+            except (ProPETLError, OSError) as error:
+                outcome = [error]
+        if self.count > 1:
+            distributed.broadcast_object_list(outcome, src=0)
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        result: Value = outcome[0]
+        return result
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        if self.count > 1:
+            distributed.barrier()

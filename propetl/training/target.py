@@ -1,0 +1,155 @@
+"""What a run trains and where the result goes: a bundle of its own, or one more task of a bundle that is there."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from propetl.backbone import Backbone, load_backbone, load_backbone_of
+from propetl.bundle import Bundle, TaskContents, TaskPack, add_task, read_bundle, write_bundle
+from propetl.bundle.tensors import Arrays
+from propetl.errors import ConfigurationError, TaskError
+from propetl.harvest import bundle_contents, task_contents
+from propetl.model import ProPETLModel
+from propetl.training.config import TrainConfig
+from propetl.training.folder import RunFolder
+from propetl.training.result import Scores
+from propetl.training.tasks import TrainingTask
+
+Samples = Mapping[str, Arrays]
+
+
+class Target(ABC):
+    """Attributes:
+    config: the run's configuration, settled by what it is trained for.
+    identity: what a resumed run has to find unchanged beside its configuration.
+    """
+
+    config: TrainConfig
+    identity: dict[str, Any]
+
+    @abstractmethod
+    def load_backbone(self) -> Backbone:
+        """The backbone to train on."""
+
+    @abstractmethod
+    def model(self, backbone: Backbone, tasks: Sequence[TrainingTask]) -> ProPETLModel:
+        """The model to train."""
+
+    @abstractmethod
+    def write(self, model: ProPETLModel, folder: RunFolder, samples: Samples, scores: Scores) -> Path:
+        """Writes the result and returns the bundle's folder; doing it twice changes nothing."""
+
+
+class NewBundle(Target):
+    """A bundle of the run's own, in its folder."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.identity = {"add_to": None}
+
+    def load_backbone(self) -> Backbone:
+        """The one that the configuration names."""
+        return load_backbone(self.config.backbone, self.config.revision)
+
+    def model(self, backbone: Backbone, tasks: Sequence[TrainingTask]) -> ProPETLModel:
+        """A fresh prototype, with fresh masks and heads for ``tasks``."""
+        infos = {task.spec.name: task.info for task in tasks}
+        return ProPETLModel(backbone, self.config.prototype, self.config.head, infos, self.config.seed)
+
+    def write(self, model: ProPETLModel, folder: RunFolder, samples: Samples, scores: Scores) -> Path:
+        """Writes the whole bundle."""
+        contents = bundle_contents(model, self.config.max_length, samples, scores)
+        write_bundle(folder.bundle, contents, overwrite=True)
+        return folder.bundle
+
+
+class AddedTask(Target):
+    """One more task of a bundle whose prototype stays as it is."""
+
+    def __init__(self, config: TrainConfig, path: Path, *, fresh: bool) -> None:
+        """Reads and checks the bundle at ``path``.
+
+        Args:
+            config: names one task; method, head and length are the bundle's.
+            path: folder of the bundle.
+            fresh: the run has not begun, so the bundle must not have the task yet.
+
+        Raises:
+            ConfigurationError: the configuration asks for another method than the bundle's, or for several tasks.
+            TaskError: the bundle has a task of this name.
+        """
+        if len(config.tasks) != 1:
+            raise ConfigurationError(
+                f"--add-to adds one task, got {', '.join(config.tasks)}; choose one with --task"
+            )
+        (self.task,) = config.tasks
+        self.path = path
+        bundle = read_bundle(path)
+        if fresh and self.task in bundle.packs:
+            raise TaskError(
+                f"--add-to: task {self.task!r} is in {path} already; give the new one another name"
+            )
+        self.bundle = _without(bundle, self.task)
+        self.config = settled_by(config, bundle)
+        self.identity = {"add_to": {"bundle": str(path), "prototype_sha256": bundle.prototype_sha256}}
+
+    def load_backbone(self) -> Backbone:
+        """The bundle's, wherever the configuration says that it is."""
+        return load_backbone_of(self.bundle.info.backbone, self.config.backbone)
+
+    def model(self, backbone: Backbone, tasks: Sequence[TrainingTask]) -> ProPETLModel:
+        """The bundle's model, frozen, with fresh masks and head for the new task."""
+        model = ProPETLModel.from_bundle(self.bundle, backbone)
+        model.freeze()
+        for task in tasks:
+            model.add_task(task.spec.name, task.info)
+        return model
+
+    def write(self, model: ProPETLModel, folder: RunFolder, samples: Samples, scores: Scores) -> Path:
+        """Adds the pack, unless this run has done so already before it was killed."""
+        contents = task_contents(model, self.task, samples[self.task], scores[self.task])
+        there = read_bundle(self.path).packs.get(self.task)
+        if there is None:
+            add_task(self.path, self.task, contents)
+        elif not _is_pack_of(there, contents):
+            raise TaskError(
+                f"--add-to: meanwhile {self.path} was given another task {self.task!r}; nothing was changed"
+            )
+        return self.path
+
+
+def settled_by(config: TrainConfig, bundle: Bundle) -> TrainConfig:
+    """``config`` with the method, head and length of ``bundle``, which a further task has to share.
+
+    Raises:
+        ConfigurationError: the configuration asks for something else.
+    """
+    info = bundle.info
+    settled = {"prototype": info.prototype, "head": info.head, "max_length": info.max_length}
+    for key, value in settled.items():
+        asked = getattr(config, key)
+        if key in config.model_fields_set and asked != value:
+            raise ConfigurationError(
+                f"--add-to: {key} is {asked}, but that of {bundle.path} is {value}; leave the key out"
+            )
+    return config.model_copy(update=settled)
+
+
+def _without(bundle: Bundle, task: str) -> Bundle:
+    """``bundle`` as it was before ``task`` was added."""
+    packs = {name: pack for name, pack in bundle.packs.items() if name != task}
+    infos = {name: info for name, info in bundle.info.tasks.items() if name != task}
+    return dataclasses.replace(bundle, packs=packs, info=dataclasses.replace(bundle.info, tasks=infos))
+
+
+def _is_pack_of(pack: TaskPack, contents: TaskContents) -> bool:
+    pairs = ((pack.masks, contents.masks), (pack.weights, contents.weights), (pack.head, contents.head))
+    return pack.info == contents.info and all(_equal(dict(there), dict(here)) for there, here in pairs)
+
+
+def _equal(left: Arrays, right: Arrays) -> bool:
+    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
