@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.errors import TaskError
+from propetl.runtime.engines import Engine
 
 Feeds = Mapping[str, NDArray[np.int64]]
 Logits = NDArray[np.float32]
@@ -38,6 +39,9 @@ class RunningForm(Protocol):
 
     def bind(self, task: str) -> BoundTask:
         """``task``, ready to run; an unknown one is a :class:`TaskError`."""
+
+    def engine(self, task: str) -> Engine:
+        """The engine that runs ``task``."""
 
     def add(self, pack: TaskPack) -> None:
         """Adds a task whose pack was checked; :class:`TaskError` if the form cannot, or the name is taken."""

@@ -8,7 +8,7 @@ import numpy as np
 from propetl.bundle.pack import TaskPack
 from propetl.errors import ArtifactError, TaskError
 from propetl.runtime.artifact import Artifact
-from propetl.runtime.engines import EngineOptions, load_engine
+from propetl.runtime.engines import Engine, EngineOptions, load_engine
 from propetl.runtime.forms import BoundTask, Feeds, Logits, unknown_task
 from propetl.runtime.signatures import BANK, TASK_ID
 
@@ -47,6 +47,11 @@ class BankForm:
 
     def _padded_logits(self, task_ids: np.ndarray[tuple[int], np.dtype[np.int64]], feeds: Feeds) -> Logits:
         return self._engine.run({**feeds, TASK_ID: task_ids}, {})  # [batch, widest head]
+
+    def engine(self, task: str) -> Engine:
+        """The one engine, which runs any task that is here."""
+        self.bind(task)
+        return self._engine
 
     def add(self, pack: TaskPack) -> None:
         """Always an error: the bank is a constant of its graph."""

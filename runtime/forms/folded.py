@@ -26,12 +26,16 @@ class FoldedForm:
 
     def bind(self, task: str) -> BoundTask:
         """``task`` with its engine, which is loaded if this is the first call."""
-        engine = self._engines.get(task) or self._load(task)
+        engine = self.engine(task)
 
         def infer(feeds: Feeds) -> Logits:
             return engine.run(feeds, {})
 
         return BoundTask(task, self._artifact.task(task).info, infer)
+
+    def engine(self, task: str) -> Engine:
+        """The engine of ``task``, loaded if it was not used before."""
+        return self._engines.get(task) or self._load(task)
 
     def _load(self, task: str) -> Engine:
         with self._lock:  # two first calls of one task load one engine

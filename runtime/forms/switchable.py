@@ -7,7 +7,7 @@ from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
-from propetl.runtime.engines import EngineOptions, Prepared, load_engine
+from propetl.runtime.engines import Engine, EngineOptions, Prepared, load_engine
 from propetl.runtime.forms import BoundTask, Feeds, Logits, taken_task, unknown_task
 from propetl.runtime.signatures import SWITCHABLE
 
@@ -48,6 +48,11 @@ class SwitchableForm:
             return self._engine.run(feeds, loaded.tensors)
 
         return BoundTask(task, loaded.info, infer)
+
+    def engine(self, task: str) -> Engine:
+        """The one engine, which runs any task that is here."""
+        self.bind(task)
+        return self._engine
 
     def add(self, pack: TaskPack) -> None:
         """Adds a task whose pack was checked; the engine stays as it is."""

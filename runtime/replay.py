@@ -1,0 +1,57 @@
+"""Golden rows run again: in one batch, row by row without padding, and all tasks mixed where a form can."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.runtime.forms import Logits, MixingForm, RunningForm
+from propetl.runtime.golden import Golden
+from propetl.runtime.report import Comparison, Tolerance, compare_logits
+
+TokenFeeds = dict[str, NDArray[np.int64]]
+
+
+def replay_task(
+    running: RunningForm, form: str, task: str, golden: Golden, tolerance: Tolerance
+) -> Iterator[Comparison]:
+    """Golden rows of one task: in one batch, and row by row without padding."""
+    bound = running.bind(task)
+    yield compare_logits(task, form, golden.logits, bound.infer(golden.feeds), tolerance)
+    rows = [bound.infer(feeds) for feeds in _single_rows(golden)]
+    yield compare_logits(task, form, golden.logits, np.concatenate(rows), tolerance, batching="single rows")
+
+
+def _single_rows(golden: Golden) -> Iterator[TokenFeeds]:
+    for row, mask in enumerate(golden.feeds["attention_mask"]):
+        length = int(np.flatnonzero(mask).max(initial=0)) + 1
+        yield {name: tensor[row : row + 1, :length] for name, tensor in golden.feeds.items()}
+
+
+def replay_mixed(
+    running: MixingForm, form: str, goldens: dict[str, Golden], pad_token_id: int, tolerance: Tolerance
+) -> Iterator[Comparison]:
+    """Golden rows of all tasks in one batch, tasks in turn."""
+    places = [(row, task) for task, golden in goldens.items() for row in range(len(golden.logits))]
+    order = sorted(places, key=lambda place: place[0])
+    feeds = _stacked(order, goldens, pad_token_id)
+    bound = {task: running.bind(task) for task in goldens}
+    found: dict[str, list[Logits]] = {task: [] for task in goldens}
+    rows = running.infer_mixed([bound[task] for _, task in order], feeds)
+    for (_, task), logits in zip(order, rows, strict=True):
+        found[task].append(logits)
+    for task, golden in goldens.items():
+        logits = np.stack(found[task])
+        yield compare_logits(task, form, golden.logits, logits, tolerance, batching="mixed tasks")
+
+
+def _stacked(order: list[tuple[int, str]], goldens: dict[str, Golden], pad_token_id: int) -> TokenFeeds:
+    """Rows of several tasks as one batch, padded to the longest."""
+    longest = max(golden.feeds["input_ids"].shape[1] for golden in goldens.values())
+    names = next(iter(goldens.values())).feeds
+    filler = {name: pad_token_id if name == "input_ids" else 0 for name in names}
+    feeds = {name: np.full((len(order), longest), filler[name], dtype=np.int64) for name in names}
+    for place, (row, task) in enumerate(order):
+        for name, tensor in goldens[task].feeds.items():
+            feeds[name][place, : tensor.shape[1]] = tensor[row]
+    return feeds

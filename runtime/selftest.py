@@ -1,0 +1,174 @@
+"""An artifact tests itself on the device it is to run on, without PyTorch."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+from propetl.errors import ArtifactError, BackendError, BundleError, TaskError
+from propetl.runtime.artifact import Artifact, read_manifest, verify_artifact_files
+from propetl.runtime.engines import Engine, EngineOptions, load_engine
+from propetl.runtime.forms import MixingForm, RunningForm
+from propetl.runtime.forms.choose import choose_form, open_form
+from propetl.runtime.golden import Golden
+from propetl.runtime.manifest import GraphInfo, TensorSignature
+from propetl.runtime.replay import replay_mixed, replay_task
+from propetl.runtime.report import TOLERANCES, Check, Comparison, Report
+from propetl.runtime.signatures import BARE
+
+_DAMAGE = (ArtifactError, BundleError, TaskError)
+_LIBRARIES = ("propetl", "numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu")
+
+
+def self_test(
+    path: Path | str, form: str | None = None, provider: str = "cpu", threads: int | None = None
+) -> Report:
+    """Checks files, task packs, signatures of the loaded graphs, and golden outputs of every task and form.
+
+    Golden rows are run in one batch, row by row without padding, and in form bank all tasks mixed.
+
+    Args:
+        path: folder of the artifact.
+        form: the only form to look at; None for all.
+        provider: what runs it.
+        threads: threads inside one operator; None for all cores.
+
+    Returns:
+        What was found; a difference is in the report, not raised.
+
+    Raises:
+        ArtifactError: the manifest itself cannot be used, so there is nothing to check.
+        BackendError: the provider is not there.
+        ConfigurationError: no such form.
+    """
+    options = EngineOptions(provider, threads)
+    artifact = read_manifest(Path(path))
+    forms = artifact.forms if form is None else (choose_form(artifact, form),)
+    checks = [_check("files", "the artifact", partial(verify_artifact_files, artifact))]
+    comparisons: list[Comparison] = []
+    if checks[0].passed:  # nothing is used before its hash was checked
+        goldens = _goldens(artifact, checks)
+        for name in forms:
+            comparisons += _form_comparisons(artifact, name, options, goldens, checks)
+        if form is None:
+            _check_bare(artifact, options, checks)
+    precision = artifact.manifest.precision
+    return Report(str(path), provider, precision, tuple(checks), tuple(comparisons), _versions())
+
+
+def _check(name: str, subject: str, action: Callable[[], object]) -> Check:
+    try:
+        action()
+    except _DAMAGE as error:
+        return Check(name, subject, False, str(error))
+    return Check(name, subject, True)
+
+
+def _goldens(artifact: Artifact, checks: list[Check]) -> dict[str, Golden]:
+    """Golden rows by task; checks packs and golden rows on the way."""
+    goldens: dict[str, Golden] = {}
+    for task in artifact.manifest.tasks:
+        checks.append(_check("task pack", task, partial(artifact.pack, task)))
+        try:
+            goldens[task] = artifact.golden(task)
+            checks.append(_golden_width(artifact, task, goldens[task]))
+        except ArtifactError as error:
+            checks.append(Check("golden rows", task, False, str(error)))
+    return goldens
+
+
+def _golden_width(artifact: Artifact, task: str, golden: Golden) -> Check:
+    expected, found = artifact.task(task).info.outputs, golden.logits.shape[1]
+    detail = "" if expected == found else f"logits are {found} wide, the task has {expected}"
+    return Check("golden rows", task, not detail, detail)
+
+
+def _form_comparisons(
+    artifact: Artifact, form: str, options: EngineOptions, goldens: dict[str, Golden], checks: list[Check]
+) -> list[Comparison]:
+    """Loads ``form`` and runs the golden rows through it; what cannot be loaded becomes a failed check."""
+    try:
+        running = open_form(artifact, form, options)
+        loaded = [task for task in running.tasks() if _checked_engine(artifact, form, running, task, checks)]
+    except _DAMAGE as error:
+        checks.append(Check("loading", f"form {form}", False, str(error)))
+        return []
+    chosen = {task: goldens[task] for task in loaded if task in goldens}
+    tolerance = TOLERANCES[artifact.manifest.precision]
+    runs = {
+        f"task {task}, form {form}": replay_task(running, form, task, chosen[task], tolerance)
+        for task in chosen
+    }
+    if isinstance(running, MixingForm) and chosen:
+        mixed = replay_mixed(running, form, chosen, artifact.manifest.pad_token_id, tolerance)
+        runs[f"all tasks mixed, form {form}"] = mixed
+    return [item for subject, run in runs.items() for item in _tried(run, subject, checks)]
+
+
+def _tried(run: Iterator[Comparison], subject: str, checks: list[Check]) -> list[Comparison]:
+    """What ``run`` compares; rows that the engine refuses become a failed check."""
+    try:
+        return list(run)
+    except BackendError as error:
+        checks.append(Check("running", subject, False, str(error)))
+        return []
+
+
+def _checked_engine(
+    artifact: Artifact, form: str, running: RunningForm, task: str, checks: list[Check]
+) -> bool:
+    """Whether the engine that runs ``task`` loads with the signature that the manifest states."""
+    info = artifact.manifest.forms[form]
+    graph = info.graph or info.graphs[task]
+    for check in checks:
+        if (check.name, check.subject) == ("signature", graph.path):
+            return check.passed  # one graph for all tasks is looked at once
+    try:
+        checks.append(_signature_check(running.engine(task), graph))
+    except ArtifactError as error:
+        checks.append(Check("loading", graph.path, False, str(error)))
+    return checks[-1].passed
+
+
+def _signature_check(engine: Engine, graph: GraphInfo) -> Check:
+    """Compares what the loaded graph takes and gives with what the manifest says."""
+    pairs = ((graph.inputs, engine.inputs(), "inputs"), (graph.outputs, engine.outputs(), "outputs"))
+    for stated, real, kind in pairs:
+        if not _agree(stated, real):
+            detail = f"{kind} are {_shown(real)}; the manifest says {_shown(stated)}"
+            return Check("signature", graph.path, False, detail)
+    return Check("signature", graph.path, True)
+
+
+def _agree(stated: tuple[TensorSignature, ...], real: tuple[TensorSignature, ...]) -> bool:
+    return {item.name: _generic(item) for item in stated} == {item.name: _generic(item) for item in real}
+
+
+def _generic(item: TensorSignature) -> tuple[str, tuple[int | None, ...]]:
+    """Type and shape; engines rename free sizes, so only that they are free counts."""
+    return item.dtype, tuple(size if isinstance(size, int) else None for size in item.shape)
+
+
+def _shown(items: tuple[TensorSignature, ...]) -> str:
+    return "; ".join(sorted(map(str, items)))
+
+
+def _check_bare(artifact: Artifact, options: EngineOptions, checks: list[Check]) -> None:
+    info = artifact.manifest.forms.get(BARE)
+    if info is None or info.graph is None:
+        return
+    try:
+        checks.append(_signature_check(load_engine(artifact, info.graph, options), info.graph))
+    except ArtifactError as error:
+        checks.append(Check("loading", info.graph.path, False, str(error)))
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what ran, without importing it."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
