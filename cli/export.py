@@ -1,0 +1,126 @@
+"""``propetl export``: compiles a bundle to an artifact."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from propetl.runtime.manifest import BACKBONE_FILE, Manifest
+from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, SWITCHABLE
+
+if TYPE_CHECKING:
+    from propetl.export.writer import ExportOptions
+
+ALL = "all"
+_FORMS_OF_ALL = (FOLDED, SWITCHABLE, BANK)
+
+# Steps besides traces and graphs: load, companions, check.
+_OTHER_STEPS = 3
+
+
+@click.command("export", short_help="Compile a bundle to ONNX graphs.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option(
+    "--form",
+    "forms",
+    multiple=True,
+    type=click.Choice([*FORM_RULES, ALL]),
+    help="folded (one graph a task; default), switchable (masks are inputs), bank (task_id is an input), "
+    "bare (backbone alone, for bench); all = the first three. May be repeated.",
+)
+@click.option("--task", "tasks", multiple=True, help="Only this task; may be repeated.  [default: all]")
+@click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set, 18 to 20.")
+@click.option("--merge-lora", is_flag=True, help="Fold LoRA into the backbone's matrices; larger, no branch to run.")
+@click.option("--standalone", is_flag=True, help="Copy shared weights into each folded folder instead of linking.")
+@click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
+@click.option("--overwrite", is_flag=True, help="Replace the artifact that is there.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what each pass did.")
+def command(
+    bundle: Path,
+    output: Path,
+    forms: tuple[str, ...],
+    tasks: tuple[str, ...],
+    opset: int,
+    merge_lora: bool,
+    standalone: bool,
+    backbone: str | None,
+    overwrite: bool,
+    verbose: bool,
+) -> None:
+    """Compile BUNDLE to an artifact that runs without PyTorch.
+
+    \b
+    Examples:
+      propetl export runs/glue/bundle -o artifact
+      propetl export runs/glue/bundle -o artifact --form all --form bare
+      propetl export runs/glue/bundle -o rte-only --task rte --standalone
+    """  # noqa: D301 (click looks for the control character)
+    from propetl.export.writer import ExportOptions
+
+    options = ExportOptions(_chosen(forms), tasks, opset, merge_lora, standalone, backbone, overwrite)
+    manifest = _export(bundle, output, options, verbose)
+    console = Console()
+    console.print(_summary(manifest))
+    if manifest.prototype.method == "lora" and FOLDED in manifest.forms:
+        console.print(_lora_sizes(manifest, merge_lora), soft_wrap=True)
+    console.print(f"written to {output}", soft_wrap=True)
+
+
+def _chosen(forms: tuple[str, ...]) -> tuple[str, ...]:
+    expanded = [form for choice in forms for form in (_FORMS_OF_ALL if choice == ALL else (choice,))]
+    return tuple(dict.fromkeys(expanded)) or (FOLDED,)
+
+
+def _export(bundle: Path, output: Path, options: "ExportOptions", verbose: bool) -> Manifest:
+    from propetl.bundle.reader import read_info
+    from propetl.export.writer import export_bundle
+
+    tasks = len(options.tasks) or len(read_info(bundle).tasks)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("export", total=_steps(options.forms, tasks))
+
+        def report(line: str) -> None:
+            if not line.startswith("  "):
+                progress.update(bar, advance=1, description=line)
+            elif verbose:
+                console.print(line, highlight=False)
+
+        manifest = export_bundle(bundle, output, options, report)
+        progress.update(bar, completed=_steps(options.forms, tasks), description="exported")
+    return manifest
+
+
+def _steps(forms: tuple[str, ...], tasks: int) -> int:
+    """Traces, graphs and the rest; folded and switchable share one trace."""
+    traces = len({FOLDED if form == SWITCHABLE else form for form in forms})
+    return traces + sum(tasks if form == FOLDED else 1 for form in forms) + _OTHER_STEPS
+
+
+def _summary(manifest: Manifest) -> Table:
+    table = Table(title=f"Artifact: {len(manifest.tasks)} tasks, {manifest.precision}, opset {manifest.opset}")
+    for title in ("form", "graphs", "own bytes"):
+        table.add_column(title, justify="left" if title == "form" else "right")
+    for form, info in manifest.forms.items():
+        graphs = list(info.all_graphs().values())
+        own = sum(manifest.files[graph.path]["bytes"] for graph in graphs)
+        table.add_row("bare backbone" if form == BARE else form, str(len(graphs)), f"{own:,}")
+    table.add_section()
+    table.add_row("weights that all graphs share", "", f"{manifest.files[BACKBONE_FILE]['bytes']:,}")
+    packs = sum(manifest.files[task.pack]["bytes"] for task in manifest.tasks.values())
+    table.add_row("task packs", str(len(manifest.tasks)), f"{packs:,}")
+    return table
+
+
+def _lora_sizes(manifest: Manifest, merged: bool) -> str:
+    """Bytes of a folded task's LoRA weights, kept beside or merged."""
+    config, hidden, layers = manifest.prototype, manifest.backbone.hidden_size, manifest.backbone.layers
+    beside = layers * len(config.targets) * 2 * config.rank * hidden * 4
+    inside = layers * len(config.targets) * hidden * hidden * 4
+    here = "merged" if merged else "beside the matrices"
+    return f"LoRA per folded task: {beside:,} bytes beside the matrices, {inside:,} merged into them; here {here}"
