@@ -19,7 +19,7 @@ def replay_task(
     bound = running.bind(task)
     yield compare_logits(task, form, golden.logits, bound.infer(golden.feeds), tolerance)
     rows = [bound.infer(feeds) for feeds in _single_rows(golden)]
-    yield compare_logits(task, form, golden.logits, np.concatenate(rows), tolerance, batching="single rows")
+    yield compare_logits(task, form, golden.logits, np.concatenate(rows), tolerance, batching="single")
 
 
 def _single_rows(golden: Golden) -> Iterator[TokenFeeds]:
@@ -42,7 +42,7 @@ def replay_mixed(
         found[task].append(logits)
     for task, golden in goldens.items():
         logits = np.stack(found[task])
-        yield compare_logits(task, form, golden.logits, logits, tolerance, batching="mixed tasks")
+        yield compare_logits(task, form, golden.logits, logits, tolerance, batching="mixed")
 
 
 def _stacked(order: list[tuple[int, str]], goldens: dict[str, Golden], pad_token_id: int) -> TokenFeeds:

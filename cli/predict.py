@@ -1,0 +1,135 @@
+"""``propetl predict``: a task of an artifact on text."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from propetl.errors import ConfigurationError
+from propetl.runtime.jsonl import Answer, answer_line, answers
+from propetl.runtime.rows import Text
+from propetl.runtime.session import Session
+
+
+@click.command("predict", short_help="Run a task on text.")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("texts", nargs=-1)
+@click.option("--task", help="Which task; may be left out if there is only one.")
+@click.option("--pair", "pairs", multiple=True, help="Second text, for tasks with two; once for each text.")
+@click.option(
+    "--file",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Lines of JSON instead of texts; - for standard input.",
+)
+@click.option("--scores", is_flag=True, help="The probability of every label as well.")
+@click.option("--form", help="folded, switchable or bank.  [default: the first of switchable, folded, bank]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
+@click.option("--provider", default="cpu", show_default=True, help="What runs it: cpu, cuda or tensorrt.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+def command(
+    artifact: Path,
+    texts: tuple[str, ...],
+    task: str | None,
+    pairs: tuple[str, ...],
+    source: Path | None,
+    scores: bool,
+    form: str | None,
+    threads: int | None,
+    provider: str,
+    batch_size: int,
+) -> None:
+    """Run a task of ARTIFACT on TEXTS, or on lines of JSON.
+
+    A line is {"text": "…"} or {"text": "…", "text_pair": "…"}; a key "task" overrides --task. Each line is
+    answered by one, as soon as it is read: {"task": "…", "label": "…", "score": …}, where score is the
+    probability of the label, or the value of a regression (label null). Texts are answered by a table on a
+    terminal, and by such lines elsewhere.
+
+    \b
+    Examples:
+      propetl predict out --task sst2 "a moving film" "a waste of time"
+      propetl predict out --task rte "It rains in Rome." --pair "Rome is wet."
+      tail -f reviews.jsonl | propetl predict out --task sst2 --file -
+    """  # noqa: D301 (click looks for the control character)
+    if (source is None) == (not texts) or (pairs and source is not None):
+        raise ConfigurationError("give texts, or --file with lines of JSON (- for standard input), not both")
+    with Session.open(artifact, provider, form, threads, batch_size) as session:
+        if source is not None:
+            _answer_stream(session, source, task or _only_task(session), scores)
+        else:
+            _answer_texts(session, task or _needed_task(session), _rows(texts, pairs), scores)
+
+
+def _only_task(session: Session) -> str | None:
+    return session.tasks[0] if len(session.tasks) == 1 else None
+
+
+def _needed_task(session: Session) -> str:
+    task = _only_task(session)
+    if task is None:
+        raise ConfigurationError(f"pass --task; the artifact has {', '.join(session.tasks)}")
+    return task
+
+
+def _rows(texts: tuple[str, ...], pairs: tuple[str, ...]) -> list[Text]:
+    if not pairs:
+        return list(texts)
+    if len(pairs) != len(texts):
+        raise ConfigurationError(f"--pair goes with each text; found {len(texts)} texts, {len(pairs)} --pair")
+    return list(zip(texts, pairs, strict=True))
+
+
+def _answer_stream(session: Session, source: Path, task: str | None, scores: bool) -> None:
+    if task is not None:
+        session.task(task)  # an unknown task is no fault of a line
+    with _bytes_of(source) as stream:
+        for group in answers(stream, session, task):
+            _write(group, scores)
+
+
+@contextmanager
+def _bytes_of(source: Path) -> Iterator[BufferedReader]:
+    if str(source) == "-":
+        yield sys.stdin.buffer  # type: ignore[misc]  # typed as BinaryIO, has read1 all the same
+        return
+    with source.open("rb") as stream:
+        yield stream
+
+
+def _write(answered: list[Answer], scores: bool) -> None:
+    sys.stdout.buffer.write(b"".join(answer_line(answer, scores) for answer in answered))
+    sys.stdout.buffer.flush()  # a reader behind a pipe is to see it now
+
+
+def _answer_texts(session: Session, task: str, rows: list[Text], scores: bool) -> None:
+    found = [(task, prediction) for prediction in session.predict(task, rows)]
+    console = Console()
+    if console.is_terminal:
+        console.print(_table(session, task, rows, found, scores))
+    else:
+        _write(found, scores)
+
+
+def _table(session: Session, task: str, rows: list[Text], found: list[Answer], scores: bool) -> Table:
+    info = session.task(task)
+    table = Table(title=f"{escape(task)} ({session.form})")
+    for column in info.columns:
+        table.add_column(escape(column), overflow="fold")
+    shown = info.labels if scores else ()
+    if info.labels:
+        table.add_column("label", style="bold green")
+    for title in ("score", *map(escape, shown)):
+        table.add_column(title, justify="right")
+    for row, (_, prediction) in zip(rows, found, strict=True):
+        texts = (row,) if isinstance(row, str) else row
+        label = () if prediction.label is None else (escape(prediction.label),)
+        numbers = (prediction.score, *(prediction.scores[name] for name in shown))
+        table.add_row(*map(escape, texts), *label, *(f"{number:.4f}" for number in numbers))
+    return table

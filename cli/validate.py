@@ -1,0 +1,127 @@
+"""``propetl validate``: an artifact by itself, or against PyTorch."""
+
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from propetl.errors import CheckFailed, ConfigurationError
+from propetl.files import json_bytes, write_atomically
+from propetl.runtime.report import Comparison, Report
+from propetl.runtime.selftest import self_test
+
+
+@click.command("validate", short_help="Check an artifact.")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--form", help="The only form to look at.  [default: all there are]")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Compare with this bundle in PyTorch, too.")
+@click.option("--data", help="Real rows to compare on: a data folder, as for train. Goes with --bundle.")
+@click.option("--json", "json_file", help="Write the report as JSON to this file; - for standard output.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
+@click.option("--provider", default="cpu", show_default=True, help="What runs it: cpu, cuda or tensorrt.")
+def command(
+    artifact: Path,
+    form: str | None,
+    bundle: Path | None,
+    data: str | None,
+    json_file: str | None,
+    threads: int | None,
+    provider: str,
+) -> None:
+    """Check ARTIFACT on this machine; exit with 1 if anything is wrong.
+
+    Alone, without PyTorch: hashes of all files, task packs, signatures of the graphs as loaded, and golden
+    rows whose answers PyTorch gave at export. With --bundle and --data: every development row by PyTorch and
+    by the artifact, largest difference, agreement and the task's metrics side by side.
+
+    \b
+    Examples:
+      propetl validate out
+      propetl validate out --bundle runs/glue --data data/glue --json report.json
+    """  # noqa: D301 (click looks for the control character)
+    if (bundle is None) != (data is None):
+        raise ConfigurationError("--bundle and --data go together; give both, or neither")
+    report = self_test(artifact, form, provider, threads)
+    if bundle is not None and data is not None and report.passed:
+        found = _against_pytorch(artifact, bundle, data, form, provider, threads)
+        report = replace(report, comparisons=(*report.comparisons, *found))
+    _show(report, json_file)
+    if not report.passed:
+        first, *others = report.breaches
+        more = f" (and {len(others)} more)" if others else ""
+        raise CheckFailed(f"{artifact} fails: {first}{more}")
+
+
+def _against_pytorch(
+    artifact: Path, bundle: Path, data: str, form: str | None, provider: str, threads: int | None
+) -> tuple[Comparison, ...]:
+    # Imported here: this part needs torch, which a device does not have.
+    from propetl.export.parity import compare
+
+    return tuple(compare(artifact, bundle, data, form=form, provider=provider, threads=threads))
+
+
+def _show(report: Report, json_file: str | None) -> None:
+    content = json_bytes(report.to_json())
+    if json_file == "-":
+        sys.stdout.buffer.write(content)
+        return
+    if json_file is not None:
+        write_atomically(Path(json_file), content)
+    console = Console()
+    console.print(_checks_table(report))
+    if report.comparisons:
+        console.print(_comparisons_table(report))
+    for breach in report.breaches:
+        console.print(f"[red]✗[/red] {escape(breach)}", soft_wrap=True)
+
+
+def _checks_table(report: Report) -> Table:
+    table = Table(title=f"{escape(report.artifact)} ({report.precision}, {report.provider})")
+    for title in ("check", "passed", "failed"):
+        table.add_column(title, justify="left" if title == "check" else "right")
+    names = Counter(check.name for check in report.checks)
+    failed = Counter(check.name for check in report.checks if not check.passed)
+    for name, count in names.items():
+        bad = f"[red]{failed[name]}[/red]" if failed[name] else "0"
+        table.add_row(escape(name), str(count - failed[name]), bad)
+    return table
+
+
+def _comparisons_table(report: Report) -> Table:
+    table = Table(title="Logits against PyTorch")
+    metrics = any(item.metrics_reference for item in report.comparisons)
+    for title in ("task", "form", "run as"):
+        table.add_column(title)
+    for title in ("rows", "max abs", "max rel", "agree"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("PyTorch", "artifact") if metrics else ():
+        table.add_column(title)
+    table.add_column("")
+    for item in report.comparisons:
+        table.add_row(*_cells(item, metrics))
+    return table
+
+
+def _cells(item: Comparison, metrics: bool) -> tuple[str, ...]:
+    scores = (_scores(item.metrics_reference), _scores(item.metrics_artifact)) if metrics else ()
+    return (
+        escape(item.task),
+        item.form,
+        item.batching,
+        str(item.rows),
+        f"{item.max_abs:.1e}",
+        f"{item.max_rel:.1e}",
+        f"{item.agreement:.1%}",
+        *scores,
+        "[green]✓[/green]" if item.passed else "[red]✗[/red]",
+    )
+
+
+def _scores(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

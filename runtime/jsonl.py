@@ -1,0 +1,110 @@
+"""Rows as lines of JSON: read as they come, answered before the input ends."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from propetl.errors import ConfigurationError, ProPETLError
+from propetl.runtime.prediction import Prediction
+from propetl.runtime.rows import Text
+from propetl.runtime.session import Session
+
+_READ_BYTES = 1 << 16
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Answer = tuple[str, Prediction]
+"""Task and prediction of one row."""
+
+
+class ByteStream(Protocol):
+    """What is read from: a file, a pipe, bytes in memory."""
+
+    def read1(self, size: int, /) -> bytes:
+        """What is there, at most ``size`` bytes; waits only if nothing is; empty at the end."""
+
+
+def lines_as_they_come(stream: ByteStream) -> Iterator[list[bytes]]:
+    """Complete lines in groups: all that arrived since the last one, so that none waits for a full batch."""
+    rest = b""
+    while chunk := stream.read1(_READ_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
+
+
+def answers(stream: ByteStream, session: Session, task: str | None) -> Iterator[list[Answer]]:
+    """Answers for lines ``{"text": …}`` or ``{"text": …, "text_pair": …}``, in order, group by group.
+
+    Args:
+        stream: UTF-8, one JSON object on each line; blank lines are passed over.
+        session: runs the rows.
+        task: of rows that have no key ``task``.
+
+    Raises:
+        ConfigurationError: naming the line that cannot be used, after all lines before it were answered;
+            or there was no row at all.
+        TaskError: likewise, for a task that is not there or takes other columns.
+    """
+    count, found = 0, False
+    for lines in lines_as_they_come(stream):
+        rows, failure = _rows_of(lines, count, session, task)
+        count += len(lines)
+        if rows:
+            found = True
+            yield list(zip((name for name, _ in rows), session.predict_mixed(rows), strict=True))
+        if failure is not None:
+            raise failure
+    if not found:
+        raise ConfigurationError('the input has no rows; give lines such as {"text": "…"}')
+
+
+def _rows_of(
+    lines: list[bytes], before: int, session: Session, task: str | None
+) -> tuple[list[tuple[str, Text]], ProPETLError | None]:
+    """Rows up to the first line that cannot be used, and what is wrong with that one."""
+    rows: list[tuple[str, Text]] = []
+    for number, line in enumerate(lines, before + 1):
+        if not line.strip():
+            continue
+        where = f"line {number}"
+        try:
+            name, text = _row_of(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line, where, task)
+            session.check(name, text, where)
+        except ProPETLError as error:
+            message = str(error)
+            return rows, type(error)(message if message.startswith(where) else f"{where}: {message}")
+        rows.append((name, text))
+    return rows, None
+
+
+def _row_of(line: bytes, where: str, task: str | None) -> tuple[str, Text]:
+    value = _object_of(line, where)
+    name = value.get("task", task)
+    if not isinstance(name, str):
+        raise ConfigurationError(f'{where}: no task; add "task" to the line, or pass --task')
+    if "text" not in value:
+        raise ConfigurationError(f'{where}: no key "text", found {", ".join(map(repr, value)) or "none"}')
+    return name, (value["text"], value["text_pair"]) if "text_pair" in value else value["text"]
+
+
+def _object_of(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{where}: not JSON ({error}); one object on each line") from error
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def answer_line(answer: Answer, scores: bool) -> bytes:
+    """An answer as one line of JSON; ``scores`` adds the probability of every label."""
+    task, prediction = answer
+    value: dict[str, Any] = {"task": task, "label": prediction.label, "score": prediction.score}
+    if scores:
+        value["scores"] = prediction.scores
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
