@@ -1,8 +1,10 @@
 """Loading a backbone, and telling one from another by its weights."""
 
+import contextlib
 import hashlib
 import importlib.util
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from propetl.bundle.format import BackboneInfo
 from propetl.errors import BundleError, ConfigurationError
@@ -121,14 +124,27 @@ def _source_of(name: str) -> str:
 
 def _load_model(source: str, revision: str | None, family: Family) -> tuple[PreTrainedModel, set[str]]:
     attention: dict[str, Any] = {"attn_implementation": "sdpa"} if family.attention_interface else {}
-    model, loading = AutoModel.from_pretrained(
-        source, revision=revision, dtype=torch.float32, output_loading_info=True, **attention
-    )
+    with _no_progress_bar():
+        model, loading = AutoModel.from_pretrained(
+            source, revision=revision, dtype=torch.float32, output_loading_info=True, **attention
+        )
     missing = set(loading["missing_keys"])
     lacking = sorted(key for key in missing if not key.startswith("pooler."))
     if lacking:
         raise ValueError(f"its weights lack {lacking[0]!r} and {len(lacking) - 1} more")
     return model, missing
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """transformers draws a bar for every load, even of a few milliseconds; ours are drawn by who calls."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _take_pooler(model: PreTrainedModel, missing: set[str]) -> dict[str, Tensor] | None:

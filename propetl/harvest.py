@@ -1,5 +1,6 @@
 """From a trained model to what a bundle is written from."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -38,13 +39,12 @@ def bundle_contents(model: ProPETLModel, max_length: int, samples: Samples, scor
 
 def task_contents(model: ProPETLModel, task: str, samples: Arrays, scores: dict[str, float]) -> TaskContents:
     """Masks (or weights), head and description of one task."""
-    info = model.infos[task]
     part = model.part_of(task)
     own = _arrays(part.own_weights())
     if model.config.method == "full":
         own = {f"backbone.{name}": value for name, value in _arrays(dict(model.network.state_dict())).items()}
     return TaskContents(
-        info=type(info)(info.problem, info.labels, info.columns, info.metrics, dict(scores)),
+        info=dataclasses.replace(model.infos[task], scores=dict(scores)),
         masks=part.packed_masks(),
         weights=own,
         head=_arrays(model.head_tensors(task)),

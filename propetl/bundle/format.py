@@ -71,6 +71,8 @@ class TaskInfo:
         columns: text columns, one or two.
         metrics: names; the first is the main one.
         scores: what training measured on the development rows.
+        label_column: column of the label in data files.
+        label_values: raw value in data files to class; empty where files hold names or class indices.
     """
 
     problem: str
@@ -78,6 +80,8 @@ class TaskInfo:
     columns: tuple[str, ...]
     metrics: tuple[str, ...]
     scores: dict[str, float] = field(default_factory=dict)
+    label_column: str = "label"
+    label_values: dict[str, int] = field(default_factory=dict)
 
     @property
     def outputs(self) -> int:

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from propetl.backbone import Backbone
 from propetl.bundle import read_bundle
+from propetl.data.tokenise import tokeniser_of
 from propetl.errors import ConfigurationError
 from propetl.model import ProPETLModel
 from propetl.training.arguments import processes_of, training_arguments, use_gpu
@@ -28,7 +29,7 @@ from propetl.training.report import print_report, report_json
 from propetl.training.result import RunResult, result_from_report
 from propetl.training.schedule import schedule_of
 from propetl.training.target import AddedTask, NewBundle, Target
-from propetl.training.tasks import Tokeniser, TrainingTask, load_tasks, specs_of
+from propetl.training.tasks import TrainingTask, load_tasks, specs_of
 from propetl.training.trainer import ProPETLTrainer, joint_sampler
 
 SAMPLES = 8
@@ -142,13 +143,6 @@ def _trained(target: Target, folder: RunFolder, manner: Manner) -> RunResult:
 def _open(stack: ExitStack, target: Target, folder: RunFolder, manner: Manner) -> None:
     stack.enter_context(folder.lock())
     prepare(folder, target.config, target.identity, overwrite=manner.overwrite)
-
-
-def tokeniser_of(backbone: Backbone, max_length: int) -> Tokeniser:
-    """How texts become inputs of ``backbone``."""
-    return Tokeniser(
-        backbone.tokenizer(), max_length, backbone.pad_token_id, backbone.family.takes_token_types
-    )
 
 
 def _fit(

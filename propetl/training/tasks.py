@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from propetl.bundle.format import TaskInfo
 from propetl.data.generated import GENERATED
 from propetl.data.tables import Rows, load_split
 from propetl.data.tasks import TASKS, TaskSpec
+from propetl.data.tokenise import Tokeniser
 from propetl.errors import ConfigurationError
 from propetl.training.config import TrainConfig
 
@@ -22,45 +22,6 @@ Batch = dict[str, Any]
 _CHOICE_SEED = (
     20230517  # which rows a limit leaves does not change with the run's seed, so seeds can be compared
 )
-
-
-@dataclass(frozen=True)
-class Tokeniser:
-    """From texts to token ids, the same way for training and for the bundle's samples.
-
-    Attributes:
-        tokenizer: of the backbone.
-        max_length: longer input is truncated, the longer of two texts first.
-        pad_token_id: fills short rows.
-        token_types: whether the backbone reads ``token_type_ids``.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    max_length: int
-    pad_token_id: int
-    token_types: bool
-
-    def encode(self, texts: Sequence[tuple[str, ...]]) -> list[dict[str, list[int]]]:
-        """Token ids per row by model input, without the attention mask, unpadded."""
-        columns = [list(column) for column in zip(*texts, strict=True)]
-        encoded = self.tokenizer(
-            *columns, truncation=True, max_length=self.max_length, return_token_type_ids=self.token_types
-        )
-        names = ("input_ids", "token_type_ids") if self.token_types else ("input_ids",)
-        return [{name: encoded[name][row] for name in names} for row in range(len(texts))]
-
-    def pad(self, rows: Sequence[Mapping[str, list[int]]]) -> dict[str, NDArray[np.int64]]:
-        """Model inputs int64 ``[rows, longest]``, with ``attention_mask`` 1 at real tokens."""
-        longest = max(len(row["input_ids"]) for row in rows)
-        padded = {
-            name: np.zeros((len(rows), longest), dtype=np.int64) for name in (*rows[0], "attention_mask")
-        }
-        padded["input_ids"][:] = self.pad_token_id
-        for place, row in enumerate(rows):
-            for name, ids in row.items():
-                padded[name][place, : len(ids)] = ids
-            padded["attention_mask"][place, : len(row["input_ids"])] = 1
-        return padded
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +72,14 @@ class TrainingTask:
     def info(self) -> TaskInfo:
         """As a bundle describes it."""
         spec = self.spec
-        return TaskInfo(spec.problem, tuple(spec.labels), tuple(spec.columns), tuple(spec.metrics))
+        return TaskInfo(
+            problem=spec.problem,
+            labels=tuple(spec.labels),
+            columns=tuple(spec.columns),
+            metrics=tuple(spec.metrics),
+            label_column=spec.label_column,
+            label_values=dict(spec.label_values),
+        )
 
     def samples(self, count: int) -> dict[str, NDArray[np.int64]]:
         """The first ``count`` development rows as padded model inputs."""

@@ -1,0 +1,172 @@
+"""Parity: every real row through PyTorch and through the artifact, in numbers and in the task's metric."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from propetl.backbone import load_backbone_of
+from propetl.bundle.format import TaskInfo
+from propetl.bundle.reader import read_bundle
+from propetl.data.metrics import compute
+from propetl.data.tables import Rows, load_split
+from propetl.data.tasks import TASKS, TaskSpec
+from propetl.data.tokenise import Tokeniser, tokeniser_of
+from propetl.errors import ArtifactError
+from propetl.model import ProPETLModel
+from propetl.runtime.artifact import Artifact, read_artifact
+from propetl.runtime.report import TOLERANCES, Comparison, compare_logits
+from propetl.runtime.rows import Text
+from propetl.runtime.session import Session
+from propetl.runtime.signatures import BANK
+
+Logits = NDArray[np.float32]
+
+_BATCH_ROWS = 32
+_SPLIT = "dev"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What PyTorch says of one task's rows."""
+
+    task: str
+    info: TaskInfo
+    rows: Rows
+    logits: Logits
+    metrics: dict[str, float]
+
+    @property
+    def texts(self) -> list[Text]:
+        """Rows as a session takes them."""
+        return [row[0] if len(row) == 1 else (row[0], row[1]) for row in self.rows.texts]
+
+
+def compare(
+    artifact_path: Path,
+    bundle_path: Path,
+    data: str,
+    *,
+    form: str | None = None,
+    provider: str = "cpu",
+    threads: int | None = None,
+    backbone: str | None = None,
+    max_rows: int | None = None,
+) -> Iterator[Comparison]:
+    """Compares each form of an artifact with the bundle it came from, on the development rows of ``data``.
+
+    PyTorch's side is tokenised by transformers and the artifact's by its own tokenizer, so that differences
+    there show, too. Form bank also runs the rows of all tasks mixed.
+
+    Args:
+        artifact_path: folder of the artifact.
+        bundle_path: folder of the bundle.
+        data: where the tasks' rows are: a folder, a file, or ``hub:NAME``.
+        form: the only form to compare; None for all.
+        provider: what runs the artifact.
+        threads: threads on both sides; None for all cores.
+        backbone: where to load the backbone from, instead of the place the bundle names.
+        max_rows: rows per task at most.
+
+    Yields:
+        One comparison per form and task.
+
+    Raises:
+        ArtifactError: the artifact was made from another bundle.
+        DataError: a row cannot be used.
+    """
+    artifact = read_artifact(artifact_path)
+    bundle = read_bundle(bundle_path)
+    if artifact.manifest.bundle_sha256 != bundle.sha256:
+        raise ArtifactError(
+            f"{artifact_path} was exported from bundle {artifact.manifest.bundle_sha256[:12]}, but {bundle_path} is "
+            f"{bundle.sha256[:12]}; export the bundle again"
+        )
+    rows = {task: load_split(spec_of(task, bundle.info.tasks[task]), data, _SPLIT, max_rows) for task in artifact.manifest.tasks}
+    model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone, backbone))
+    tokeniser = tokeniser_of(model.backbone, bundle.info.max_length)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with _bar() as progress:
+        references = [_reference(model, tokeniser, task, rows[task], progress) for task in rows]
+        for name in artifact.forms if form is None else (form,):
+            yield from _compare_form(artifact, name, references, provider, threads, progress)
+
+
+def spec_of(task: str, info: TaskInfo) -> TaskSpec:
+    """The task's columns and labels: GLUE's where it is one of theirs, else as the bundle describes them."""
+    if task in TASKS and TASKS[task].labels == info.labels:
+        return TASKS[task]
+    problem = "regression" if info.problem == "regression" else "classification"
+    return TaskSpec(task, info.columns, info.label_column, problem, info.labels, info.metrics, info.label_values)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rows"), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _reference(
+    model: ProPETLModel, tokeniser: Tokeniser, task: str, rows: Rows, progress: Progress
+) -> Reference:
+    bar = progress.add_task(f"PyTorch: {task}", total=len(rows))
+    encoded = tokeniser.encode(rows.texts)
+    order = sorted(range(len(rows)), key=lambda row: len(encoded[row]["input_ids"]))
+    info = model.infos[task]
+    logits = np.empty((len(rows), info.outputs), dtype=np.float32)
+    for start in range(0, len(order), _BATCH_ROWS):
+        batch = order[start : start + _BATCH_ROWS]
+        inputs = tokeniser.pad([encoded[row] for row in batch])
+        with torch.inference_mode():
+            found = model(task, **{name: torch.from_numpy(array) for name, array in inputs.items()}).logits
+        logits[batch] = found.numpy()
+        progress.advance(bar, len(batch))
+    return Reference(task, info, rows, logits, compute(info.metrics, logits, rows.labels))
+
+
+def _compare_form(
+    artifact: Artifact, form: str, references: list[Reference], provider: str, threads: int | None, progress: Progress
+) -> Iterator[Comparison]:
+    """One comparison per task; for form bank another one with the rows of all tasks mixed."""
+    with Session.open(artifact.path, provider, form, threads, verify=False) as session:
+        for reference in references:
+            bar = progress.add_task(f"{form}: {reference.task}", total=len(reference.rows))
+            found = session.run(reference.task, reference.texts)
+            progress.update(bar, completed=len(reference.rows))
+            yield _comparison(artifact, form, reference, found, "batch")
+        if form == BANK and len(references) > 1:
+            yield from _compare_mixed(artifact, session, references, progress)
+
+
+def _compare_mixed(
+    artifact: Artifact, session: Session, references: list[Reference], progress: Progress
+) -> Iterator[Comparison]:
+    """Rows of all tasks in one stream, in a fixed random order, so that batches mix tasks."""
+    places = [(reference, row) for reference in references for row in range(len(reference.rows))]
+    shuffled = [places[index] for index in np.random.default_rng(0).permutation(len(places))]
+    bar = progress.add_task(f"{BANK}: all tasks mixed", total=len(places))
+    answers = session.run_mixed([(reference.task, reference.texts[row]) for reference, row in shuffled])
+    progress.update(bar, completed=len(places))
+    found = {reference.task: np.empty_like(reference.logits) for reference in references}
+    for (reference, row), logits in zip(shuffled, answers, strict=True):
+        found[reference.task][row] = logits
+    for reference in references:
+        yield _comparison(artifact, BANK, reference, found[reference.task], "mixed tasks")
+
+
+def _comparison(artifact: Artifact, form: str, reference: Reference, found: Logits, batching: str) -> Comparison:
+    return compare_logits(
+        reference.task,
+        form,
+        reference.logits,
+        found,
+        TOLERANCES[artifact.manifest.precision],
+        batching=batching,
+        metrics_reference=reference.metrics,
+        metrics_artifact=compute(reference.info.metrics, found, reference.rows.labels),
+    )
