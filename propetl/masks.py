@@ -72,7 +72,7 @@ def packed_mask_of_scores(scores: Tensor, sparsity: float) -> NDArray[np.uint8]:
     return pack(mask.cpu().numpy())
 
 
-def initial_scores(slots: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def initial_scores(slots: int, shape: tuple[int, ...]) -> Tensor:
     """Kaiming-uniform scores with ``a = sqrt(5)``, that is uniform in ``±1 / sqrt(fan in)``: ``[slots, *shape]``."""
     bound = shape[-1] ** -0.5
-    return torch.empty(slots, *shape).uniform_(-bound, bound, generator=generator)
+    return torch.empty(slots, *shape).uniform_(-bound, bound)

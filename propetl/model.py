@@ -86,12 +86,18 @@ class ProPETLModel(nn.Module):
         return tuple(self.infos)
 
     def add_task(self, name: str, info: TaskInfo) -> None:
-        """Adds a task with fresh masks (or weights) and head."""
+        """Adds a task with fresh masks (or weights) and head.
+
+        Raises:
+            TaskError: the name cannot be a task's, or is taken.
+            ConfigurationError: a second task with full fine-tuning.
+        """
+        if check_task_name(name) in self.infos:
+            raise TaskError(f"task {name!r} is in this model already; choose another name")
         if self.config.method == "full" and self.infos:
             raise ConfigurationError("full fine-tuning changes the backbone for one task: train each with --separate")
         with self._seeded():
-            part = new_task_part(self.layout, self._generator)
-            self._register(check_task_name(name), info, part)
+            self._register(name, info, new_task_part(self.layout))
 
     def freeze(self) -> None:
         """Stops training of the prototype and of every task that is there, as for adding one more."""
@@ -239,5 +245,5 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _key(task: str) -> str:
-    """Module names may not hold dots; ':' is not allowed in task names, so nothing collides."""
-    return task.replace(".", ":")
+    """Module names may hold no dots and may not be an attribute's, such as ``values``; no task name has a colon."""
+    return "task:" + task.replace(".", ":")

@@ -48,14 +48,14 @@ class MaskedPart(TaskPart):
 class TrainedMasks(MaskedPart):
     """Masks that are the top-k of trainable scores."""
 
-    def __init__(self, layout: TaskLayout, generator: torch.Generator) -> None:
+    def __init__(self, layout: TaskLayout) -> None:
         """Fresh scores for every slot of ``layout``."""
         super().__init__()
         self.sparsity = layout.config.sparsity
         self.names = tuple(tensor.name for tensor in layout.masked_tensors)
         self.scores = nn.ParameterDict(
             {
-                tensor.name.replace(".", "_"): nn.Parameter(initial_scores(layout.slots, tensor.shape, generator))
+                tensor.name.replace(".", "_"): nn.Parameter(initial_scores(layout.slots, tensor.shape))
                 for tensor in layout.masked_tensors
             }
         )
@@ -134,10 +134,10 @@ class OwnPrefix(TaskPart):
         return EffectiveWeights(self.own_weights())
 
 
-def new_task_part(layout: TaskLayout, generator: torch.Generator) -> TaskPart:
-    """A task's share, freshly initialised."""
+def new_task_part(layout: TaskLayout) -> TaskPart:
+    """A task's share, freshly drawn from torch's generator."""
     if layout.config.sharing == "masked" and layout.masked_tensors:
-        return TrainedMasks(layout, generator)
+        return TrainedMasks(layout)
     if layout.config.method == "prefix":
         return OwnPrefix(layout)
     return OwnWeights(layout)
