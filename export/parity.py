@@ -16,7 +16,7 @@ from propetl.bundle.reader import read_bundle
 from propetl.data.metrics import compute
 from propetl.data.tables import Rows, load_split
 from propetl.data.tasks import TASKS, TaskSpec
-from propetl.data.tokenise import Tokeniser, tokeniser_of
+from propetl.data.tokenise import collate_with, encode_rows
 from propetl.errors import ArtifactError
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
@@ -24,6 +24,7 @@ from propetl.runtime.report import TOLERANCES, Comparison, compare_logits
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import BANK
+from propetl.training.tasks import Split, tokenizer_of
 
 Logits = NDArray[np.float32]
 
@@ -89,11 +90,15 @@ def compare(
         )
     rows = {task: load_split(spec_of(task, bundle.info.tasks[task]), data, _SPLIT, max_rows) for task in artifact.manifest.tasks}
     model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone, backbone))
-    tokeniser = tokeniser_of(model.backbone, bundle.info.max_length)
+    tokenizer = tokenizer_of(model.backbone)
     if threads is not None:
         torch.set_num_threads(threads)
     with _bar() as progress:
-        references = [_reference(model, tokeniser, task, rows[task], progress) for task in rows]
+        references = []
+        for task, found in rows.items():
+            encoded = encode_rows(found, tokenizer, bundle.info.max_length)
+            split = Split(task, encoded, collate_with(tokenizer), found.source)
+            references.append(_reference(model, split, found, progress))
         for name in artifact.forms if form is None else (form,):
             yield from _compare_form(artifact, name, references, provider, threads, progress)
 
@@ -111,22 +116,17 @@ def _bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def _reference(
-    model: ProPETLModel, tokeniser: Tokeniser, task: str, rows: Rows, progress: Progress
-) -> Reference:
-    bar = progress.add_task(f"PyTorch: {task}", total=len(rows))
-    encoded = tokeniser.encode(rows.texts)
-    order = sorted(range(len(rows)), key=lambda row: len(encoded[row]["input_ids"]))
-    info = model.infos[task]
-    logits = np.empty((len(rows), info.outputs), dtype=np.float32)
-    for start in range(0, len(order), _BATCH_ROWS):
-        batch = order[start : start + _BATCH_ROWS]
-        inputs = tokeniser.pad([encoded[row] for row in batch])
+def _reference(model: ProPETLModel, split: Split, rows: Rows, progress: Progress) -> Reference:
+    bar = progress.add_task(f"PyTorch: {split.task}", total=len(split))
+    info = model.infos[split.task]
+    logits = np.empty((len(split), info.outputs), dtype=np.float32)
+    for places in split.by_length(_BATCH_ROWS):
+        batch = split.batch(places)
+        del batch["labels"]
         with torch.inference_mode():
-            found = model(task, **{name: torch.from_numpy(array) for name, array in inputs.items()}).logits
-        logits[batch] = found.numpy()
-        progress.advance(bar, len(batch))
-    return Reference(task, info, rows, logits, compute(info.metrics, logits, rows.labels))
+            logits[places] = model(**batch).logits.numpy()
+        progress.advance(bar, len(places))
+    return Reference(split.task, info, rows, logits, compute(info.metrics, logits, rows.labels))
 
 
 def _compare_form(

@@ -1,57 +1,69 @@
-"""From texts to token ids with transformers' tokenizer, the same way for training, samples and parity."""
+"""Turns rows into token ids for training: truncated here, padded only in the batch."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from propetl.data.tables import Rows
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerFast
 
-    from propetl.backbone import Backbone
+Example = dict[str, Any]
+Collate = Callable[[list[Example]], dict[str, Tensor]]
 
 
-@dataclass(frozen=True)
-class Tokeniser:
-    """From texts to token ids, the same way for training and for the bundle's samples.
+class EncodedRows(Dataset[Example]):
+    """Rows as token ids; an item is a dict of ``input_ids``, maybe ``token_type_ids``, and ``label``.
 
     Attributes:
-        tokenizer: of the backbone.
-        max_length: longer input is truncated, the longer of two texts first.
-        pad_token_id: fills short rows.
-        token_types: whether the backbone reads ``token_type_ids``.
+        columns: name -> one list of ints per row, of the row's own length.
+        labels: [n] of Python ints (classes) or floats (values), from which the batch's dtype follows.
     """
 
-    tokenizer: "PreTrainedTokenizerBase"
-    max_length: int
-    pad_token_id: int
-    token_types: bool
+    def __init__(self, columns: dict[str, list[list[int]]], labels: list[int] | list[float]) -> None:
+        self.columns = columns
+        self.labels = labels
 
-    def encode(self, texts: Sequence[tuple[str, ...]]) -> list[dict[str, list[int]]]:
-        """Token ids per row by model input, without the attention mask, unpadded."""
-        columns = [list(column) for column in zip(*texts, strict=True)]
-        encoded = self.tokenizer(
-            *columns, truncation=True, max_length=self.max_length, return_token_type_ids=self.token_types
-        )
-        names = ("input_ids", "token_type_ids") if self.token_types else ("input_ids",)
-        return [{name: encoded[name][row] for name in names} for row in range(len(texts))]
+    def __len__(self) -> int:
+        return len(self.labels)
 
-    def pad(self, rows: Sequence[Mapping[str, list[int]]]) -> dict[str, NDArray[np.int64]]:
-        """Model inputs int64 ``[rows, longest]``, with ``attention_mask`` 1 at real tokens."""
-        longest = max(len(row["input_ids"]) for row in rows)
-        padded = {
-            name: np.zeros((len(rows), longest), dtype=np.int64) for name in (*rows[0], "attention_mask")
-        }
-        padded["input_ids"][:] = self.pad_token_id
-        for place, row in enumerate(rows):
-            for name, ids in row.items():
-                padded[name][place, : len(ids)] = ids
-            padded["attention_mask"][place, : len(row["input_ids"])] = 1
-        return padded
+    def __getitem__(self, index: int) -> Example:
+        return {**{name: ids[index] for name, ids in self.columns.items()}, "label": self.labels[index]}
 
 
-def tokeniser_of(backbone: "Backbone", max_length: int) -> Tokeniser:
-    """The tokeniser that ``backbone`` reads, truncating at ``max_length`` tokens."""
-    return Tokeniser(backbone.tokenizer(), max_length, backbone.pad_token_id, backbone.family.takes_token_types)
+def encode_rows(rows: Rows, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> EncodedRows:
+    """Tokenise every row.
+
+    Of a pair that is too long, the longer sentence loses tokens first, from its end (``longest_first``), as
+    in the runtime.
+
+    Args:
+        rows: one or two sentences each.
+        tokenizer: the backbone's; its ``model_input_names`` decide whether there are ``token_type_ids``.
+        max_length: in tokens, special ones included.
+    """
+    columns = [list(column) for column in zip(*rows.texts, strict=True)]
+    encoded = tokenizer(
+        *columns,
+        truncation="longest_first",
+        max_length=max_length,
+        padding=False,
+        return_attention_mask=False,
+    )
+    return EncodedRows(dict(encoded), rows.labels.tolist())
+
+
+def collate_with(tokenizer: "PreTrainedTokenizerFast", pad_to_multiple_of: int | None = None) -> Collate:
+    """A function that makes a batch of items, padded to the longest of them.
+
+    Returns:
+        A function from a list of ``EncodedRows`` items to ``input_ids``, ``attention_mask`` and maybe
+        ``token_type_ids``, int64 [batch, longest], and ``labels`` [batch], int64 or float32.
+    """
+    from transformers import DataCollatorWithPadding
+
+    collator = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
+    return lambda examples: dict(collator(examples))

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from propetl.data.tokenise import Tokeniser
+from propetl.data.tables import Rows
+from propetl.data.tokenise import collate_with, encode_rows
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "f"]
 PAD, CLS, SEP, A, B, C, D, E, F = 0, 2, 3, 4, 5, 6, 7, 8, 9
@@ -26,18 +28,21 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tokeniser(tokenizer: PreTrainedTokenizerFast, max_length: int, token_types: bool = True) -> Tokeniser:
-    return Tokeniser(tokenizer, max_length, PAD, token_types)
+def rows(texts: list[tuple[str, ...]], labels: list[int] | list[float]) -> Rows:
+    dtype = np.float32 if isinstance(labels[0], float) else np.int64
+    return Rows(texts, np.array(labels, dtype=dtype), "memory")
 
 
 def test_single_sentences_are_cut_at_the_end(tokenizer: PreTrainedTokenizerFast) -> None:
-    encoded = tokeniser(tokenizer, 5).encode([("a b c d",), ("e",)])
-    assert encoded[0] == {"input_ids": [CLS, A, B, C, SEP], "token_type_ids": [0] * 5}
-    assert encoded[1] == {"input_ids": [CLS, E, SEP], "token_type_ids": [0] * 3}
+    encoded = encode_rows(rows([("a b c d",), ("e",)], [1, 0]), tokenizer, max_length=5)
+    assert len(encoded) == 2
+    assert encoded[0] == {"input_ids": [CLS, A, B, C, SEP], "token_type_ids": [0] * 5, "label": 1}
+    assert encoded[1] == {"input_ids": [CLS, E, SEP], "token_type_ids": [0] * 3, "label": 0}
 
 
 def test_the_longer_of_a_pair_is_cut_first(tokenizer: PreTrainedTokenizerFast) -> None:
-    encoded = tokeniser(tokenizer, 6).encode([("a b c d", "e"), ("a", "e f e f"), ("a b", "e")])
+    pairs: list[tuple[str, ...]] = [("a b c d", "e"), ("a", "e f e f"), ("a b", "e")]
+    encoded = encode_rows(rows(pairs, [0, 1, 1]), tokenizer, max_length=6)
     assert encoded[0]["input_ids"] == [CLS, A, B, SEP, E, SEP]
     assert encoded[1]["input_ids"] == [CLS, A, SEP, E, F, SEP]
     assert encoded[2]["input_ids"] == [CLS, A, B, SEP, E, SEP]
@@ -45,14 +50,24 @@ def test_the_longer_of_a_pair_is_cut_first(tokenizer: PreTrainedTokenizerFast) -
 
 
 def test_no_token_types_where_the_backbone_takes_none(tokenizer: PreTrainedTokenizerFast) -> None:
-    encoded = tokeniser(tokenizer, 8, token_types=False).encode([("a", "b")])
-    assert set(encoded[0]) == {"input_ids"}
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    encoded = encode_rows(rows([("a", "b")], [0]), tokenizer, max_length=8)
+    assert set(encoded[0]) == {"input_ids", "label"}
 
 
 def test_a_batch_is_padded_to_its_longest(tokenizer: PreTrainedTokenizerFast) -> None:
-    whole = tokeniser(tokenizer, 16)
-    batch = whole.pad(whole.encode([("a b c",), ("d",)]))
+    encoded = encode_rows(rows([("a b c",), ("d",)], [1, 0]), tokenizer, max_length=16)
+    batch = collate_with(tokenizer)([encoded[0], encoded[1]])
     assert batch["input_ids"].tolist() == [[CLS, A, B, C, SEP], [CLS, D, SEP, PAD, PAD]]
     assert batch["attention_mask"].tolist() == [[1] * 5, [1, 1, 1, 0, 0]]
     assert batch["token_type_ids"].shape == (2, 5)
-    assert {array.dtype for array in batch.values()} == {np.dtype(np.int64)}
+    assert batch["labels"].tolist() == [1, 0]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+def test_values_become_floats(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = encode_rows(rows([("a",), ("b",)], [2.5, 3.0]), tokenizer, max_length=8)
+    batch = collate_with(tokenizer, pad_to_multiple_of=8)([encoded[0], encoded[1]])
+    assert batch["labels"].dtype == torch.float32
+    assert batch["labels"].tolist() == [2.5, 3.0]
+    assert batch["input_ids"].shape == (2, 8)
