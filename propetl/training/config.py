@@ -83,6 +83,7 @@ class TrainConfig(BaseModel):
         max_steps: optimizer steps; wins over ``epochs``.
         batch_size: rows per step over all processes, before accumulation.
         gradient_accumulation: batches per optimizer step.
+        group_by_length: put rows of similar length into a batch, which pads less: half the work on GLUE.
         eval_batch_size: rows per batch of an evaluation.
         learning_rate: of prototype, weights and heads; the method's default if null.
         score_learning_rate: of the scores; the method's default if null.
@@ -117,6 +118,7 @@ class TrainConfig(BaseModel):
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=32, ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
+    group_by_length: bool = True
     eval_batch_size: int = Field(default=64, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     score_learning_rate: float | None = Field(default=None, gt=0)

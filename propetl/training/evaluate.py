@@ -10,7 +10,7 @@ from torch import nn
 
 from propetl.data.metrics import compute
 from propetl.training.processes import Processes
-from propetl.training.tasks import Batch, EncodedRows, TrainingTask
+from propetl.training.tasks import Split, TrainingTask
 
 AVERAGE = "eval_average"
 """Mean of the tasks' main metrics: the best checkpoint is chosen by it."""
@@ -61,9 +61,9 @@ def _scores(model: nn.Module, task: TrainingTask, batch_size: int, processes: Pr
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, rows: EncodedRows, places: list[int]) -> NDArray[np.float32]:
+def _logits(model: nn.Module, split: Split, places: list[int]) -> NDArray[np.float32]:
     device = next(model.parameters()).device
-    batch: Batch = rows.batch(places)
+    batch = split.batch(places)
     inputs = {name: value.to(device) for name, value in batch.items() if name not in ("task", "labels")}
-    logits: NDArray[np.float32] = model(task=rows.task, **inputs).logits.float().cpu().numpy()
+    logits: NDArray[np.float32] = model(task=split.task, **inputs).logits.float().cpu().numpy()
     return logits

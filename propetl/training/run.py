@@ -13,7 +13,6 @@ from transformers.utils import logging as transformers_logging
 
 from propetl.backbone import Backbone
 from propetl.bundle import read_bundle
-from propetl.data.tokenise import tokeniser_of
 from propetl.errors import ConfigurationError
 from propetl.model import ProPETLModel
 from propetl.training.arguments import processes_of, training_arguments, use_gpu
@@ -29,7 +28,7 @@ from propetl.training.report import print_report, report_json
 from propetl.training.result import RunResult, result_from_report
 from propetl.training.schedule import schedule_of
 from propetl.training.target import AddedTask, NewBundle, Target
-from propetl.training.tasks import TrainingTask, load_tasks, specs_of
+from propetl.training.tasks import TrainingTask, load_tasks, specs_of, tokenizer_of
 from propetl.training.trainer import ProPETLTrainer, joint_sampler
 
 SAMPLES = 8
@@ -128,7 +127,7 @@ def _run(target: Target, manner: Manner) -> RunResult:
 def _trained(target: Target, folder: RunFolder, manner: Manner) -> RunResult:
     config = target.config
     backbone = target.load_backbone()
-    tasks = load_tasks(config, tokeniser_of(backbone, config.max_length))
+    tasks = load_tasks(config, tokenizer_of(backbone))
     model = target.model(backbone, tasks)
     if config.dropout is not None:
         model.set_dropout(config.dropout)

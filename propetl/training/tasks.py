@@ -5,57 +5,59 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from propetl.backbone import Backbone
 from propetl.bundle.format import TaskInfo
 from propetl.data.generated import GENERATED
 from propetl.data.tables import Rows, load_split
 from propetl.data.tasks import TASKS, TaskSpec
-from propetl.data.tokenise import Tokeniser
+from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_rows
 from propetl.errors import ConfigurationError
 from propetl.training.config import TrainConfig
 
 Batch = dict[str, Any]
 
-_CHOICE_SEED = (
-    20230517  # which rows a limit leaves does not change with the run's seed, so seeds can be compared
-)
+_CHOICE_SEED = 20230517  # not the run's seed: runs that differ by seed are scored on the same rows
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedRows:
+class Split:
     """The rows of one split of one task.
 
     Attributes:
         task: its name.
-        rows: token ids per row.
-        labels: int64 classes or float32 values ``[n]``.
-        tokeniser: pads rows to a batch.
+        rows: token ids and labels.
+        collate: pads rows to a batch.
         source: file or data set they came from.
     """
 
     task: str
-    rows: list[dict[str, list[int]]]
-    labels: NDArray[Any]
-    tokeniser: Tokeniser
+    rows: EncodedRows
+    collate: Collate
     source: str
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def labels(self) -> NDArray[Any]:
+        """int64 classes or float64 values ``[n]``."""
+        return np.array(self.rows.labels)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, ``[n]``."""
+        return np.array([len(ids) for ids in self.rows.columns["input_ids"]])
+
     def batch(self, places: Sequence[int]) -> Batch:
         """What the model's ``forward`` takes for the rows at ``places``."""
-        inputs: dict[str, Tensor] = {
-            name: torch.from_numpy(array)
-            for name, array in self.tokeniser.pad([self.rows[p] for p in places]).items()
-        }
-        return {"task": self.task, **inputs, "labels": torch.from_numpy(self.labels[list(places)])}
+        return {"task": self.task, **self.collate([self.rows[place] for place in places])}
 
     def by_length(self, batch_size: int) -> Iterator[list[int]]:
         """Places of all rows in batches of similar length, longest first: evaluation pads little."""
-        order = sorted(range(len(self.rows)), key=lambda place: (-len(self.rows[place]["input_ids"]), place))
+        order = np.argsort(-self.lengths, kind="stable").tolist()
         for start in range(0, len(order), batch_size):
             yield order[start : start + batch_size]
 
@@ -65,8 +67,8 @@ class TrainingTask:
     """One task with its rows."""
 
     spec: TaskSpec
-    train: EncodedRows
-    dev: EncodedRows
+    train: Split
+    dev: Split
 
     @property
     def info(self) -> TaskInfo:
@@ -74,16 +76,25 @@ class TrainingTask:
         spec = self.spec
         return TaskInfo(
             problem=spec.problem,
-            labels=tuple(spec.labels),
-            columns=tuple(spec.columns),
-            metrics=tuple(spec.metrics),
+            labels=spec.labels,
+            columns=spec.columns,
+            metrics=spec.metrics,
             label_column=spec.label_column,
             label_values=dict(spec.label_values),
         )
 
     def samples(self, count: int) -> dict[str, NDArray[np.int64]]:
-        """The first ``count`` development rows as padded model inputs."""
-        return self.dev.tokeniser.pad(self.dev.rows[:count])
+        """The first ``count`` development rows as padded model inputs ``[rows, longest]``."""
+        batch = self.dev.batch(range(min(count, len(self.dev))))
+        return {name: value.numpy() for name, value in batch.items() if name not in ("task", "labels")}
+
+
+def tokenizer_of(backbone: Backbone) -> PreTrainedTokenizerBase:
+    """The backbone's tokenizer, which gives ``token_type_ids`` just where the family reads them."""
+    tokenizer = backbone.tokenizer()
+    inputs = ["input_ids", "attention_mask"]
+    tokenizer.model_input_names = [*inputs, "token_type_ids"] if backbone.family.takes_token_types else inputs
+    return tokenizer
 
 
 def specs_of(tasks: Mapping[str, dict[str, Any] | None]) -> dict[str, TaskSpec]:
@@ -106,32 +117,28 @@ def _spec(name: str, definition: dict[str, Any] | None) -> TaskSpec:
     return known[name]
 
 
-def load_tasks(config: TrainConfig, tokeniser: Tokeniser) -> list[TrainingTask]:
+def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> list[TrainingTask]:
     """Reads, checks and tokenises the rows of every task of ``config``.
 
     Raises:
         DataError: a file or row cannot be used.
     """
-    return [_load(spec, config, tokeniser) for spec in specs_of(config.tasks).values()]
+    return [_load(spec, config, tokenizer) for spec in specs_of(config.tasks).values()]
 
 
-def _load(spec: TaskSpec, config: TrainConfig, tokeniser: Tokeniser) -> TrainingTask:
-    splits = {"train": config.max_train_rows, "dev": config.max_dev_rows}
-    train, dev = (
-        _encoded(spec, _chosen(load_split(spec, config.data, split), limit), tokeniser)
-        for split, limit in splits.items()
-    )
-    return TrainingTask(spec, train, dev)
+def _load(spec: TaskSpec, config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> TrainingTask:
+    def split(name: str, limit: int | None) -> Split:
+        rows = chosen(load_split(spec, config.data, name), limit)
+        encoded = encode_rows(rows, tokenizer, config.max_length)
+        return Split(spec.name, encoded, collate_with(tokenizer), rows.source)
+
+    return TrainingTask(spec, split("train", config.max_train_rows), split("dev", config.max_dev_rows))
 
 
-def _chosen(rows: Rows, limit: int | None) -> Rows:
+def chosen(rows: Rows, limit: int | None) -> Rows:
     """At most ``limit`` rows, chosen at random (a file may be sorted by label) and kept in order."""
     if limit is None or limit >= len(rows):
         return rows
     choice = np.random.default_rng(_CHOICE_SEED).permutation(len(rows))[:limit]
     places = sorted(choice.tolist())
     return Rows([rows.texts[place] for place in places], rows.labels[places], rows.source)
-
-
-def _encoded(spec: TaskSpec, rows: Rows, tokeniser: Tokeniser) -> EncodedRows:
-    return EncodedRows(spec.name, tokeniser.encode(rows.texts), rows.labels, tokeniser, rows.source)

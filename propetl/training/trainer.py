@@ -17,24 +17,24 @@ from propetl.training.evaluate import eval_log, evaluate_tasks
 from propetl.training.processes import Processes
 from propetl.training.progress import stopped_early
 from propetl.training.sampler import Row, TaskBatchSampler
-from propetl.training.tasks import Batch, EncodedRows, TrainingTask
+from propetl.training.tasks import Batch, Split, TrainingTask
 
 
 class JointRows(Dataset[Row]):
     """The rows of all tasks, addressed by (task, row); the collator reads them."""
 
-    def __init__(self, tasks: Sequence[EncodedRows]) -> None:
-        self.tasks = list(tasks)
+    def __init__(self, splits: Sequence[Split]) -> None:
+        self.splits = list(splits)
 
     def __len__(self) -> int:
-        return sum(len(task) for task in self.tasks)
+        return sum(len(split) for split in self.splits)
 
     def __getitem__(self, place: Row) -> Row:
         return place
 
     def collate(self, places: list[Row]) -> Batch:
         """One batch: all of ``places`` are of one task."""
-        return self.tasks[places[0][0]].batch([row for _, row in places])
+        return self.splits[places[0][0]].batch([row for _, row in places])
 
 
 class EpochLoader(DataLoader[Batch]):
@@ -86,7 +86,9 @@ class ProPETLTrainer(Trainer):
         self.processes = processes
         self.network = model
         dev = {task.spec.name: task.dev for task in self.tasks}
-        super().__init__(model=Trained(model), args=args, eval_dataset=cast(Any, dev), callbacks=list(callbacks))
+        super().__init__(
+            model=Trained(model), args=args, eval_dataset=cast(Any, dev), callbacks=list(callbacks)
+        )
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> EpochLoader:
@@ -153,8 +155,14 @@ def joint_sampler(
     tasks: Sequence[TrainingTask], config: TrainConfig, processes: Processes
 ) -> TaskBatchSampler:
     """The batches of a run, as this process sees them."""
-    sizes = [len(task.train) for task in tasks]
-    return TaskBatchSampler(sizes, config.batch_size, config.seed, processes.index, processes.count)
+    return TaskBatchSampler(
+        [task.train.lengths for task in tasks],
+        config.batch_size,
+        config.seed,
+        group_by_length=config.group_by_length,
+        process=processes.index,
+        processes=processes.count,
+    )
 
 
 def parameter_groups(model: ProPETLModel, config: TrainConfig) -> list[dict[str, Any]]:
