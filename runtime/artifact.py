@@ -90,7 +90,7 @@ class Artifact:
         head = "own" if "dense.weight" in pack.head else "linear"
         if head != manifest.head:
             raise TaskError(
-                f"{source}: has a {head} head, this artifact takes {manifest.head}; "
+                f"{source}: its head is of kind {head!r}, this artifact takes {manifest.head!r}; "
                 f"train the task with --head {manifest.head}"
             )
         pack.check(manifest.layout, source)

@@ -100,9 +100,11 @@ def compare_logits(
         inf, rows = float("inf"), len(reference)
         return Comparison(task, form, rows, inf, inf, tolerance, 0.0, 0, False, batching, *metrics)
     wide = reference.astype(np.float64)
-    difference = np.nan_to_num(np.abs(found - wide), nan=np.inf)
-    allowed = tolerance.absolute + tolerance.relative * np.abs(wide)
-    excess = (difference - allowed).max(axis=1)
+    finite = np.isfinite(found) & np.isfinite(wide)
+    difference = np.full(wide.shape, np.inf)
+    difference[finite] = np.abs(found[finite] - wide[finite])
+    wide = np.where(finite, wide, 0.0)
+    excess = (difference - tolerance.absolute - tolerance.relative * np.abs(wide)).max(axis=1)
     scale = np.maximum(np.abs(wide).max(axis=1), np.finfo(np.float32).tiny)
     return Comparison(
         task=task,

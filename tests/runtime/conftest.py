@@ -1,0 +1,17 @@
+"""Tiny artifacts: one to read, and fresh ones to damage."""
+
+import pytest
+
+from tests.runtime.tiny_artifact import Tiny, write_tiny_artifact
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Tiny:
+    """An artifact that no test changes."""
+    return write_tiny_artifact(tmp_path_factory.mktemp("tiny") / "artifact")
+
+
+@pytest.fixture
+def own_tiny(tmp_path) -> Tiny:
+    """An artifact that the test may change."""
+    return write_tiny_artifact(tmp_path / "artifact")
