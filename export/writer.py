@@ -74,7 +74,7 @@ def export_bundle(bundle_path: Path, output: Path, options: ExportOptions, repor
     bundle = read_bundle(bundle_path)
     tasks = _tasks_of(bundle, options)
     _check_options(bundle, options)
-    with staged_folder(output, overwrite=options.overwrite) as staging:
+    with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
         backbone = load_backbone_of(bundle.info.backbone, options.backbone)
         model = ProPETLModel.from_bundle(bundle, backbone, merge_lora=options.merge_lora)

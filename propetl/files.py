@@ -1,5 +1,6 @@
 """Files that are whole or absent: hashes, atomic writes, and paths that stay inside their folder."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from propetl.errors import ConfigurationError, ProPETLError
 
 _CHUNK_BYTES = 1 << 20
+_LONGEST_NAME = 255  # bytes, on every file system in use
 
 
 def sha256_of_bytes(content: bytes) -> str:
@@ -30,7 +32,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """``value`` as the project writes JSON: UTF-8, two spaces, keys in the order given, one newline at the end."""
+    """``value`` as the project writes JSON: UTF-8, two spaces, keys in the order given, a newline at the end."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -64,55 +66,94 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def staged_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def staged_folder(target: Path, *, overwrite: bool = False, marker: str | None = None) -> Iterator[Path]:
     """A folder to fill, which becomes ``target`` in one rename when the block ends without an error.
 
     Args:
         target: where the result is to stand.
-        overwrite: replace a folder that is there; without it such a folder is an error, raised before any work.
+        overwrite: replace a folder that is there; without it such a folder is an error, raised before any
+            work.
+        marker: a file that a folder must hold to be replaced, so that a mistyped path costs nobody their
+            files.
 
     Raises:
         ConfigurationError: ``target`` exists already, or its parent cannot be written.
     """
-    _refuse_existing(target, overwrite)
+    target = Path(os.path.abspath(target))  # "." has no name to write beside
+    _refuse_existing(target, overwrite, marker)
+    staging = _make_staging(target)
+    try:
+        yield staging
+        _sync_tree(staging)
+        _refuse_existing(target, overwrite, marker)  # another process may have been faster
+        _swap_in(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _make_staging(target: Path) -> Path:
     staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
     except PermissionError as error:
         raise ConfigurationError(f"cannot write {target}: no permission for {target.parent}") from error
-    try:
-        yield staging
-        _sync_tree(staging)
-        _swap_in(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        reason = f"{target.parent} is not a folder; choose another path"
+        raise ConfigurationError(f"cannot write {target}: {reason}") from error
+    return staging
 
 
-def _refuse_existing(target: Path, overwrite: bool) -> None:
+def _refuse_existing(target: Path, overwrite: bool, marker: str | None) -> None:
     if target.is_symlink() or target.is_file():
-        raise ConfigurationError(f"cannot write a folder to {target}: a file or link is there; choose another path")
-    if target.exists() and not overwrite and any(target.iterdir()):
-        raise ConfigurationError(f"{target} exists already: choose another path, or pass --overwrite to replace it")
+        raise ConfigurationError(f"cannot write {target}: a file or link is there; choose another path")
+    if not target.exists() or not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise ConfigurationError(
+            f"{target} exists already: choose another path, or replace it with --overwrite"
+        )
+    if marker is not None and not (target / marker).is_file():
+        raise ConfigurationError(
+            f"{target} was not written by propetl (it has no {marker}), so --overwrite leaves it alone: "
+            "choose another path, or remove it yourself"
+        )
 
 
 def _sync_tree(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
+    for path in (*sorted(folder.rglob("*")), folder):
+        if path.is_dir():
+            fsync_folder(path)
+        elif path.is_file():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
 
 
 def _swap_in(staging: Path, target: Path) -> None:
-    """Renames ``staging`` to ``target``; what stood there is moved aside first and removed last."""
+    """Makes ``staging`` the folder at ``target``; what stood there ends at ``staging``, or is removed."""
     if not target.exists():
         os.replace(staging, target)
-    else:
-        aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.replaced")
-        os.replace(target, aside)
-        os.replace(staging, target)
-        shutil.rmtree(aside, ignore_errors=True)
+    elif not _exchanged(staging, target):
+        _replace_by_way_of_aside(staging, target)
     fsync_folder(target.parent)
+
+
+def _exchanged(left: Path, right: Path) -> bool:
+    """Whether the system could exchange the two in one step (Linux can): a kill then finds one of them there."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(left), here, os.fsencode(right), exchange) == 0
+
+
+def _replace_by_way_of_aside(staging: Path, target: Path) -> None:
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.replaced")
+    os.replace(target, aside)
+    try:
+        os.replace(staging, target)
+    except BaseException:
+        os.replace(aside, target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def path_inside(root: Path, relative: str, error: type[ProPETLError]) -> Path:
@@ -123,13 +164,26 @@ def path_inside(root: Path, relative: str, error: type[ProPETLError]) -> Path:
         relative: path as written in the manifest, with forward slashes.
         error: class of the error to raise.
     """
-    pure = PurePosixPath(relative)
-    if not relative or pure.is_absolute() or ".." in pure.parts or "\\" in relative or ":" in pure.parts[0]:
-        raise error(f"{root}: its manifest names {relative!r}, which is not a path inside the folder; do not use it")
-    path = root.joinpath(*pure.parts)
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not _is_plain(PurePosixPath(relative), relative):
+        reason = "which is not a path inside the folder; do not use it"
+        raise error(f"{root}: its manifest names {relative[:100]!r}, {reason}")
+    path = root.joinpath(relative)
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as cause:
+        raise error(f"{root}: {relative!r} is a link that leads nowhere; do not use it") from cause
+    if not inside:
         raise error(f"{root}: {relative!r} is a link that leaves the folder; do not use it")
     return path
+
+
+def _is_plain(pure: PurePosixPath, relative: str) -> bool:
+    """Whether the path has a name at its end, climbs nowhere, and means the same on every system."""
+    if not pure.name or pure.is_absolute() or ".." in pure.parts:
+        return False
+    if not relative.isprintable() or "\\" in relative or ":" in pure.parts[0]:
+        return False
+    return all(len(part.encode()) <= _LONGEST_NAME for part in pure.parts)
 
 
 def verify_files(root: Path, records: dict[str, dict[str, Any]], error: type[ProPETLError]) -> None:
@@ -138,8 +192,19 @@ def verify_files(root: Path, records: dict[str, dict[str, Any]], error: type[Pro
         path = path_inside(root, relative, error)
         if not path.is_file():
             raise error(f"{root}: {relative} is missing; restore the folder from its source")
-        found = path.stat().st_size
-        if found != record["bytes"]:
-            raise error(f"{root}: {relative} has {found} bytes, its manifest says {record['bytes']}; it was truncated or replaced")
-        if sha256_of_file(path) != record["sha256"]:
-            raise error(f"{root}: the SHA-256 of {relative} is not the one in its manifest; the file was changed or damaged")
+        try:
+            _verify_file(path, record, f"{root}: {relative}", error)
+        except PermissionError as cause:
+            raise error(f"{root}: no permission to read {relative}; change its permissions") from cause
+
+
+def _verify_file(path: Path, record: Any, where: str, error: type[ProPETLError]) -> None:
+    if not isinstance(record, dict) or not {"bytes", "sha256"} <= record.keys():
+        raise error(f"{where} is listed in the manifest without size and SHA-256; restore it from its source")
+    found = path.stat().st_size
+    if found != record["bytes"]:
+        raise error(
+            f"{where} has {found} bytes, not {record['bytes']} as in the manifest; it was truncated or replaced"
+        )
+    if sha256_of_file(path) != record["sha256"]:
+        raise error(f"{where}: its SHA-256 is not the one in the manifest; the file was changed or damaged")

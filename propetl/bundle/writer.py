@@ -62,7 +62,7 @@ class BundleContents:
 
 def write_bundle(path: Path, contents: BundleContents, *, overwrite: bool = False) -> BundleInfo:
     """Writes ``contents`` to the folder ``path``, which appears whole or not at all."""
-    with staged_folder(path, overwrite=overwrite) as staging:
+    with staged_folder(path, overwrite=overwrite, marker=MANIFEST) as staging:
         (staging / "tasks").mkdir()
         (staging / TOKENIZER_FOLDER).mkdir()
         for name, content in _files_of(contents).items():

@@ -1,0 +1,110 @@
+"""Random bundles of any method without any training, and without torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.bits import pack
+from propetl.bundle import BackboneInfo, BundleContents, TaskContents, TaskInfo
+from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
+
+Random = np.random.Generator
+
+BACKBONE = BackboneInfo(
+    name="nowhere/tiny",
+    revision=None,
+    family="bert",
+    fingerprint="f" * 64,
+    parameters=1234,
+    hidden_size=12,
+    layers=2,
+)
+TOKENIZER = {"tokenizer.json": b'{"version": "1.0"}', "tokenizer_config.json": b"{}"}
+TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def task_info(outputs: int) -> TaskInfo:
+    """A classification of ``outputs`` classes; 0 for a regression."""
+    if outputs == 0:
+        return TaskInfo("regression", (), ("left", "right"), ("pearson", "spearman"), {"pearson": 0.5})
+    labels = tuple(f"label {index}" for index in range(outputs))
+    return TaskInfo("classification", labels, ("text",), ("accuracy",), {"accuracy": 0.75})
+
+
+def random_contents(
+    config: PrototypeConfig,
+    backbone: BackboneInfo = BACKBONE,
+    tasks: Mapping[str, int] | None = None,
+    *,
+    head: str = "linear",
+    seed: int = 0,
+    tokenizer: Mapping[str, bytes] = TOKENIZER,
+    token_inputs: tuple[str, ...] = TOKEN_INPUTS,
+) -> BundleContents:
+    """A bundle of ``tasks`` (outputs by name, 0 for a regression), every tensor drawn from ``seed``."""
+    random = np.random.default_rng(seed)
+    layout = layout_of(config, backbone.hidden_size, backbone.layers)
+    chosen = {"first": 2, "second": 3} if tasks is None else tasks
+    return BundleContents(
+        backbone=backbone,
+        config=config,
+        head=head,
+        max_length=24,
+        prototype={name: _normal(random, shape) for name, shape in layout.prototype_shapes().items()},
+        tasks={
+            name: random_task(layout, outputs, random, head, token_inputs) for name, outputs in chosen.items()
+        },
+        tokenizer=dict(tokenizer),
+        created_by="tests",
+    )
+
+
+def random_task(
+    layout: TaskLayout,
+    outputs: int,
+    random: Random,
+    head: str = "linear",
+    token_inputs: tuple[str, ...] = TOKEN_INPUTS,
+) -> TaskContents:
+    """Masks (or weights), head and sample rows of one task."""
+    info, hidden = task_info(outputs), layout.hidden_size
+    shapes: dict[str, tuple[int, ...]] = {"weight": (info.outputs, hidden), "bias": (info.outputs,)}
+    if head == "own":
+        shapes |= {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
+    return TaskContents(
+        info=info,
+        masks={tensor.name: _masks(random, layout, tensor.size) for tensor in layout.masked_tensors}
+        if layout.mask_shapes()
+        else {},
+        weights={name: _normal(random, shape) for name, shape in layout.weight_shapes().items()},
+        head={name: _normal(random, shape) for name, shape in shapes.items()},
+        samples=sample_rows(random, token_inputs),
+    )
+
+
+def sample_rows(
+    random: Random, token_inputs: tuple[str, ...] = TOKEN_INPUTS, rows: int = 3, length: int = 9
+) -> dict[str, NDArray[Any]]:
+    """Token ids with [CLS] in front and padding behind, as the tiny backbones take them."""
+    mask = (np.arange(length) < random.integers(2, length + 1, size=(rows, 1))).astype(np.int64)
+    ids = random.integers(5, 40, size=(rows, length)) * mask
+    ids[:, 0] = 2
+    every = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "token_type_ids": (np.arange(length) > length // 2) * mask,
+    }
+    return {name: every[name] for name in token_inputs}
+
+
+def _masks(random: Random, layout: TaskLayout, size: int) -> NDArray[np.uint8]:
+    kept = size - int((1 - layout.config.sparsity) * size)
+    order = np.argsort(random.random((layout.slots, size)), axis=1)
+    return pack(order < kept)
+
+
+def _normal(random: Random, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Values large enough that a wrong mask or a swapped tensor shows in the logits."""
+    return (0.3 * random.normal(size=shape)).astype(np.float32)
