@@ -32,7 +32,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """``value`` as the project writes JSON: UTF-8, two spaces, keys in the order given, a newline at the end."""
+    """``value`` as the project writes JSON: UTF-8, two spaces, keys in the order given, a newline last."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -139,7 +139,7 @@ def _swap_in(staging: Path, target: Path) -> None:
 
 
 def _exchanged(left: Path, right: Path) -> bool:
-    """Whether the system could exchange the two in one step (Linux can): a kill then finds one of them there."""
+    """Whether the system could exchange the two in one step (Linux can): a kill finds one or the other."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return rename is not None and rename(here, os.fsencode(left), here, os.fsencode(right), exchange) == 0
@@ -193,18 +193,18 @@ def verify_files(root: Path, records: dict[str, dict[str, Any]], error: type[Pro
         if not path.is_file():
             raise error(f"{root}: {relative} is missing; restore the folder from its source")
         try:
-            _verify_file(path, record, f"{root}: {relative}", error)
+            _verify_file(path, record, str(root), relative, error)
         except PermissionError as cause:
             raise error(f"{root}: no permission to read {relative}; change its permissions") from cause
 
 
-def _verify_file(path: Path, record: Any, where: str, error: type[ProPETLError]) -> None:
+def _verify_file(path: Path, record: Any, root: str, relative: str, error: type[ProPETLError]) -> None:
     if not isinstance(record, dict) or not {"bytes", "sha256"} <= record.keys():
-        raise error(f"{where} is listed in the manifest without size and SHA-256; restore it from its source")
+        raise error(f"{root}: {relative} is listed in the manifest without size and SHA-256; restore it")
     found = path.stat().st_size
     if found != record["bytes"]:
-        raise error(
-            f"{where} has {found} bytes, not {record['bytes']} as in the manifest; it was truncated or replaced"
-        )
+        stated = f"its manifest says {record['bytes']}; it was truncated or replaced"
+        raise error(f"{root}: {relative} has {found} bytes, {stated}")
     if sha256_of_file(path) != record["sha256"]:
-        raise error(f"{where}: its SHA-256 is not the one in the manifest; the file was changed or damaged")
+        reason = "is not the one in its manifest; the file was changed or damaged"
+        raise error(f"{root}: the SHA-256 of {relative} {reason}")
