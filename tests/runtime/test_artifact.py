@@ -28,7 +28,7 @@ def test_an_unknown_task_is_told_which_there_are(tiny):
     artifact = read_artifact(tiny.path)
     for use in (artifact.task, artifact.pack):
         with pytest.raises(
-            TaskError, match="task 'sst2' is not in .*; it has entails, likeness, mood, topic"
+            TaskError, match=r"task 'sst2' is not in .*; it has entails, likeness, mood, topic"
         ):
             use("sst2")
 
@@ -69,13 +69,13 @@ def test_every_file_is_covered_by_a_hash(own_tiny):
         path = own_tiny.path / relative
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        with pytest.raises(ArtifactError, match=f"SHA-256 of {relative}"):
+        with pytest.raises(ArtifactError, match=f"{relative}.*SHA-256"):
             read_artifact(own_tiny.path)
         path.write_bytes(whole[:-1])
-        with pytest.raises(ArtifactError, match=f"{relative} has {len(whole) - 1} bytes"):
+        with pytest.raises(ArtifactError, match=f"{relative}.* {len(whole) - 1} bytes"):
             read_artifact(own_tiny.path)
         path.unlink()
-        with pytest.raises(ArtifactError, match=f"{relative} is missing"):
+        with pytest.raises(ArtifactError, match=f"{relative}.* missing"):
             read_artifact(own_tiny.path)
         path.write_bytes(whole)
     read_artifact(own_tiny.path)
@@ -178,7 +178,7 @@ def test_hard_links_are_hashed_once(own_tiny, monkeypatch):
     read_artifact(own_tiny.path)
     assert hashed.count("backbone.data") == 1
     (own_tiny.path / links[2]).unlink()
-    with pytest.raises(ArtifactError, match=f"{links[2]} is missing"):
+    with pytest.raises(ArtifactError, match=f"{links[2]}.* missing"):
         read_artifact(own_tiny.path)
     shutil.copy(own_tiny.path / "tokenizer/tokenizer.json", own_tiny.path / links[2])
     with pytest.raises(ArtifactError, match=links[2]):

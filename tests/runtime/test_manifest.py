@@ -35,7 +35,7 @@ def test_forms_write_only_the_keys_that_apply(value):
 def test_every_key_is_needed(value):
     for key in value:
         damaged = {name: item for name, item in value.items() if name != key}
-        with pytest.raises(ArtifactError, match="^here: "):
+        with pytest.raises(ArtifactError, match=r"^here: "):
             Manifest.from_json(damaged, "here")
 
 

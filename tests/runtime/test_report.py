@@ -20,14 +20,14 @@ def test_equal_logits():
 
 
 def test_both_tolerances_count():
-    assert compare(REFERENCE + [[0, 0], [0.1, 0], [0, 0]]).passed
-    assert compare(REFERENCE + [[0, 0], [0, 0.0009], [0, 0]]).passed
-    assert not compare(REFERENCE + [[0, 0], [0, 0.0011], [0, 0]]).passed
-    assert not compare(REFERENCE + [[0, 0], [0.102, 0], [0, 0]]).passed
+    assert compare(REFERENCE + np.array([[0, 0], [0.1, 0], [0, 0]])).passed
+    assert compare(REFERENCE + np.array([[0, 0], [0, 0.0009], [0, 0]])).passed
+    assert not compare(REFERENCE + np.array([[0, 0], [0, 0.0011], [0, 0]])).passed
+    assert not compare(REFERENCE + np.array([[0, 0], [0.102, 0], [0, 0]])).passed
 
 
 def test_the_worst_row_is_the_one_furthest_beyond_its_own_tolerance():
-    comparison = compare(REFERENCE + [[0, 0], [0.09, 0], [0, 0.05]])
+    comparison = compare(REFERENCE + np.array([[0, 0], [0.09, 0], [0, 0.05]]))
     assert not comparison.passed
     assert comparison.worst_row == 2
     assert comparison.max_abs == pytest.approx(0.09, rel=1e-5)
@@ -42,7 +42,7 @@ def test_agreement_is_the_share_of_equal_predictions():
 
 def test_agreement_of_a_regression_is_the_share_within_tolerance():
     reference = np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)
-    comparison = compare(reference + [[0], [0.5], [0], [0]], reference)
+    comparison = compare(reference + np.array([[0], [0.5], [0], [0]]), reference)
     assert comparison.agreement == 0.75
     assert comparison.worst_row == 1
 

@@ -38,7 +38,7 @@ def test_rows_that_do_not_fit_are_refused(info, text, error, message):
 
 
 def test_the_row_is_named():
-    with pytest.raises(ConfigurationError, match="^row 2: text is blank"):
+    with pytest.raises(ConfigurationError, match=r"^row 2: text is blank"):
         check_texts("t", SINGLE, ["a", "b", ""])
 
 
