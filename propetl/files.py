@@ -207,4 +207,4 @@ def _verify_file(path: Path, record: Any, root: str, relative: str, error: type[
         raise error(f"{root}: {relative} has {found} bytes, {stated}")
     if sha256_of_file(path) != record["sha256"]:
         reason = "is not the one in its manifest; the file was changed or damaged"
-        raise error(f"{root}: the SHA-256 of {relative} {reason}")
+        raise error(f"{root}: {relative}: its SHA-256 {reason}")

@@ -14,6 +14,8 @@ VERSION = 1
 MANIFEST = "bundle.json"
 PROTOTYPE_FILE = "prototype.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
+HEADS = ("linear", "own")
+PROBLEMS = ("classification", "regression")
 
 # safetensors writes its metadata in the order of a hash map: one key keeps files identical byte for byte.
 METADATA_KEY = "propetl"
@@ -24,7 +26,10 @@ _TASK_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 def check_task_name(name: str) -> str:
     """``name`` if it can be a task's: it becomes a file name, so it is held to a few characters."""
     if not _TASK_NAME.fullmatch(name) or ".." in name:
-        raise TaskError(f"task name {name!r}: use 1-64 of a-z, 0-9, '_', '-', '.', starting with a letter or digit")
+        allowed = "use 1-64 of a-z, 0-9, '_', '-', '.', starting with a letter or digit"
+        raise TaskError(f"task name {name!r}: {allowed}")
+    if name.endswith(".samples"):
+        raise TaskError(f"task name {name!r}: '.samples' at the end marks sample rows; choose another name")
     return name
 
 
@@ -59,6 +64,16 @@ class BackboneInfo:
     parameters: int
     hidden_size: int
     layers: int
+
+    def __post_init__(self) -> None:
+        for key in ("name", "family", "fingerprint"):
+            if not isinstance(getattr(self, key), str):
+                raise TypeError(f"{key} of the backbone is {getattr(self, key)!r}, expected a text")
+        for key in ("parameters", "hidden_size", "layers"):
+            if not is_count(getattr(self, key)):
+                raise TypeError(
+                    f"{key} of the backbone is {getattr(self, key)!r}, expected a positive integer"
+                )
 
 
 @dataclass(frozen=True)
@@ -128,22 +143,63 @@ class BundleInfo:
             return cls(
                 backbone=BackboneInfo(**value["backbone"]),
                 prototype=PrototypeConfig.from_json(value["prototype"]),
-                head=value["head"],
-                max_length=int(value["max_length"]),
+                head=_one_of(HEADS, value["head"], "head"),
+                max_length=_count(value["max_length"], "max_length"),
                 tasks={check_task_name(name): task_info(task) for name, task in value["tasks"].items()},
-                files=dict(value["files"]),
+                files=_folder_listing(value["files"]),
                 created_by=str(value["created_by"]),
             )
         except ProPETLError as error:
             raise BundleError(f"{source}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BundleError(f"{source}: not a valid bundle manifest ({error!r}); restore it from its source") from error
+            reason = f"not a valid bundle manifest ({error!r}); restore it from its source"
+            raise BundleError(f"{source}: {reason}") from error
 
 
 def task_info(value: dict[str, Any]) -> TaskInfo:
-    """A :class:`TaskInfo` from JSON; lists become tuples."""
+    """A :class:`TaskInfo` from JSON; lists become tuples.
+
+    Raises:
+        TypeError: a key is missing, or of another kind.
+        ValueError: a problem that is not known, or labels that do not go with it.
+    """
     known = {item.name for item in fields(TaskInfo)}
-    return TaskInfo(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known})
+    given = {
+        key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known
+    }
+    info = TaskInfo(**given)
+    for key in ("labels", "columns", "metrics"):
+        texts = getattr(info, key)
+        if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"{key} is {texts!r}, expected a list of texts")
+    if _one_of(PROBLEMS, info.problem, "problem") == "regression" and info.labels:
+        raise ValueError(f"a regression has no labels, found {list(info.labels)}")
+    if info.problem == "classification" and not info.labels:
+        raise ValueError("a classification has labels, found none")
+    return info
+
+
+def is_count(value: Any) -> bool:
+    """Whether ``value`` is a whole number of at least 1, and no boolean."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _count(value: Any, key: str) -> int:
+    if not is_count(value):
+        raise ValueError(f"{key} is {value!r}, expected a positive integer")
+    return int(value)
+
+
+def _one_of(allowed: tuple[str, ...], value: Any, key: str) -> str:
+    if value not in allowed:
+        raise ValueError(f"{key} is {value!r}, expected one of {', '.join(allowed)}")
+    return str(value)
+
+
+def _folder_listing(value: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(value, dict):
+        raise TypeError(f"files is {type(value).__name__}, expected names with size and SHA-256")
+    return value
 
 
 def check_format(value: Any, name: str, version: int, source: str, error: type[ProPETLError]) -> None:
@@ -152,7 +208,10 @@ def check_format(value: Any, name: str, version: int, source: str, error: type[P
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         raise error(f"{source}: expected format {name!r}, found {found!r}")
     if value.get("version") != version:
-        raise error(f"{source}: {name} version {value.get('version')!r} is not known here (known: {version}); upgrade propetl")
+        found = value.get("version")
+        raise error(
+            f"{source}: {name} version {found!r} is not known here (known: {version}); upgrade propetl"
+        )
 
 
 def metadata(value: dict[str, Any]) -> dict[str, str]:

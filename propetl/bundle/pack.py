@@ -1,5 +1,6 @@
 """The task pack: one task's masks and head in one small file."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.bits import padding_is_zero
-from propetl.bundle.format import PACK_FORMAT, VERSION, TaskInfo, check_format, check_task_name, task_info
+from propetl.bundle.format import (
+    METADATA_KEY,
+    PACK_FORMAT,
+    VERSION,
+    TaskInfo,
+    check_format,
+    check_task_name,
+    metadata,
+    task_info,
+)
 from propetl.bundle.tensors import Arrays, check_shapes, read_tensors, tensor_bytes
 from propetl.errors import BundleError, ProPETLError
 from propetl.prototypes.spec import TaskLayout
@@ -16,6 +26,7 @@ from propetl.prototypes.spec import TaskLayout
 MASK = "mask."
 WEIGHT = "weight."
 HEAD = "head."
+CONTENT_SHA256 = "content_sha256"
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,13 @@ class TaskPack:
 
     def to_bytes(self) -> bytes:
         """The file; the same pack always gives the same bytes."""
-        return tensor_bytes(self.tensors(), self._description())
+        tensors, description = self.tensors(), self._description()
+        return tensor_bytes(tensors, description | {CONTENT_SHA256: content_sha256(tensors, description)})
+
+    @property
+    def head_kind(self) -> str:
+        """``own`` or ``linear``."""
+        return "own" if "dense.weight" in self.head else "linear"
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -70,13 +87,14 @@ class TaskPack:
         sizes = {tensor.name: tensor.size for tensor in layout.masked_tensors}
         for name, mask in self.masks.items():
             if not padding_is_zero(mask, sizes[name]):
-                raise BundleError(f"{source}: the mask of {name} has bits beyond its {sizes[name]} entries; it is damaged")
+                reason = f"has bits beyond its {sizes[name]} entries; it is damaged"
+                raise BundleError(f"{source}: the mask of {name} {reason}")
         self._check_head(layout.hidden_size, source)
 
     def _check_head(self, hidden: int, source: str) -> None:
         outputs = self.info.outputs
         expected: dict[str, tuple[int, ...]] = {"weight": (outputs, hidden), "bias": (outputs,)}
-        if "dense.weight" in self.head:
+        if self.head_kind == "own":
             expected |= {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
         check_shapes(dict(self.head), expected, "float32", f"{source} (head)")
 
@@ -89,18 +107,38 @@ def read_pack(path: Path) -> TaskPack:
     """
     tensors, described = read_tensors(path)
     check_format(described, PACK_FORMAT, VERSION, str(path), BundleError)
+    stated = described.pop(CONTENT_SHA256, None)
+    if stated != content_sha256(tensors, described):
+        raise BundleError(
+            f"{path}: its content is not what its {CONTENT_SHA256} says; it was changed or damaged"
+        )
     try:
         return _pack_from(tensors, described)
-    except (KeyError, TypeError, AttributeError, ProPETLError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ProPETLError) as error:
         raise BundleError(f"{path}: not a valid task pack ({error})") from error
 
 
+def content_sha256(tensors: Arrays, description: dict[str, Any]) -> str:
+    """SHA-256 over description and tensors: a pack may travel alone, with no manifest to vouch for it.
+
+    Hashed are the description as JSON, then for each tensor, sorted by name, the line ``name dtype shape`` and
+    its little-endian bytes.
+    """
+    digest = hashlib.sha256(metadata(description)[METADATA_KEY].encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(tensor).tobytes())
+    return digest.hexdigest()
+
+
 def _pack_from(tensors: Arrays, described: dict[str, Any]) -> TaskPack:
+    if unknown := [name for name in tensors if not name.startswith((MASK, WEIGHT, HEAD))]:
+        raise ValueError(f"tensor {min(unknown)!r} is no mask, weight or head")
     return TaskPack(
         task=check_task_name(described["task"]),
         info=task_info(described),
-        prototype_sha256=described["prototype_sha256"],
-        backbone_fingerprint=described["backbone_fingerprint"],
+        prototype_sha256=str(described["prototype_sha256"]),
+        backbone_fingerprint=str(described["backbone_fingerprint"]),
         masks=_group(tensors, MASK),
         weights=_group(tensors, WEIGHT),
         head=_group(tensors, HEAD),

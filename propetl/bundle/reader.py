@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.bundle.format import MANIFEST, PROTOTYPE_FILE, TOKENIZER_FOLDER, BundleInfo, pack_path, samples_path
+from propetl.bundle.format import (
+    MANIFEST,
+    PROTOTYPE_FILE,
+    TOKENIZER_FOLDER,
+    BundleInfo,
+    pack_path,
+    samples_path,
+)
 from propetl.bundle.pack import TaskPack, read_pack
 from propetl.bundle.tensors import Arrays, check_shapes, read_tensors
 from propetl.errors import BundleError, TaskError
@@ -43,7 +50,9 @@ class Bundle:
     def pack(self, task: str) -> TaskPack:
         """The pack of ``task``; an unknown one is a :class:`TaskError` that names those there are."""
         if task not in self.packs:
-            raise TaskError(f"task {task!r} is not in {self.path}; it has {', '.join(sorted(self.packs)) or 'none'}")
+            raise TaskError(
+                f"task {task!r} is not in {self.path}; it has {', '.join(sorted(self.packs)) or 'none'}"
+            )
         return self.packs[task]
 
     def samples(self, task: str) -> Arrays:

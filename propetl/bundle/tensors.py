@@ -35,8 +35,9 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
         raise BundleError(f"{path}: no such file") from error
     except PermissionError as error:
         raise BundleError(f"{path}: no permission to read it") from error
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise BundleError(f"{path}: not a readable safetensors file ({error}); it was truncated or damaged") from error
+    except (SafetensorError, json.JSONDecodeError, RecursionError, OSError, TypeError) as error:
+        reason = f"not a readable safetensors file ({error}); it was truncated or damaged"
+        raise BundleError(f"{path}: {reason}") from error
 
 
 def check_shapes(found: Arrays, expected: dict[str, tuple[int, ...]], dtype: str, source: str) -> None:
@@ -46,4 +47,5 @@ def check_shapes(found: Arrays, expected: dict[str, tuple[int, ...]], dtype: str
     for name, shape in expected.items():
         tensor = found[name]
         if tensor.shape != shape or tensor.dtype != np.dtype(dtype):
-            raise BundleError(f"{source}: {name} is {tensor.dtype}{list(tensor.shape)}, expected {dtype}{list(shape)}")
+            found_here = f"{tensor.dtype}{list(tensor.shape)}"
+            raise BundleError(f"{source}: {name} is {found_here}, expected {dtype}{list(shape)}")

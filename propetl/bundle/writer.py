@@ -85,7 +85,9 @@ def add_task(path: Path, task: str, contents: TaskContents) -> BundleInfo:
     bundle = read_bundle(path)
     if task in bundle.packs:
         raise TaskError(f"task {task!r} is in {path} already; choose another name")
-    files = _task_files(task, contents, bundle.prototype_sha256, bundle.info.backbone.fingerprint, bundle.info)
+    files = _task_files(
+        task, contents, bundle.prototype_sha256, bundle.info.backbone.fingerprint, bundle.info
+    )
     for name, content in files.items():
         write_atomically(path / name, content)
     records = {name: file_record(path / name) for name in files}

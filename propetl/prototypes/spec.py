@@ -49,14 +49,19 @@ class PrototypeConfig:
         _one_of("sharing", self.sharing, get_args(Sharing))
         _one_of("activation", self.activation, get_args(Activation))
         if not 0.0 < self.sparsity <= 1.0:
-            raise ConfigurationError(f"sparsity is the share of weights kept and lies in (0, 1]; got {self.sparsity}")
+            raise ConfigurationError(
+                f"sparsity is the share of weights kept and lies in (0, 1]; got {self.sparsity}"
+            )
         for key in ("bottleneck", "rank", "prefix_length", "prefix_hidden"):
-            if getattr(self, key) < 1:
-                raise ConfigurationError(f"{key} must be at least 1; got {getattr(self, key)}")
+            value = getattr(self, key)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigurationError(f"{key} must be a whole number of at least 1; got {value!r}")
         if self.sites not in (("ffn",), ("attention", "ffn")):
             raise ConfigurationError(f"sites is [ffn] or [attention, ffn]; got {list(self.sites)}")
         if not self.targets or not set(self.targets) <= {"query", "key", "value"}:
             raise ConfigurationError(f"targets are among query, key, value; got {list(self.targets)}")
+        if len(set(self.targets)) < len(self.targets):
+            raise ConfigurationError(f"targets: each once; got {', '.join(self.targets)}")
 
     @property
     def sites_per_layer(self) -> int:
@@ -70,14 +75,18 @@ class PrototypeConfig:
 
     def to_json(self) -> dict[str, Any]:
         """As written in ``bundle.json``."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "PrototypeConfig":
         """Inverse of :meth:`to_json`; an unknown key is a :class:`ConfigurationError`."""
         unknown = set(value) - set(cls.__dataclass_fields__)
         if unknown:
-            raise ConfigurationError(f"prototype: unknown key {sorted(unknown)[0]!r}; known: {', '.join(cls.__dataclass_fields__)}")
+            raise ConfigurationError(
+                f"prototype: unknown key {sorted(unknown)[0]!r}; known: {', '.join(cls.__dataclass_fields__)}"
+            )
         return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
 
 

@@ -286,7 +286,7 @@ class TestVerifyFiles:
 
     def test_changed(self, root, records):
         (root / "file").write_text("cOntent")
-        with pytest.raises(BundleError, match="the SHA-256 of file"):
+        with pytest.raises(BundleError, match="file: its SHA-256"):
             verify_files(root, records, BundleError)
 
     def test_unreadable(self, root, records, monkeypatch):
