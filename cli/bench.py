@@ -1,0 +1,128 @@
+"""``propetl bench``: measures an artifact."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from propetl.errors import ConfigurationError
+from propetl.files import json_bytes, write_atomically
+from propetl.runtime.bench import steps
+from propetl.runtime.bench.plan import BenchOptions, plan_of
+from propetl.runtime.bench.plot import check_plot, write_plot
+from propetl.runtime.bench.run import run_bench
+from propetl.runtime.bench.table import print_report
+
+_FULL = BenchOptions()
+_QUICK = BenchOptions(batches=(1,), usual_sequences=(16, 128), rounds=3, seconds=0.15)
+
+
+class NumberList(click.ParamType[tuple[int, ...]]):
+    """Whole numbers, separated by commas."""
+
+    name = "N,N,…"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(dict.fromkeys(int(number) for number in str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 1,8", param, ctx)
+
+
+@click.command("bench", short_help="Measure an artifact.")
+@click.argument("artifact", type=click.Path(path_type=Path), metavar="OUT")
+@click.option("--form", "forms", multiple=True, help="Form to measure; all that are there by default.")
+@click.option("--batch", "batches", type=NumberList(), help="Batch sizes.  [default: 1,8]")
+@click.option("--seq", "sequences", type=NumberList(), help="Sequence lengths.  [default: 16,64,128]")
+@click.option("--threads", type=int, default=_FULL.threads, show_default=True, help="Inside one operator.")
+@click.option("--task", help="Task of all calls but those that switch; the first by default.")
+@click.option("--rounds", type=int, help=f"Times that every figure is taken.  [default: {_FULL.rounds}]")
+@click.option(
+    "--seconds", type=float, help=f"Per round, runtime, batch and length.  [default: {_FULL.seconds}]"
+)
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="Adds PyTorch eager, on the bundle exported here."
+)
+@click.option("--provider", default=_FULL.provider, show_default=True, help="What runs the graphs.")
+@click.option("--quick", is_flag=True, help="Batch 1, lengths 16 and 128, 3 short rounds: rough, in 20 s.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the report for machines.")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="Draw latency; .png, .svg, .pdf.")
+def command(
+    artifact: Path,
+    forms: tuple[str, ...],
+    batches: tuple[int, ...] | None,
+    sequences: tuple[int, ...] | None,
+    threads: int,
+    task: str | None,
+    rounds: int | None,
+    seconds: float | None,
+    bundle: Path | None,
+    provider: str,
+    quick: bool,
+    json_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    """Measure the artifact in folder OUT: latency, start, memory, and what tasks cost.
+
+    Every form runs in a process of its own, and so does the bare backbone if it was exported (--form bare);
+    they take turns, round by round. Use an idle machine.
+
+    \b
+    Examples:
+      propetl bench demo/artifact
+      propetl bench demo/artifact --form folded,bank --batch 1,8 --seq 64 --threads 2
+      propetl bench demo/artifact --bundle demo/bundle --json bench.json --plot bench.png
+    """  # noqa: D301 (click looks for the control character)
+    given: dict[str, Any] = {"batches": batches, "sequences": sequences, "rounds": rounds, "seconds": seconds}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    options = replace(
+        _QUICK if quick else _FULL,
+        forms=tuple(form.strip() for value in forms for form in value.split(",")),
+        threads=threads,
+        task=task,
+        bundle=bundle,
+        provider=provider,
+        **chosen,
+    )
+    _check_outputs(json_path, plot_path)
+    plan = plan_of(artifact, options)
+    with _progress_bar() as progress:
+        report = run_bench(plan, progress)
+    print_report(Console(), report)
+    if json_path is not None:
+        write_atomically(json_path, json_bytes(report.to_json()))
+    if plot_path is not None:
+        write_plot(report, plot_path)
+
+
+def _check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
+    """A run of minutes is not to end with a file that cannot be written."""
+    if plot_path is not None:
+        check_plot(plot_path)
+    for flag, path in (("--json", json_path), ("--plot", plot_path)):
+        if path is not None and not path.parent.is_dir():
+            raise ConfigurationError(f"{flag} {path}: there is no folder {path.parent}; make it first")
+        if path is not None and path.is_dir():
+            raise ConfigurationError(f"{flag} {path}: a folder is there; give the name of a file")
+
+
+@contextmanager
+def _progress_bar() -> Iterator[steps.Progress]:
+    """A bar with the time left on stderr; it goes when the work is done."""
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=60) as bar:
+        shown = bar.add_task("starting", total=None)
+
+        def progress(what: str, done: float, total: float) -> None:
+            bar.update(shown, description=what, completed=done, total=total)
+
+        yield progress

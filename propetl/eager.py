@@ -1,0 +1,105 @@
+"""``python -m propetl.eager``: PyTorch's side of ``propetl bench``; a worker like those of the runtime.
+
+PyTorch is imported when a bundle is to be loaded, so that the worker can answer what is missing.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.errors import MissingExtraError
+from propetl.runtime.bench.first_answer import print_stages
+from propetl.runtime.bench.messages import Load
+from propetl.runtime.bench.subjects import run_grouped
+from propetl.runtime.bench.worker import serve_standard_streams
+
+if TYPE_CHECKING:
+    from propetl.model import ProPETLModel
+
+Feeds = Mapping[str, NDArray[np.int64]]
+
+
+class EagerSubject:
+    """The trained model in evaluation mode, operator by operator; masks applied ahead, as they are fixed."""
+
+    def __init__(self, model: "ProPETLModel") -> None:
+        self._model = model
+        self._weights = {task: model.effective(task) for task in model.tasks}
+
+    def run(self, task: str, feeds: Feeds) -> NDArray[Any]:
+        """Logits of one batch."""
+        import torch
+
+        from propetl.heads import logits_of
+
+        model = self._model
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
+            first = model.first_token(self._weights[task], tensors)
+            activation = model.backbone.family.head_activation
+            logits = logits_of(first, model.head_tensors(task), activation, model.dropout)
+        found: NDArray[Any] = logits.numpy()
+        return found
+
+    def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> object:
+        """One call for the rows of each task: the model runs one task at a time."""
+        return run_grouped(self, tasks, feeds)
+
+    def adding_times(self, task: str, repeats: int) -> list[int]:
+        """Not measured."""
+        return []
+
+
+def load_eager(load: Load) -> EagerSubject:
+    """The model of the bundle that ``load`` names.
+
+    Raises:
+        MissingExtraError: PyTorch or transformers is not installed.
+        BundleError: the bundle is damaged, or its backbone is not the one found.
+    """
+    return _load(Path(load.source), load.threads)
+
+
+def _load(source: Path, threads: int) -> EagerSubject:
+    try:
+        import torch
+
+        from propetl.backbone import load_backbone_of
+        from propetl.model import ProPETLModel
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("PyTorch eager", error.name or "torch", "export") from error
+    from propetl.bundle.reader import read_bundle
+
+    torch.set_num_threads(threads)
+    bundle = read_bundle(source)
+    with torch.inference_mode():
+        model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone))
+        return EagerSubject(model)
+
+
+def _import() -> None:
+    import torch  # noqa: F401
+
+    import propetl.model  # noqa: F401
+
+
+def _first_answer(asked: Mapping[str, Any]) -> None:
+    inputs = {name: np.array(rows, dtype=np.int64) for name, rows in asked["inputs"].items()}
+
+    def opening() -> Any:
+        subject = _load(Path(asked["source"]), asked["threads"])
+        return lambda: subject.run(asked["task"], inputs)
+
+    print_stages(_import, opening)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        _first_answer(json.loads(sys.argv[1]))
+    else:
+        serve_standard_streams(load_eager)

@@ -1,0 +1,171 @@
+"""What the parent asks of a worker, as JSON lines: one request, one answer, in turn::
+
+request   {"do": "latency", …fields of the dataclass…}
+answer    {"ok": {…}}  or  {"error": {"kind": "TaskError", "message": "…"}}
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from propetl import errors
+from propetl.errors import BackendError, ProPETLError
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One batch size and sequence length."""
+
+    batch: int
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What random token ids are drawn from.
+
+    Attributes:
+        size: ids are below it.
+        padding: an id that is not drawn.
+        inputs: token inputs that the model takes.
+    """
+
+    size: int
+    padding: int
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Make a runtime ready for one task; no inference yet.
+
+    Attributes:
+        source: folder of the artifact, or of the bundle for PyTorch.
+        runtime: a form, or ``eager``.
+        task: the task to make ready.
+        provider: of the engine.
+        threads: inside one operator.
+        vocabulary: for the inputs of all later requests.
+    """
+
+    source: str
+    runtime: str
+    task: str
+    provider: str
+    threads: int
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True)
+class MeasureMemory:
+    """Answer: ``pss``, ``rss``, ``private`` in bytes."""
+
+
+@dataclass(frozen=True)
+class RunOnce:
+    """One call for each of ``tasks`` and ``cells``; nothing is timed, the answer is empty."""
+
+    tasks: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class MeasureLatency:
+    """Answer: ``ns``, one number for each call; ``preempted``, how often the system took the core away."""
+
+    task: str
+    cell: Cell
+    seconds: float
+    minimum: int
+
+
+@dataclass(frozen=True)
+class MeasureSwitching:
+    """Answer: ``pairs`` of nanoseconds: a call with the same task as before, then one with another."""
+
+    tasks: tuple[str, ...]
+    cell: Cell
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MeasureMixed:
+    """Answer: ``pairs`` of nanoseconds: a batch of one task, then a batch whose rows take turns."""
+
+    tasks: tuple[str, ...]
+    cell: Cell
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MeasureAdding:
+    """Answer: ``ns``: times of adding ``task`` from its pack on disk to a session that runs."""
+
+    task: str
+    repeats: int
+
+
+Request = Load | MeasureMemory | RunOnce | MeasureLatency | MeasureSwitching | MeasureMixed | MeasureAdding
+
+_REQUESTS: dict[str, type[Request]] = {
+    "load": Load,
+    "memory": MeasureMemory,
+    "run_once": RunOnce,
+    "latency": MeasureLatency,
+    "switching": MeasureSwitching,
+    "mixed": MeasureMixed,
+    "adding": MeasureAdding,
+}
+_NAMES = {kind: name for name, kind in _REQUESTS.items()}
+
+
+def request_line(request: Request) -> str:
+    """``request`` as one line, without the newline."""
+    return json.dumps({"do": _NAMES[type(request)], **asdict(request)})
+
+
+def request_of(line: str) -> Request:
+    """Inverse of :func:`request_line`."""
+    fields = json.loads(line)
+    kind = _REQUESTS[fields.pop("do")]
+    return kind(**{name: _parsed(name, value) for name, value in fields.items()})
+
+
+def answer_line(answer: dict[str, Any]) -> str:
+    """A result as one line."""
+    return json.dumps({"ok": answer})
+
+
+def error_line(error: ProPETLError) -> str:
+    """An error as one line."""
+    return json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}})
+
+
+def answer_of(line: str) -> dict[str, Any]:
+    """The result in ``line``; an error in it is raised as it was in the worker."""
+    message = json.loads(line)
+    if "error" in message:
+        raise _error_of(**message["error"])
+    answer: dict[str, Any] = message["ok"]
+    return answer
+
+
+def _parsed(name: str, value: Any) -> Any:
+    match name:
+        case "cell":
+            return Cell(**value)
+        case "cells":
+            return tuple(Cell(**item) for item in value)
+        case "tasks":
+            return tuple(value)
+        case "vocabulary":
+            return Vocabulary(value["size"], value["padding"], tuple(value["inputs"]))
+    return value
+
+
+def _error_of(kind: str, message: str) -> ProPETLError:
+    if kind == "MissingExtraError":  # made from parts, which its message holds
+        return BackendError(message)
+    found = getattr(errors, kind, BackendError)
+    error: ProPETLError = found(message)
+    return error

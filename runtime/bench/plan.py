@@ -1,0 +1,236 @@
+"""From what a user asks for to what is going to be measured; all that can be refused is refused here."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from propetl.bundle.reader import read_bundle
+from propetl.errors import BackendError, BundleError, ConfigurationError, MissingExtraError
+from propetl.runtime.artifact import Artifact, read_artifact
+from propetl.runtime.bench.messages import Cell, Vocabulary
+from propetl.runtime.engines import PROVIDERS
+from propetl.runtime.forms.choose import choose_form
+from propetl.runtime.signatures import BARE, SWITCHABLE
+
+EAGER = "eager"
+SEQUENCES = (16, 64, 128)
+MOST_TASKS = 4
+"""Tasks that switching and mixing take turns with; each is a graph of its own in folded form."""
+
+_DEFAULT_MIXED_ROWS = 8
+_SETTLING_SECONDS = 0.1
+_FIRST_ANSWER_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure.
+
+    Attributes:
+        forms: of the artifact; empty for all. The bare backbone always runs beside them if it is there.
+        batches: batch sizes.
+        sequences: sequence lengths; empty for the usual ones.
+        usual_sequences: of these, those that the artifact takes.
+        threads: inside one operator.
+        task: the task of all calls but those that switch or mix; None for the first.
+        rounds: times that every figure is taken, one round after the other.
+        seconds: of running per visit, that is per round, runtime and cell.
+        bundle: adds PyTorch eager, which runs this bundle.
+        provider: of the engine.
+    """
+
+    forms: tuple[str, ...] = ()
+    batches: tuple[int, ...] = (1, 8)
+    sequences: tuple[int, ...] = ()
+    usual_sequences: tuple[int, ...] = SEQUENCES
+    threads: int = 1
+    task: str | None = None
+    rounds: int = 7
+    seconds: float = 0.35
+    bundle: Path | None = None
+    provider: str = "cpu"
+
+    def __post_init__(self) -> None:
+        counts = {"--batch": self.batches, "--seq": self.sequences}
+        for flag, values in (counts | {"--threads": (self.threads,), "--rounds": (self.rounds,)}).items():
+            if wrong := [value for value in values if value < 1]:
+                raise ConfigurationError(f"{flag} takes numbers of at least 1; got {wrong[0]}")
+        if not self.batches:
+            raise ConfigurationError("--batch takes at least one number; got none")
+        if not 0 < self.seconds < float("inf"):
+            raise ConfigurationError(f"--seconds takes a number above 0; got {self.seconds}")
+        if self.provider not in PROVIDERS:
+            known = ", ".join(PROVIDERS)
+            raise BackendError(f"provider {self.provider!r} is not known; choose one of {known}")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One thing that is measured, in a process of its own.
+
+    Attributes:
+        name: a form, ``bare`` or ``eager``.
+        module: what the process runs.
+        source: artifact or bundle.
+    """
+
+    name: str
+    module: str
+    source: Path
+
+    @property
+    def switches(self) -> bool:
+        """Whether it knows tasks; the bare backbone does not."""
+        return self.name != BARE
+
+    @property
+    def adds(self) -> bool:
+        """Whether a task can be added while it runs."""
+        return self.name == SWITCHABLE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is going to be measured.
+
+    Attributes:
+        artifact: what is measured.
+        options: what the user asked for.
+        runtimes: in the order of the first round.
+        cells: batch sizes and sequence lengths of the latency.
+        switching: cells at which tasks are switched: the smallest batch.
+        mixing: the batch in which tasks mix, at a sequence length in the middle; None with one task.
+        task: of all other calls.
+        tasks: those that switching and mixing take turns with, ``task`` first.
+        vocabulary: of the token ids.
+        notes: what the reader has to know about what is not measured.
+    """
+
+    artifact: Artifact
+    options: BenchOptions
+    runtimes: tuple[Runtime, ...]
+    cells: tuple[Cell, ...]
+    switching: tuple[Cell, ...]
+    mixing: Cell | None
+    task: str
+    tasks: tuple[str, ...]
+    vocabulary: Vocabulary
+    notes: tuple[str, ...]
+
+    @property
+    def settling_seconds(self) -> float:
+        """Pause before each visit: with several threads, an engine's spin on for up to 50 ms after a call."""
+        return _SETTLING_SECONDS if self.options.threads > 1 else 0.0
+
+    @property
+    def start_rounds(self) -> int:
+        """Times that processes are started to be timed as a whole."""
+        return min(self.options.rounds, 5)
+
+    @property
+    def first_cell(self) -> Cell:
+        """Size of the first answer of a cold process."""
+        return Cell(1, min(_FIRST_ANSWER_TOKENS, self.artifact.manifest.max_length))
+
+
+def plan_of(path: Path | str, options: BenchOptions) -> Plan:
+    """Checks the artifact in folder ``path`` and what is asked of it.
+
+    Raises:
+        ArtifactError: it is damaged.
+        ConfigurationError: a form it does not have, or sequences longer than it takes.
+        TaskError: a task it does not have.
+        BundleError: the bundle is damaged, or not the one that the artifact was made from.
+        MissingExtraError: PyTorch is asked for and not installed.
+    """
+    artifact = read_artifact(path)
+    task, tasks = _tasks_of(artifact, options)
+    sequences = _sequences_of(artifact, options)
+    cells = tuple(Cell(batch, length) for batch in options.batches for length in sequences)
+    several = len(tasks) > 1
+    smallest = min(options.batches)
+    return Plan(
+        artifact=artifact,
+        options=options,
+        runtimes=_runtimes_of(artifact, options, tasks),
+        cells=cells,
+        switching=tuple(Cell(smallest, length) for length in sequences) if several else (),
+        mixing=Cell(_mixed_rows(options), sorted(sequences)[len(sequences) // 2]) if several else None,
+        task=task,
+        tasks=tasks,
+        vocabulary=_vocabulary_of(artifact),
+        notes=tuple(_notes(artifact, options, tasks)),
+    )
+
+
+def _tasks_of(artifact: Artifact, options: BenchOptions) -> tuple[str, tuple[str, ...]]:
+    names = list(artifact.manifest.tasks)
+    task = names[0] if options.task is None else options.task
+    artifact.task(task)
+    return task, tuple(dict.fromkeys([task, *names]))[:MOST_TASKS]
+
+
+def _sequences_of(artifact: Artifact, options: BenchOptions) -> tuple[int, ...]:
+    longest = artifact.manifest.max_length
+    if too_long := [length for length in options.sequences if length > longest]:
+        raise ConfigurationError(
+            f"--seq {too_long[0]}: this artifact truncates to {longest} tokens; choose at most that"
+        )
+    default = tuple(length for length in options.usual_sequences if length <= longest) or (longest,)
+    return tuple(dict.fromkeys(options.sequences)) or default
+
+
+def _mixed_rows(options: BenchOptions) -> int:
+    largest = max(options.batches)
+    return largest if largest > 1 else _DEFAULT_MIXED_ROWS
+
+
+def _runtimes_of(artifact: Artifact, options: BenchOptions, tasks: Sequence[str]) -> tuple[Runtime, ...]:
+    chosen = [choose_form(artifact, form) for form in dict.fromkeys(options.forms) if form != BARE]
+    names = chosen if options.forms else list(artifact.forms)
+    if BARE in artifact.manifest.forms:
+        names = [BARE, *names]
+    elif BARE in options.forms:
+        raise ConfigurationError(f"form {BARE!r} is not in {artifact.path}; export it with it")
+    runtimes = [Runtime(name, "propetl.runtime.bench.worker", artifact.path) for name in names]
+    if options.bundle is not None:
+        _check_eager(artifact, options.bundle, tasks)
+        runtimes.append(Runtime(EAGER, "propetl.eager", options.bundle))
+    return tuple(runtimes)
+
+
+def _check_eager(artifact: Artifact, bundle_path: Path, tasks: Sequence[str]) -> None:
+    for module in ("torch", "transformers"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError("propetl bench --bundle", module, "export")
+    bundle = read_bundle(bundle_path)
+    for task in tasks:
+        bundle.pack(task)
+    found = (bundle.prototype_sha256, bundle.info.backbone.fingerprint)
+    if found != (artifact.manifest.prototype_sha256, artifact.manifest.backbone.fingerprint):
+        raise BundleError(
+            f"{bundle_path}: {artifact.path} was exported from another bundle; pass that one with --bundle"
+        )
+
+
+def _vocabulary_of(artifact: Artifact) -> Vocabulary:
+    from tokenizers import Tokenizer
+
+    manifest = artifact.manifest
+    size = Tokenizer.from_file(str(artifact.tokenizer_path)).get_vocab_size()
+    return Vocabulary(size, manifest.pad_token_id, manifest.token_inputs)
+
+
+def _notes(artifact: Artifact, options: BenchOptions, tasks: Sequence[str]) -> list[str]:
+    notes = []
+    if BARE not in artifact.manifest.forms:
+        notes.append(f"no ratios: the artifact has no bare backbone; export it with --form {BARE} as well")
+    if len(tasks) == 1:
+        notes.append("no switching or mixed batches: the artifact has one task only")
+    if len(artifact.manifest.tasks) > MOST_TASKS:
+        count = len(artifact.manifest.tasks)
+        notes.append(f"switching and mixed batches use {MOST_TASKS} of the {count} tasks")
+    if options.bundle is not None and options.provider != "cpu":
+        notes.append("PyTorch eager runs on the CPU")
+    return notes

@@ -1,0 +1,301 @@
+"""The report: figures and conditions. docs/benchmarking.md describes its JSON."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from propetl.runtime.bench.conditions import Conditions
+from propetl.runtime.bench.plan import Plan
+from propetl.runtime.bench.samples import TRUSTED, VERIFIED, MemoryStages, Samples
+from propetl.runtime.bench.stats import (
+    NS_PER_MS,
+    Latency,
+    Spread,
+    first_median_ms,
+    latency_of,
+    median_ms,
+    paired_difference_ms,
+    paired_ratio,
+    ratio_spread,
+    spread_of,
+)
+from propetl.runtime.signatures import BARE
+
+FORMAT = "propetl-bench"
+VERSION = 1
+
+_BUSY_CORES = 0.2
+_PREEMPTED_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class LatencyFigures:
+    """One runtime in one cell.
+
+    Attributes:
+        latency: over all rounds.
+        round_p50_ms: median of each round.
+        to_bare: of the rounds' medians to those of the bare backbone; None for itself or without it.
+        preempted: times that the system took the core away while calls were timed.
+    """
+
+    runtime: str
+    batch: int
+    sequence: int
+    latency: Latency
+    round_p50_ms: tuple[float, ...]
+    to_bare: Spread | None
+    preempted: int
+
+
+@dataclass(frozen=True)
+class StartFigures:
+    """First answer of a cold process; milliseconds, interpreter included.
+
+    Attributes:
+        verified: with every file hashed first, as a session does unless told otherwise.
+        trusted: without; None for PyTorch.
+        verified_to_import, trusted_to_import: ratio to starting Python and importing ONNX Runtime, no more.
+        imports_ms, opening_ms, running_ms: medians of the stages, files hashed.
+    """
+
+    runtime: str
+    verified: Spread
+    trusted: Spread | None
+    verified_to_import: Spread
+    trusted_to_import: Spread | None
+    imports_ms: float
+    opening_ms: float
+    running_ms: float
+
+
+@dataclass(frozen=True)
+class MemoryFigures:
+    """Memory of one process that is alone; see :class:`MemoryStages`."""
+
+    runtime: str
+    stages: MemoryStages
+    tasks: int
+
+
+@dataclass(frozen=True)
+class SwitchingFigures:
+    """A call with another task than the call before, against one with the same.
+
+    Attributes:
+        same_ms: a call that does not switch, median of the rounds' medians.
+        cost_ms: what switching adds.
+        share: that, as share of a call that does not switch.
+    """
+
+    runtime: str
+    batch: int
+    sequence: int
+    tasks: int
+    same_ms: float
+    cost_ms: Spread
+    share: Spread
+
+
+@dataclass(frozen=True)
+class MixedFigures:
+    """A batch whose rows take turns with tasks, against one of a single task.
+
+    Attributes:
+        uniform_ms: the batch of one task, median of the rounds' medians.
+        to_uniform: ratio.
+    """
+
+    runtime: str
+    batch: int
+    sequence: int
+    tasks: int
+    uniform_ms: float
+    to_uniform: Spread
+
+
+@dataclass(frozen=True)
+class AddingFigures:
+    """Adding a task from its pack on disk to a session that runs; milliseconds, over repeats."""
+
+    runtime: str
+    ms: Spread
+
+
+@dataclass(frozen=True)
+class Report:
+    """All figures of one run.
+
+    Attributes:
+        artifact: which artifact it was.
+        settings: what was asked for.
+        conditions: machine and versions.
+        interpreter, engine_import: starting Python, and that with importing ONNX Runtime; milliseconds.
+        notes: what is not measured, and what may have disturbed the rest.
+    """
+
+    artifact: dict[str, Any]
+    settings: dict[str, Any]
+    conditions: Conditions
+    latency: tuple[LatencyFigures, ...]
+    interpreter: Spread
+    engine_import: Spread
+    starts: tuple[StartFigures, ...]
+    memory: tuple[MemoryFigures, ...]
+    switching: tuple[SwitchingFigures, ...]
+    mixed: tuple[MixedFigures, ...]
+    adding: tuple[AddingFigures, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """Names of all that was measured, in order."""
+        return tuple(dict.fromkeys(figures.runtime for figures in self.latency))
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``--json`` writes it."""
+        parts = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {"format": FORMAT, "version": VERSION} | {name: _plain(part) for name, part in parts.items()}
+
+
+def report_of(plan: Plan, samples: Samples, conditions: Conditions) -> Report:
+    """Figures out of ``samples``."""
+    latency = tuple(_latency(plan, samples))
+    return Report(
+        artifact=_artifact(plan),
+        settings=_settings(plan),
+        conditions=conditions,
+        latency=latency,
+        interpreter=_milliseconds(samples.interpreter),
+        engine_import=_milliseconds(samples.engine_import),
+        starts=tuple(_starts(plan, samples)),
+        memory=tuple(
+            MemoryFigures(runtime, stages, len(plan.tasks)) for runtime, stages in samples.memory.items()
+        ),
+        switching=tuple(_switching(plan, samples)),
+        mixed=tuple(_mixed(plan, samples)),
+        adding=tuple(AddingFigures(name, _milliseconds(ns)) for name, ns in samples.adding.items()),
+        notes=(*plan.notes, *_warnings(plan, conditions, latency)),
+    )
+
+
+def _latency(plan: Plan, samples: Samples) -> Iterator[LatencyFigures]:
+    for cell in plan.cells:
+        bare = [median_ms(visit.ns) for visit in samples.latency.get((BARE, cell), [])]
+        for runtime in plan.runtimes:
+            visits = samples.latency[runtime.name, cell]
+            medians = [median_ms(visit.ns) for visit in visits]
+            yield LatencyFigures(
+                runtime=runtime.name,
+                batch=cell.batch,
+                sequence=cell.sequence,
+                latency=latency_of([ns for visit in visits for ns in visit.ns], cell.batch),
+                round_p50_ms=tuple(medians),
+                to_bare=ratio_spread(medians, bare) if bare and runtime.name != BARE else None,
+                preempted=sum(visit.preempted for visit in visits),
+            )
+
+
+def _starts(plan: Plan, samples: Samples) -> Iterator[StartFigures]:
+    imported = samples.engine_import
+    for runtime in plan.runtimes:
+        starts = samples.starts[runtime.name, VERIFIED]
+        verified = [start.total for start in starts]
+        trusted = [start.total for start in samples.starts.get((runtime.name, TRUSTED), [])]
+        yield StartFigures(
+            runtime=runtime.name,
+            verified=_milliseconds(verified),
+            trusted=_milliseconds(trusted) if trusted else None,
+            verified_to_import=ratio_spread(verified, imported),
+            trusted_to_import=ratio_spread(trusted, imported) if trusted else None,
+            imports_ms=median_ms([start.imports for start in starts]),
+            opening_ms=median_ms([start.opening for start in starts]),
+            running_ms=median_ms([start.running for start in starts]),
+        )
+
+
+def _switching(plan: Plan, samples: Samples) -> Iterator[SwitchingFigures]:
+    for (runtime, cell), rounds in _in_order(plan, samples.switching):
+        costs = [paired_difference_ms(pairs) for pairs in rounds]
+        same = [first_median_ms(pairs) for pairs in rounds]
+        yield SwitchingFigures(
+            runtime=runtime,
+            batch=cell.batch,
+            sequence=cell.sequence,
+            tasks=len(plan.tasks),
+            same_ms=spread_of(same).median,
+            cost_ms=spread_of(costs),
+            share=ratio_spread(costs, same),
+        )
+
+
+def _mixed(plan: Plan, samples: Samples) -> Iterator[MixedFigures]:
+    for (runtime, cell), rounds in _in_order(plan, samples.mixed):
+        yield MixedFigures(
+            runtime=runtime,
+            batch=cell.batch,
+            sequence=cell.sequence,
+            tasks=min(len(plan.tasks), cell.batch),
+            uniform_ms=spread_of([first_median_ms(pairs) for pairs in rounds]).median,
+            to_uniform=spread_of([paired_ratio(pairs) for pairs in rounds]),
+        )
+
+
+def _in_order(plan: Plan, measured: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    """By runtime as planned, whatever the first round began with."""
+    names = [runtime.name for runtime in plan.runtimes]
+    return sorted(measured.items(), key=lambda item: (item[0][1].sequence, names.index(item[0][0])))
+
+
+def _milliseconds(ns: list[int]) -> Spread:
+    return spread_of([value / NS_PER_MS for value in ns])
+
+
+def _artifact(plan: Plan) -> dict[str, Any]:
+    manifest = plan.artifact.manifest
+    return {
+        "path": str(plan.artifact.path),
+        "backbone": manifest.backbone.name,
+        "prototype": manifest.prototype.to_json(),
+        "precision": manifest.precision,
+        "opset": manifest.opset,
+        "tasks": list(manifest.tasks),
+        "bundle_sha256": manifest.bundle_sha256,
+        "tools": manifest.tools,
+    }
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    options = plan.options
+    return {
+        "provider": options.provider,
+        "threads": options.threads,
+        "task": plan.task,
+        "turns": list(plan.tasks),
+        "rounds": options.rounds,
+        "start_rounds": plan.start_rounds,
+        "seconds_per_visit": options.seconds,
+        "settling_seconds": plan.settling_seconds,
+        "first_answer": asdict(plan.first_cell),
+        "spinning": "the engine's default, as in a session; with one thread there is none",
+        "files": "in the page cache",
+    }
+
+
+def _warnings(plan: Plan, conditions: Conditions, latency: tuple[LatencyFigures, ...]) -> Iterator[str]:
+    if conditions.busy_cores is not None and conditions.busy_cores > _BUSY_CORES:
+        yield f"{conditions.busy_cores:.1f} cores were busy before the run: expect slower and noisier figures"
+    if plan.options.threads > conditions.usable_cores:
+        yield f"{plan.options.threads} threads run on {conditions.usable_cores} usable cores"
+    calls, preempted = sum(item.latency.calls for item in latency), sum(item.preempted for item in latency)
+    if preempted > _PREEMPTED_SHARE * calls:
+        yield f"the system took the core away {preempted} times in {calls} calls: others were running"
+
+
+def _plain(part: Any) -> Any:
+    """Dataclasses as dictionaries, tuples as lists; nothing else occurs."""
+    if isinstance(part, tuple):
+        return [_plain(item) for item in part]
+    if hasattr(part, "__dataclass_fields__"):
+        return {item.name: _plain(getattr(part, item.name)) for item in fields(part)}
+    return part

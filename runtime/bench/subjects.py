@@ -1,0 +1,108 @@
+"""What a worker measures: one form of an artifact, or the bare backbone."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.errors import ArtifactError
+from propetl.runtime.artifact import Artifact, read_artifact
+from propetl.runtime.bench.messages import Load
+from propetl.runtime.engines import EngineOptions, load_engine
+from propetl.runtime.forms import MixingForm, RunningForm
+from propetl.runtime.forms.choose import choose_form, open_form
+from propetl.runtime.session import Session
+from propetl.runtime.signatures import BARE
+
+Feeds = Mapping[str, NDArray[np.int64]]
+
+
+class Subject(Protocol):
+    """One runtime under measurement."""
+
+    def run(self, task: str, feeds: Feeds) -> NDArray[Any]:
+        """Logits of one batch; token ids in, logits out."""
+
+    def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> object:
+        """Logits of a batch with one task for each row, by the best way that the runtime has."""
+
+    def adding_times(self, task: str, repeats: int) -> list[int]:
+        """Nanoseconds of adding ``task`` to a running session; none if the runtime cannot."""
+
+
+def load_subject(load: Load) -> Subject:
+    """The runtime that ``load`` names, with the engine of its task loaded."""
+    artifact = read_artifact(load.source)
+    options = EngineOptions(load.provider, load.threads)
+    if load.runtime == BARE:
+        return BareSubject(artifact, options)
+    running = open_form(artifact, choose_form(artifact, load.runtime), options)
+    running.engine(load.task)
+    return FormSubject(artifact, load.runtime, running, options)
+
+
+class BareSubject:
+    """The backbone and one linear head, exported the same way: the yardstick."""
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        info = artifact.manifest.forms.get(BARE)
+        if info is None or info.graph is None:
+            raise ArtifactError(f"{artifact.path}: it has no form {BARE}; export it with it")
+        self._engine = load_engine(artifact, info.graph, options)
+
+    def run(self, task: str, feeds: Feeds) -> NDArray[Any]:
+        """Logits of one batch; the bare backbone knows no tasks."""
+        return self._engine.run(feeds, {})
+
+    def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> object:
+        """As any batch."""
+        return self._engine.run(feeds, {})
+
+    def adding_times(self, task: str, repeats: int) -> list[int]:
+        """It has no tasks to add."""
+        return []
+
+
+class FormSubject:
+    """A form as a session runs it, below the tokeniser."""
+
+    def __init__(self, artifact: Artifact, form: str, running: RunningForm, options: EngineOptions) -> None:
+        self._artifact = artifact
+        self._form = form
+        self._running = running
+        self._options = options
+
+    def run(self, task: str, feeds: Feeds) -> NDArray[Any]:
+        """Logits of one batch."""
+        return self._running.bind(task).infer(feeds)
+
+    def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> object:
+        """One call where the form mixes tasks; otherwise one call for the rows of each task."""
+        if isinstance(self._running, MixingForm):
+            return self._running.infer_mixed([self._running.bind(task) for task in tasks], feeds)
+        return run_grouped(self, tasks, feeds)
+
+    def adding_times(self, task: str, repeats: int) -> list[int]:
+        """Takes ``task`` out of a session of its own and adds it again from the artifact's pack."""
+        pack = self._artifact.path / self._artifact.task(task).pack
+        options = self._options
+        taken = []
+        with Session.open(self._artifact.path, options.provider, self._form, options.threads) as session:
+            for _ in range(repeats):
+                session.remove_task(task)
+                start = time.perf_counter_ns()
+                session.add_task(pack)
+                taken.append(time.perf_counter_ns() - start)
+        return taken
+
+
+def run_grouped(subject: Subject, tasks: Sequence[str], feeds: Feeds) -> list[NDArray[Any]]:
+    """One call for the rows of each task, as a session does for forms that cannot mix; logits by row."""
+    logits: dict[int, NDArray[Any]] = {}
+    for task in dict.fromkeys(tasks):
+        rows = [row for row, wanted in enumerate(tasks) if wanted == task]
+        found = subject.run(task, {name: tensor[rows] for name, tensor in feeds.items()})
+        logits |= dict(zip(rows, found, strict=True))
+    return [logits[row] for row in range(len(tasks))]
