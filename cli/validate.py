@@ -21,6 +21,10 @@ from propetl.runtime.selftest import self_test
 @click.option("--form", help="The only form to look at.  [default: all there are]")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Compare with this bundle in PyTorch, too.")
 @click.option("--data", help="Real rows to compare on: a data folder, as for train. Goes with --bundle.")
+@click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
+@click.option(
+    "--max-rows", type=click.IntRange(min=1), help="Real rows of each task at most.  [default: all]"
+)
 @click.option("--json", "json_file", help="Write the report as JSON to this file; - for standard output.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
 @click.option("--provider", default="cpu", show_default=True, help="What runs it: cpu, cuda or tensorrt.")
@@ -29,6 +33,8 @@ def command(
     form: str | None,
     bundle: Path | None,
     data: str | None,
+    backbone: str | None,
+    max_rows: int | None,
     json_file: str | None,
     threads: int | None,
     provider: str,
@@ -46,24 +52,29 @@ def command(
     """  # noqa: D301 (click looks for the control character)
     if (bundle is None) != (data is None):
         raise ConfigurationError("--bundle and --data go together; give both, or neither")
+    if bundle is None and (backbone is not None or max_rows is not None):
+        raise ConfigurationError("--backbone and --max-rows go with --bundle and --data; leave them out")
     report = self_test(artifact, form, provider, threads)
     if bundle is not None and data is not None and report.passed:
-        found = _against_pytorch(artifact, bundle, data, form, provider, threads)
+        # Imported here: this part needs torch, which a device does not have.
+        from propetl.export.parity import compare
+
+        found = compare(
+            artifact,
+            bundle,
+            data,
+            form=form,
+            provider=provider,
+            threads=threads,
+            backbone=backbone,
+            max_rows=max_rows,
+        )
         report = replace(report, comparisons=(*report.comparisons, *found))
     _show(report, json_file)
     if not report.passed:
         first, *others = report.breaches
         more = f" (and {len(others)} more)" if others else ""
         raise CheckFailed(f"{artifact} fails: {first}{more}")
-
-
-def _against_pytorch(
-    artifact: Path, bundle: Path, data: str, form: str | None, provider: str, threads: int | None
-) -> tuple[Comparison, ...]:
-    # Imported here: this part needs torch, which a device does not have.
-    from propetl.export.parity import compare
-
-    return tuple(compare(artifact, bundle, data, form=form, provider=provider, threads=threads))
 
 
 def _show(report: Report, json_file: str | None) -> None:
@@ -96,7 +107,7 @@ def _checks_table(report: Report) -> Table:
 def _comparisons_table(report: Report) -> Table:
     table = Table(title="Logits against PyTorch")
     metrics = any(item.metrics_reference for item in report.comparisons)
-    for title in ("task", "form", "run as"):
+    for title in ("task", "form", "run on"):
         table.add_column(title)
     for title in ("rows", "max abs", "max rel", "agree"):
         table.add_column(title, justify="right", no_wrap=True)

@@ -9,6 +9,8 @@ from propetl.runtime.forms import Logits, MixingForm, RunningForm
 from propetl.runtime.golden import Golden
 from propetl.runtime.report import Comparison, Tolerance, compare_logits
 
+TOGETHER, SINGLY, MIXED = "golden rows", "golden rows singly", "golden rows mixed"
+
 TokenFeeds = dict[str, NDArray[np.int64]]
 
 
@@ -17,9 +19,10 @@ def replay_task(
 ) -> Iterator[Comparison]:
     """Golden rows of one task: in one batch, and row by row without padding."""
     bound = running.bind(task)
-    yield compare_logits(task, form, golden.logits, bound.infer(golden.feeds), tolerance)
+    whole = bound.infer(golden.feeds)
+    yield compare_logits(task, form, golden.logits, whole, tolerance, batching=TOGETHER)
     rows = [bound.infer(feeds) for feeds in _single_rows(golden)]
-    yield compare_logits(task, form, golden.logits, np.concatenate(rows), tolerance, batching="single")
+    yield compare_logits(task, form, golden.logits, np.concatenate(rows), tolerance, batching=SINGLY)
 
 
 def _single_rows(golden: Golden) -> Iterator[TokenFeeds]:
@@ -42,7 +45,7 @@ def replay_mixed(
         found[task].append(logits)
     for task, golden in goldens.items():
         logits = np.stack(found[task])
-        yield compare_logits(task, form, golden.logits, logits, tolerance, batching="mixed")
+        yield compare_logits(task, form, golden.logits, logits, tolerance, batching=MIXED)
 
 
 def _stacked(order: list[tuple[int, str]], goldens: dict[str, Golden], pad_token_id: int) -> TokenFeeds:

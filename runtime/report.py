@@ -55,7 +55,7 @@ class Comparison:
         agreement: share of rows with the same prediction (regression: within tolerance).
         worst_row: row, counted from 0, that is furthest beyond (or nearest to) its tolerance.
         passed: whether every logit is within tolerance.
-        batching: how rows were put together: ``batch``, ``single`` or ``mixed``.
+        batching: which rows, and how they were put together, such as ``golden rows mixed``.
         metrics_reference: the task's metrics by PyTorch; empty where rows have no labels.
         metrics_artifact: the same by the artifact.
     """

@@ -65,7 +65,7 @@ def test_token_ids_become_int64_and_types_default_to_zero():
 
 
 def test_lists_will_do():
-    feeds = token_feeds({"input_ids": [[1, 2]], "attention_mask": [[1, 1]]}, INPUTS[:2])
+    feeds = token_feeds({"input_ids": [[1, 2]], "attention_mask": [[1, 1]]}, INPUTS[:2])  # type: ignore[dict-item]
     np.testing.assert_array_equal(feeds["input_ids"], [[1, 2]])
 
 

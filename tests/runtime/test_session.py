@@ -11,6 +11,8 @@ from propetl.bundle.format import TaskInfo
 from propetl.errors import ArtifactError, BackendError, BundleError, ConfigurationError, TaskError
 from propetl.runtime import Session
 from propetl.runtime.artifact import MANIFEST
+from propetl.runtime.engines import load_engine
+from propetl.runtime.engines.ort import OrtEngine
 from tests.runtime.tiny_artifact import ROWS, TASKS, WORDS, TinyModel, token_ids
 
 RUNNING_FORMS = ("folded", "switchable", "bank")
@@ -36,6 +38,10 @@ def extra_pack(tiny, tmp_path):
     pack = tiny.model.pack("extra", EXTRA, seed=7)
     (tmp_path / "extra.safetensors").write_bytes(pack.to_bytes())
     return pack, tmp_path / "extra.safetensors"
+
+
+def close(left, right):
+    return left.shape == right.shape and np.allclose(left, right, atol=1e-5)
 
 
 def some_texts(random, count):
@@ -86,25 +92,33 @@ def test_any_number_of_rows_in_their_order(tiny, batch_size):
     np.testing.assert_allclose(logits, tiny.expected("topic", texts), atol=1e-5)
 
 
-def test_no_batch_is_larger_than_asked(tiny, monkeypatch):
-    from propetl.runtime.engines.ort import OrtEngine
+@pytest.fixture
+def batch_sizes(monkeypatch):
+    """Rows of every run of an engine, as they happen."""
+    sizes, run = [], OrtEngine.run
 
-    sizes = []
-    run = OrtEngine.run
-    monkeypatch.setattr(
-        OrtEngine, "run", lambda self, feeds, ready: (sizes.append(len(feeds["input_ids"])), run(self, feeds, ready))[1]
-    )
+    def counted(engine, feeds, prepared):
+        sizes.append(len(feeds["input_ids"]))
+        return run(engine, feeds, prepared)
+
+    monkeypatch.setattr(OrtEngine, "run", counted)
+    return sizes
+
+
+def test_no_batch_is_larger_than_asked(tiny, batch_sizes):
     with Session.open(tiny.path, form="bank", batch_size=4, threads=1) as session:
         session.run("mood", some_texts(Random(0), 10))
         session.run("mood", token_ids(some_texts(Random(0), 10)))
         session.run_mixed([("mood", text) for text in some_texts(Random(0), 10)])
-    assert sizes == [4, 4, 2] * 3
+    assert batch_sizes == [4, 4, 2] * 3
 
 
 def test_long_texts_are_cut_as_in_training(session, tiny):
     words = WORDS * 5
     cut = " ".join(words[: 32 - 2])
-    np.testing.assert_allclose(session.run("mood", [" ".join(words)]), tiny.expected("mood", [cut]), atol=1e-5)
+    np.testing.assert_allclose(
+        session.run("mood", [" ".join(words)]), tiny.expected("mood", [cut]), atol=1e-5
+    )
 
 
 def test_mixed_rows_in_their_order(session, tiny):
@@ -117,18 +131,13 @@ def test_mixed_rows_in_their_order(session, tiny):
         assert prediction.label == session.predict(task, [row])[0].label
 
 
-def test_only_the_bank_runs_tasks_together(tiny, monkeypatch):
-    from propetl.runtime.engines.ort import OrtEngine
-
-    calls = []
-    run = OrtEngine.run
-    monkeypatch.setattr(OrtEngine, "run", lambda self, feeds, ready: (calls.append(1), run(self, feeds, ready))[1])
+def test_only_the_bank_runs_tasks_together(tiny, batch_sizes):
     counts = {}
     for form in RUNNING_FORMS:
         with Session.open(tiny.path, form=form, threads=1) as session:
-            calls.clear()
+            batch_sizes.clear()
             session.run_mixed(MIXED)
-            counts[form] = len(calls)
+            counts[form] = len(batch_sizes)
     assert counts == {"bank": 1, "folded": len(TASKS), "switchable": len(TASKS)}
 
 
@@ -140,7 +149,9 @@ def test_an_unknown_task(session):
         lambda: session.task("sst2"),
         lambda: session.remove_task("sst2"),
     ):
-        with pytest.raises(TaskError, match="'sst2' is not in this session; it has entails, likeness, mood, topic"):
+        with pytest.raises(
+            TaskError, match="'sst2' is not in this session; it has entails, likeness, mood, topic"
+        ):
             use()
 
 
@@ -195,16 +206,17 @@ def test_the_default_form_is_told(tiny):
 def test_memory_small_gives_the_same(tiny):
     for form in RUNNING_FORMS:
         with Session.open(str(tiny.path), form=form, memory="small", verify=False) as session:
-            np.testing.assert_allclose(session.run_mixed(MIXED)[3], tiny.expected(*[MIXED[3][0], [MIXED[3][1]]])[0], atol=1e-5)
+            np.testing.assert_allclose(
+                session.run_mixed(MIXED)[3], tiny.expected(*[MIXED[3][0], [MIXED[3][1]]])[0], atol=1e-5
+            )
 
 
 def test_folded_loads_a_graph_when_it_is_first_used(tiny, monkeypatch):
     loaded = []
-    load = folded.load_engine
 
     def counted(artifact, graph, options):
         loaded.append(graph.path)
-        return load(artifact, graph, options)
+        return load_engine(artifact, graph, options)
 
     monkeypatch.setattr(folded, "load_engine", counted)
     with Session.open(tiny.path, form="folded", threads=1) as session:
@@ -244,7 +256,9 @@ def test_a_new_task_on_a_live_session(switchable, tiny, extra_pack):
 def test_tasks_of_other_forms_are_fixed(tiny, extra_pack):
     for form, reason in (("folded", "folded graphs are made by export"), ("bank", "the bank is a constant")):
         with Session.open(tiny.path, form=form) as session:
-            with pytest.raises(TaskError, match=f"task 'extra' cannot be added: {reason}.*open form switchable"):
+            with pytest.raises(
+                TaskError, match=f"task 'extra' cannot be added: {reason}.*open form switchable"
+            ):
                 session.add_task(extra_pack[1])
             assert set(session.tasks) == set(TASKS)
 
@@ -314,14 +328,18 @@ def test_a_session_outlives_its_manifest(own_tiny):
     with Session.open(own_tiny.path, form="switchable") as session:
         (own_tiny.path / MANIFEST).unlink()
         (own_tiny.path / "tasks/mood.safetensors").write_bytes(b"")
-        np.testing.assert_allclose(session.run("mood", ["good"]), own_tiny.expected("mood", ["good"]), atol=1e-5)
+        np.testing.assert_allclose(
+            session.run("mood", ["good"]), own_tiny.expected("mood", ["good"]), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("form", RUNNING_FORMS)
 def test_eight_threads_with_different_tasks(tiny, form):
     """Hundreds of calls at once give bit for bit what the same calls give one after the other."""
     random = Random(3)
-    calls = [(task, some_rows(random, task, random.randint(1, 5))) for task in random.choices(list(TASKS), k=480)]
+    calls = [
+        (task, some_rows(random, task, random.randint(1, 5))) for task in random.choices(list(TASKS), k=480)
+    ]
     with Session.open(tiny.path, form=form, threads=1, batch_size=3) as session:
         expected = [session.run(task, rows) for task, rows in calls]
         barrier = threading.Barrier(8)
@@ -338,33 +356,35 @@ def test_eight_threads_with_different_tasks(tiny, form):
 
 
 def test_tasks_come_and_go_while_others_run(tiny, tmp_path):
-    """One name is added and removed again and again with different masks; no call ever sees half of a task."""
+    """One name is added and removed again and again with other masks; no call ever sees half a task."""
     packs = [tiny.model.pack("extra", EXTRA if seed % 2 else TASKS["topic"], seed=seed) for seed in range(6)]
     allowed = [tiny.expected("extra", ["good film"], pack) for pack in packs]
     steady = tiny.expected("mood", ["good film"])
     stop, seen, wrong = threading.Event(), [0, 0], []
 
-    def read():
+    def read(live):
         while not stop.is_set():
-            if not np.allclose(session.run("mood", ["good film"]), steady, atol=1e-5):
+            if not np.allclose(live.run("mood", ["good film"]), steady, atol=1e-5):
                 wrong.append("mood")
             try:
-                logits = session.run("extra", ["good film"])
+                logits = live.run("extra", ["good film"])
             except TaskError:
                 seen[0] += 1
                 continue
             seen[1] += 1
-            if not any(item.shape == logits.shape and np.allclose(item, logits, atol=1e-5) for item in allowed):
+            if not any(
+                item.shape == logits.shape and np.allclose(item, logits, atol=1e-5) for item in allowed
+            ):
                 wrong.append(logits)
 
-    with Session.open(tiny.path, form="switchable", threads=1) as session, ThreadPoolExecutor(8) as pool:
-        readers = [pool.submit(read) for _ in range(7)]
+    with Session.open(tiny.path, form="switchable", threads=1) as live, ThreadPoolExecutor(8) as pool:
+        readers = [pool.submit(read, live) for _ in range(7)]
         for turn in range(300):
             path = tmp_path / "extra.safetensors"
             path.write_bytes(packs[turn % len(packs)].to_bytes())
-            session.add_task(path)
-            session.run("extra", ["good film"])
-            session.remove_task("extra")
+            live.add_task(path)
+            live.run("extra", ["good film"])
+            live.remove_task("extra")
         stop.set()
         for reader in readers:
             reader.result()

@@ -44,7 +44,16 @@ def test_rows_are_padded_with_the_token_of_the_artifact(path):
 def test_the_longer_text_is_cut_first(path):
     tokeniser = Tokeniser(path, 8, 0, INPUTS)
     (row,) = tokeniser.rows([("a b c d e f g h", "one two")])
-    assert [VOCABULARY[index] for index in row.input_ids] == ["[CLS]", "a", "b", "c", "[SEP]", "one", "two", "[SEP]"]
+    assert [VOCABULARY[index] for index in row.input_ids] == [
+        "[CLS]",
+        "a",
+        "b",
+        "c",
+        "[SEP]",
+        "one",
+        "two",
+        "[SEP]",
+    ]
     assert row.token_type_ids.tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
     assert len(tokeniser.rows(["a b c d e f g h one two three"])[0]) == 8
 

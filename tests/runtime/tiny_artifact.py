@@ -7,6 +7,7 @@ a linear head on the first token.
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -46,7 +47,7 @@ TASKS = {
     "entails": TaskInfo("classification", ("no", "yes"), ("premise", "hypothesis"), ("accuracy",)),
     "likeness": TaskInfo("regression", (), ("left", "right"), ("pearson",)),
 }
-ROWS = {
+ROWS: dict[str, list[Any]] = {
     "mood": ["good film", "bad", "a b c d e f g h good one two three", "rain"],
     "topic": ["sun wind rain", "north south", "film a b c"],
     "entails": [
@@ -328,7 +329,7 @@ class Tiny:
         self.edit_manifest(lambda value: value["files"].__setitem__(relative, record))
 
 
-def write_tiny_artifact(path, forms=FORMS, seed=0, tasks=TASKS):
+def write_tiny_artifact(path, forms=FORMS, seed=0, tasks=TASKS) -> "Tiny":
     """Writes the artifact to folder ``path`` and returns it with its reference."""
     model = TinyModel(seed)
     packs = {task: model.pack(task, info, seed=100 + i) for i, (task, info) in enumerate(tasks.items())}

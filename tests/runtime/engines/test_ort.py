@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -16,6 +15,12 @@ from tests.device_env import ROOT
 from tests.runtime.tiny_artifact import ROWS, token_ids
 
 
+def graph_of(artifact, form):
+    graph = artifact.manifest.forms[form].graph
+    assert graph is not None
+    return graph
+
+
 @pytest.fixture
 def artifact(tiny):
     return read_artifact(tiny.path)
@@ -23,7 +28,7 @@ def artifact(tiny):
 
 @pytest.fixture
 def graph(artifact):
-    return artifact.manifest.forms["switchable"].graph
+    return graph_of(artifact, "switchable")
 
 
 @pytest.mark.parametrize("memory", ["fast", "small"])
@@ -57,7 +62,11 @@ def test_every_answer_is_memory_of_its_own(tiny, artifact, graph):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"provider": "quantum"}, BackendError, "provider 'quantum' is not known; choose one of cpu, cuda, tensorrt"),
+        (
+            {"provider": "quantum"},
+            BackendError,
+            "provider 'quantum' is not known; choose one of cpu, cuda, tensorrt",
+        ),
         ({"threads": 0}, ConfigurationError, "threads must be at least 1; got 0"),
         ({"memory": "tiny"}, ConfigurationError, "memory is one of fast, small; got 'tiny'"),
     ],
@@ -73,7 +82,9 @@ def test_every_provider_has_its_line():
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_provider_that_is_not_there_is_an_error(artifact, graph, provider, monkeypatch):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"]
+    )
     with pytest.raises(BackendError) as caught:
         load_engine(artifact, graph, EngineOptions(provider))
     message = str(caught.value)
@@ -94,7 +105,9 @@ def test_a_provider_that_falls_back_is_an_error(artifact, graph, monkeypatch):
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
     monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
-    with pytest.raises(BackendError, match="provider 'cuda' did not start: .* but CPUExecutionProvider would run"):
+    with pytest.raises(
+        BackendError, match=r"provider 'cuda' did not start: .* but CPUExecutionProvider would run"
+    ):
         load_engine(artifact, graph, EngineOptions("cuda"))
 
 
@@ -120,8 +133,10 @@ def test_a_graph_that_cannot_be_loaded(own_tiny, content):
     whole = (own_tiny.path / "switchable/model.onnx").read_bytes()
     own_tiny.rewrite("switchable/model.onnx", whole[: len(whole) // 2] if content is None else content)
     artifact = read_artifact(own_tiny.path)
-    with pytest.raises(ArtifactError, match=r"switchable/model\.onnx: ONNX Runtime cannot load it: ") as caught:
-        load_engine(artifact, artifact.manifest.forms["switchable"].graph, EngineOptions())
+    with pytest.raises(
+        ArtifactError, match=r"switchable/model\.onnx: ONNX Runtime cannot load it: "
+    ) as caught:
+        load_engine(artifact, graph_of(artifact, "switchable"), EngineOptions())
     assert "\n" not in str(caught.value)
 
 
@@ -129,7 +144,7 @@ def test_weights_that_are_not_there(own_tiny):
     (own_tiny.path / "backbone.data").unlink()
     artifact = read_manifest(own_tiny.path)
     with pytest.raises(ArtifactError, match="ONNX Runtime cannot load it"):
-        load_engine(artifact, artifact.manifest.forms["bank"].graph, EngineOptions())
+        load_engine(artifact, graph_of(artifact, "bank"), EngineOptions())
 
 
 @pytest.mark.parametrize("outside", ["../secret.data", "ABSOLUTE", "link.data"])
@@ -147,14 +162,18 @@ def test_a_graph_cannot_read_weights_outside_the_artifact(own_tiny, tmp_path, ou
     own_tiny.rewrite("switchable/model.onnx", model.SerializeToString())
     artifact = read_artifact(own_tiny.path)
     with pytest.raises(ArtifactError, match="ONNX Runtime cannot load it"):
-        load_engine(artifact, artifact.manifest.forms["switchable"].graph, EngineOptions())
+        load_engine(artifact, graph_of(artifact, "switchable"), EngineOptions())
 
 
 def test_inputs_that_the_engine_refuses(tiny, artifact, graph):
     engine = load_engine(artifact, graph, EngineOptions())
     feeds = token_ids(["good"])
-    with pytest.raises(BackendError, match=r"switchable/model\.onnx: ONNX Runtime refused the inputs: ") as caught:
-        engine.run(feeds | {"input_ids": feeds["input_ids"] + 1000}, engine.prepare(tiny.packs["mood"].tensors()))
+    with pytest.raises(
+        BackendError, match=r"switchable/model\.onnx: ONNX Runtime refused the inputs: "
+    ) as caught:
+        engine.run(
+            feeds | {"input_ids": feeds["input_ids"] + 1000}, engine.prepare(tiny.packs["mood"].tensors())
+        )
     assert "\n" not in str(caught.value)
     with pytest.raises(BackendError, match="refused the inputs"):
         engine.run(feeds, {})
@@ -162,6 +181,8 @@ def test_inputs_that_the_engine_refuses(tiny, artifact, graph):
 
 def test_the_folder_may_be_named_relative_to_the_working_directory(tiny, monkeypatch):
     monkeypatch.chdir(tiny.path.parent)
-    artifact = replace(read_artifact("artifact"))
+    artifact = read_artifact("artifact")
     engine = load_engine(artifact, artifact.manifest.forms["folded"].graphs["mood"], EngineOptions())
-    np.testing.assert_allclose(engine.run(token_ids(["good"]), {}), tiny.expected("mood", ["good"]), atol=1e-5)
+    np.testing.assert_allclose(
+        engine.run(token_ids(["good"]), {}), tiny.expected("mood", ["good"]), atol=1e-5
+    )
