@@ -1,9 +1,11 @@
 """The Trainer's own arguments, and the device they choose."""
 
+import atexit
 import os
 from pathlib import Path
 
 import torch
+from torch import distributed
 from transformers import TrainingArguments
 
 from propetl.errors import BackendError, ConfigurationError
@@ -24,11 +26,9 @@ def use_gpu(config: TrainConfig) -> bool:
     if config.device == "cuda" and not there:
         raise BackendError("device: cuda was asked for, but torch finds no CUDA GPU; use device: cpu")
     gpu = there and config.device != "cpu"
-    if config.precision != "fp32" and not gpu:
-        raise ConfigurationError(
-            f"precision: {config.precision} needs a GPU and this run is on the CPU; use fp32"
-        )
-    if config.precision == "bf16" and not torch.cuda.is_bf16_supported():
+    if config.precision == "fp16" and not gpu:
+        raise ConfigurationError("precision: fp16 needs a GPU and this run is on the CPU; use bf16 or fp32")
+    if config.precision == "bf16" and gpu and not torch.cuda.is_bf16_supported():
         raise BackendError("precision: this GPU has no bf16; use fp16 or fp32")
     return gpu
 
@@ -40,15 +40,32 @@ def processes_of(config: TrainConfig) -> Processes:
         ConfigurationError: the batch cannot be split evenly.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
+    _check_shards(config, count)
+    gpu = use_gpu(config)
+    if count == 1:
+        return Processes(on_gpu=gpu)
+    # Making the arguments joins the group, as the Trainer will want it.
+    arguments = _arguments(config, config.output, Processes(0, count, gpu))
+    atexit.register(_leave_group)
+    return Processes(arguments.process_index, count, gpu)
+
+
+def _check_shards(config: TrainConfig, count: int) -> None:
     if config.batch_size % count:
         raise ConfigurationError(
             f"batch_size: {config.batch_size} cannot be split evenly over {count} processes"
         )
-    if count == 1:
-        return Processes()
-    # The arguments set up the process group as the Trainer will want it.
-    arguments = _arguments(config, Path("unused"), Processes(0, count))
-    return Processes(arguments.process_index, count)
+    if config.shards is not None and (config.shards % count or config.batch_size % config.shards):
+        raise ConfigurationError(
+            f"shards: {config.shards} has to divide batch_size ({config.batch_size}) and to be a multiple of the "
+            f"number of processes ({count})"
+        )
+
+
+def _leave_group() -> None:
+    """Threads of the group that still run when Python ends would abort the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def training_arguments(
@@ -67,7 +84,7 @@ def training_arguments(
 
 
 def _arguments(config: TrainConfig, folder: Path, processes: Processes, **steps: int) -> TrainingArguments:
-    gpu = use_gpu(config)
+    gpu = processes.on_gpu
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=config.batch_size // processes.count,
@@ -82,7 +99,6 @@ def _arguments(config: TrainConfig, folder: Path, processes: Processes, **steps:
         ddp_backend=None if gpu or processes.count == 1 else "gloo",
         # A step trains one task: the scores and heads of the others get no gradient in it.
         ddp_find_unused_parameters=len(config.tasks) > 1,
-        ddp_broadcast_buffers=False,
         eval_strategy="steps",
         save_strategy="steps",
         logging_strategy="steps",
@@ -94,7 +110,6 @@ def _arguments(config: TrainConfig, folder: Path, processes: Processes, **steps:
         disable_tqdm=True,
         log_level="error",
         log_level_replica="error",
-        dataloader_pin_memory=gpu,
         **steps,  # type: ignore[arg-type]  # mypy holds every int against every other argument
     )
     arguments._n_gpu = int(gpu)  # several GPUs work through torchrun; DataParallel cannot carry a task's name

@@ -8,8 +8,8 @@ import torch
 import transformers
 
 import propetl
-from propetl.training.arguments import use_gpu
 from propetl.training.config import TrainConfig
+from propetl.training.loader import shards_of
 from propetl.training.processes import Processes
 from propetl.training.tasks import TrainingTask
 
@@ -20,8 +20,9 @@ def conditions_of(
     """JSON-able; ``seconds`` are those of training in this process, since the last resume."""
     return {
         "seconds": round(seconds, 1),
-        "device": torch.cuda.get_device_name() if use_gpu(config) else f"cpu ({platform.machine()})",
+        "device": torch.cuda.get_device_name() if processes.on_gpu else f"cpu ({platform.machine()})",
         "processes": processes.count,
+        "shards": shards_of(config, processes),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "propetl": propetl.__version__,

@@ -83,6 +83,9 @@ class TrainConfig(BaseModel):
         max_steps: optimizer steps; wins over ``epochs``.
         batch_size: rows per step over all processes, before accumulation.
         gradient_accumulation: batches per optimizer step.
+        shards: parts in which a batch is computed, each with dropout of its own. Runs with the same number of
+            them learn the same, whether one process computes all or several share them. Null: 2 on the CPU,
+            one per process on GPUs or where 2 cannot be shared out.
         group_by_length: put rows of similar length into a batch, which pads less: half the work on GLUE.
         eval_batch_size: rows per batch of an evaluation.
         learning_rate: of prototype, weights and heads; the method's default if null.
@@ -118,6 +121,7 @@ class TrainConfig(BaseModel):
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=32, ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
+    shards: int | None = Field(default=None, ge=1)
     group_by_length: bool = True
     eval_batch_size: int = Field(default=64, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)

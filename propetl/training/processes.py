@@ -13,10 +13,17 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many this one is."""
+    """Which of how many this one is.
+
+    Attributes:
+        index: of this process.
+        count: of all.
+        on_gpu: whether they compute on GPUs.
+    """
 
     index: int = 0
     count: int = 1
+    on_gpu: bool = False
 
     @property
     def first(self) -> bool:

@@ -15,12 +15,13 @@ from propetl.backbone import Backbone
 from propetl.bundle import read_bundle
 from propetl.errors import ConfigurationError
 from propetl.model import ProPETLModel
-from propetl.training.arguments import processes_of, training_arguments, use_gpu
+from propetl.training.arguments import processes_of, training_arguments
 from propetl.training.checkpoints import WEIGHTS, at_step
 from propetl.training.conditions import conditions_of
 from propetl.training.config import TrainConfig
 from propetl.training.evaluate import AVERAGE, scores_in_log
 from propetl.training.folder import RunFolder, check, prepare
+from propetl.training.loader import joint_sampler
 from propetl.training.logs import ProgressDisplay, RunLog
 from propetl.training.processes import Processes
 from propetl.training.progress import best_evaluation, is_done
@@ -29,7 +30,7 @@ from propetl.training.result import RunResult, result_from_report
 from propetl.training.schedule import schedule_of
 from propetl.training.target import AddedTask, NewBundle, Target
 from propetl.training.tasks import TrainingTask, load_tasks, specs_of, tokenizer_of
-from propetl.training.trainer import ProPETLTrainer, joint_sampler
+from propetl.training.trainer import ProPETLTrainer
 
 SAMPLES = 8
 """Development rows per task that a bundle carries, for golden outputs."""
@@ -78,7 +79,6 @@ def train(
         raise ConfigurationError("--separate and --add-to: give one of them")
     transformers_logging.disable_progress_bar()
     specs_of(config.tasks)
-    use_gpu(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     processes = processes_of(config)

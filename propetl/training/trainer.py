@@ -1,49 +1,24 @@
 """transformers' Trainer, taught two learning rates, one task per batch, small checkpoints and metrics per task."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from propetl.model import ProPETLModel
 from propetl.training.checkpoints import WEIGHTS, mark_complete, rotate
 from propetl.training.config import TrainConfig
 from propetl.training.evaluate import eval_log, evaluate_tasks
+from propetl.training.loader import EpochLoader, Shards, joint_loader
 from propetl.training.processes import Processes
 from propetl.training.progress import stopped_early
-from propetl.training.sampler import Row, TaskBatchSampler
-from propetl.training.tasks import Batch, Split, TrainingTask
-
-
-class JointRows(Dataset[Row]):
-    """The rows of all tasks, addressed by (task, row); the collator reads them."""
-
-    def __init__(self, splits: Sequence[Split]) -> None:
-        self.splits = list(splits)
-
-    def __len__(self) -> int:
-        return sum(len(split) for split in self.splits)
-
-    def __getitem__(self, place: Row) -> Row:
-        return place
-
-    def collate(self, places: list[Row]) -> Batch:
-        """One batch: all of ``places`` are of one task."""
-        return self.splits[places[0][0]].batch([row for _, row in places])
-
-
-class EpochLoader(DataLoader[Batch]):
-    """A loader that tells its batch sampler which epoch begins, as the Trainer expects of it."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch that the next iteration yields."""
-        sampler: Any = self.batch_sampler
-        sampler.set_epoch(epoch)
+from propetl.training.tasks import Batch, TrainingTask
 
 
 class Trained(nn.Module):
@@ -67,7 +42,8 @@ class ProPETLTrainer(Trainer):
 
     * scores have a learning rate of their own and no weight decay: only the order of their sizes matters, and
       decay would shrink all of them alike;
-    * batches come from :class:`TaskBatchSampler`, which deals out each batch to the processes;
+    * batches come from :class:`TaskBatchSampler`, which deals out each batch to the processes; a batch is
+      computed in shards, so that one process does the sums that several do;
     * a checkpoint holds trainable tensors only, is marked when complete, and is written at every new best;
     * evaluation gives every task's metrics, and the best step is that of the best mean of the main ones.
     """
@@ -85,6 +61,8 @@ class ProPETLTrainer(Trainer):
         self.config = config
         self.processes = processes
         self.network = model
+        self._step = -1
+        self._batch_of_step = 0
         dev = {task.spec.name: task.dev for task in self.tasks}
         super().__init__(
             model=Trained(model), args=args, eval_dataset=cast(Any, dev), callbacks=list(callbacks)
@@ -92,17 +70,40 @@ class ProPETLTrainer(Trainer):
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> EpochLoader:
-        """Loader of this process's part of every batch; Accelerate needs to do nothing about it."""
-        rows = JointRows([task.train for task in self.tasks])
-        sampler = joint_sampler(self.tasks, self.config, self.processes)
-        # A generator of its own keeps the loader from drawing from the one that dropout uses.
-        return EpochLoader(
-            rows,
-            batch_sampler=sampler,
-            collate_fn=rows.collate,
-            pin_memory=self.args.dataloader_pin_memory,
-            generator=torch.Generator(),
-        )
+        """Loader of this process's part of every batch; Accelerate has nothing to do about it."""
+        return joint_loader(self.tasks, self.config, self.processes)
+
+    def training_step(self, model: nn.Module, inputs: Shards, num_items_in_batch: Any = None) -> Tensor:
+        """Adds up the gradients of this process's shards of one batch; returns their mean loss.
+
+        Each shard has dropout of its own, drawn from seed, step and shard alone, and gradients are exchanged
+        once, after the last one.
+        """
+        model.train()
+        shards: list[Batch] = self._prepare_inputs(inputs)["shards"]
+        losses = [self._shard_step(model, shard, place, len(shards)) for place, shard in enumerate(shards)]
+        self._batch_of_step = self._place_in_step() + 1
+        return torch.stack(losses).mean() / self.current_gradient_accumulation_steps
+
+    def _shard_step(self, model: nn.Module, shard: Batch, place: int, count: int) -> Tensor:
+        torch.manual_seed(self._dropout_seed(place, count))
+        exchange = nullcontext() if place == count - 1 else self.accelerator.no_sync(model)
+        with exchange:
+            with self.compute_loss_context_manager():
+                loss: Tensor = self.compute_loss(model, shard)
+            self.accelerator.backward(loss / (count * self.current_gradient_accumulation_steps))
+        return loss.detach()
+
+    def _dropout_seed(self, place: int, count: int) -> int:
+        shard = self.processes.index * count + place
+        stream = [self.config.seed, self.state.global_step, self._place_in_step(), shard]
+        return int(np.random.SeedSequence(stream).generate_state(1, np.uint64)[0])
+
+    def _place_in_step(self) -> int:
+        """Which of the batches accumulated for one optimizer step this is."""
+        if self._step != self.state.global_step:
+            self._step, self._batch_of_step = self.state.global_step, 0
+        return self._batch_of_step
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW over three groups: decayed and plain parameters at one rate, scores at another."""
@@ -149,20 +150,6 @@ class ProPETLTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.network.load_trainable_state(load_file(Path(resume_from_checkpoint) / WEIGHTS))
-
-
-def joint_sampler(
-    tasks: Sequence[TrainingTask], config: TrainConfig, processes: Processes
-) -> TaskBatchSampler:
-    """The batches of a run, as this process sees them."""
-    return TaskBatchSampler(
-        [task.train.lengths for task in tasks],
-        config.batch_size,
-        config.seed,
-        group_by_length=config.group_by_length,
-        process=processes.index,
-        processes=processes.count,
-    )
 
 
 def parameter_groups(model: ProPETLModel, config: TrainConfig) -> list[dict[str, Any]]:
