@@ -41,6 +41,11 @@ def file_record(path: Path) -> dict[str, Any]:
     return {"sha256": sha256_of_file(path), "bytes": path.stat().st_size}
 
 
+def record_of_bytes(content: bytes) -> dict[str, Any]:
+    """:func:`file_record` of a file that holds ``content``."""
+    return {"sha256": sha256_of_bytes(content), "bytes": len(content)}
+
+
 def fsync_folder(folder: Path) -> None:
     """Makes renames and new names in ``folder`` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -164,7 +164,7 @@ def task_info(value: dict[str, Any]) -> TaskInfo:
         ValueError: a problem that is not known, or labels that do not go with it.
     """
     known = {item.name for item in fields(TaskInfo)}
-    given = {
+    given: dict[str, Any] = {
         key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known
     }
     info = TaskInfo(**given)

@@ -40,7 +40,7 @@ class TaskPack:
         backbone_fingerprint: of the backbone that it was trained on.
         masks: packed masks by prototype tensor, uint8 ``[slots, bytes]``.
         weights: float weights of an unshared task by tensor, float32 ``[slots, *shape]``.
-        head: ``weight`` ``[outputs, hidden]``, ``bias`` ``[outputs]``, and ``dense.*`` for the family's own head.
+        head: ``weight`` ``[outputs, hidden]``, ``bias`` ``[outputs]``; ``dense.*`` for the family's own head.
     """
 
     task: str
@@ -91,6 +91,11 @@ class TaskPack:
                 raise BundleError(f"{source}: the mask of {name} {reason}")
         self._check_head(layout.hidden_size, source)
 
+    def check_head_kind(self, kind: str, source: str) -> None:
+        """Refuses a head of another kind than the bundle's."""
+        if self.head_kind != kind:
+            raise BundleError(f"{source}: its kind of head is {self.head_kind}, the bundle's is {kind}")
+
     def _check_head(self, hidden: int, source: str) -> None:
         outputs = self.info.outputs
         expected: dict[str, tuple[int, ...]] = {"weight": (outputs, hidden), "bias": (outputs,)}
@@ -121,7 +126,7 @@ def read_pack(path: Path) -> TaskPack:
 def content_sha256(tensors: Arrays, description: dict[str, Any]) -> str:
     """SHA-256 over description and tensors: a pack may travel alone, with no manifest to vouch for it.
 
-    Hashed are the description as JSON, then for each tensor, sorted by name, the line ``name dtype shape`` and
+    Hashed are the description as JSON, then of each tensor, by name, the line ``name dtype shape`` and
     its little-endian bytes.
     """
     digest = hashlib.sha256(metadata(description)[METADATA_KEY].encode())

@@ -13,10 +13,12 @@ from propetl.bundle.format import (
     PROTOTYPE_FILE,
     TOKENIZER_FOLDER,
     BundleInfo,
+    TaskInfo,
     pack_path,
     samples_path,
 )
 from propetl.bundle.pack import TaskPack, read_pack
+from propetl.bundle.samples import read_samples
 from propetl.bundle.tensors import Arrays, check_shapes, read_tensors
 from propetl.errors import BundleError, TaskError
 from propetl.files import sha256_of_file, verify_files
@@ -58,7 +60,7 @@ class Bundle:
     def samples(self, task: str) -> Arrays:
         """A few real rows of ``task`` as int32 token ids ``[rows, sequence]``, by model input."""
         self.pack(task)
-        return read_tensors(self.path / samples_path(task))[0]
+        return read_samples(self.path / samples_path(task))
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -73,6 +75,8 @@ def read_bundle(path: Path) -> Bundle:
     check_shapes(prototype, info.layout.prototype_shapes(), "float32", f"{path}/{PROTOTYPE_FILE}")
     prototype_sha256 = info.files[PROTOTYPE_FILE]["sha256"]
     packs = {task: _checked_pack(path, task, info, prototype_sha256) for task in info.tasks}
+    for task in info.tasks:
+        read_samples(path / samples_path(task))
     return Bundle(path, info, sha256_of_file(path / MANIFEST), prototype_sha256, prototype, packs)
 
 
@@ -93,7 +97,9 @@ def _json_of(manifest: Path) -> Any:
         raise BundleError(f"{manifest.parent}: no bundle is there ({MANIFEST} is missing)") from error
     except PermissionError as error:
         raise BundleError(f"{manifest}: no permission to read it") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise BundleError(f"{manifest}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BundleError(f"{manifest}: not valid JSON ({error}); it was truncated or damaged") from error
 
 
@@ -104,7 +110,17 @@ def _checked_pack(path: Path, task: str, info: BundleInfo, prototype_sha256: str
         raise BundleError(f"{source}: holds task {pack.task!r}, expected {task!r}")
     check_belongs(pack, prototype_sha256, info.backbone.fingerprint, str(source))
     pack.check(info.layout, str(source))
+    pack.check_head_kind(info.head, str(source))
+    _check_described_alike(pack.info, info.tasks[task], str(source))
     return pack
+
+
+def _check_described_alike(found: TaskInfo, stated: TaskInfo, source: str) -> None:
+    """The manifest repeats what each pack says of its task."""
+    for key in ("problem", "labels", "columns", "metrics"):
+        if getattr(found, key) != getattr(stated, key):
+            difference = f"{key} are {getattr(found, key)!r}, but {MANIFEST} says {getattr(stated, key)!r}"
+            raise BundleError(f"{source}: {difference}; restore the bundle from its source")
 
 
 def check_belongs(pack: TaskPack, prototype_sha256: str, backbone_fingerprint: str, source: str) -> None:
@@ -120,6 +136,6 @@ def check_belongs(pack: TaskPack, prototype_sha256: str, backbone_fingerprint: s
         )
     if pack.prototype_sha256 != prototype_sha256:
         raise TaskError(
-            f"{source}: made for prototype {pack.prototype_sha256[:12]}, but this one is {prototype_sha256[:12]}; "
-            "train the task with --add-to this bundle"
+            f"{source}: made for prototype {pack.prototype_sha256[:12]}, but this one is "
+            f"{prototype_sha256[:12]}; train the task with --add-to this bundle"
         )

@@ -1,6 +1,7 @@
 """Writing a bundle whole, and adding one task to a bundle that is there."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,19 @@ from propetl.bundle.format import (
     samples_path,
 )
 from propetl.bundle.pack import TaskPack
-from propetl.bundle.reader import read_bundle
+from propetl.bundle.reader import read_bundle, read_info
+from propetl.bundle.samples import sample_bytes
 from propetl.bundle.tensors import Arrays, tensor_bytes
 from propetl.errors import TaskError
-from propetl.files import file_record, json_bytes, sha256_of_bytes, staged_folder, write_atomically
+from propetl.files import (
+    file_record,
+    json_bytes,
+    record_of_bytes,
+    sha256_of_bytes,
+    staged_folder,
+    write_atomically,
+)
 from propetl.prototypes.spec import PrototypeConfig
-
-SAMPLES_FORMAT = "propetl-samples"
 
 
 @dataclass(frozen=True)
@@ -88,14 +95,26 @@ def add_task(path: Path, task: str, contents: TaskContents) -> BundleInfo:
     files = _task_files(
         task, contents, bundle.prototype_sha256, bundle.info.backbone.fingerprint, bundle.info
     )
-    for name, content in files.items():
-        write_atomically(path / name, content)
-    records = {name: file_record(path / name) for name in files}
+    records = {name: record_of_bytes(content) for name, content in files.items()}
     info = dataclasses.replace(
         bundle.info, tasks={**bundle.info.tasks, task: contents.info}, files={**bundle.info.files, **records}
     )
-    write_atomically(path / MANIFEST, json_bytes(info.to_json()))
+    try:
+        for name, content in files.items():
+            write_atomically(path / name, content)
+        write_atomically(path / MANIFEST, json_bytes(info.to_json()))
+    except BaseException:
+        _remove_unnamed(path, files)
+        raise
     return info
+
+
+def _remove_unnamed(path: Path, names: Iterable[str]) -> None:
+    """Removes files of a task that did not get into the manifest."""
+    named = read_info(path).files
+    for name in names:
+        if name not in named:
+            (path / name).unlink(missing_ok=True)
 
 
 def _files_of(contents: BundleContents) -> dict[str, bytes]:
@@ -115,11 +134,8 @@ def _task_files(
         task, contents.info, prototype_sha256, fingerprint, contents.masks, contents.weights, contents.head
     )
     pack.check(info.layout, f"task {task}")
-    samples = {name: tensor.astype(np.int32) for name, tensor in contents.samples.items()}
-    return {
-        pack_path(task): pack.to_bytes(),
-        samples_path(task): tensor_bytes(samples, {"format": SAMPLES_FORMAT, "version": 1, "task": task}),
-    }
+    pack.check_head_kind(info.head, f"task {task}")
+    return {pack_path(task): pack.to_bytes(), samples_path(task): sample_bytes(task, contents.samples)}
 
 
 def _info_of(contents: BundleContents, staging: Path) -> BundleInfo:

@@ -18,7 +18,7 @@ class PrototypeConfig:
     """Hyper-parameters of one method; defaults follow the paper (sections 3.1 and 4.1).
 
     Attributes:
-        method: what is attached to the backbone; ``head`` attaches nothing, ``full`` trains the backbone itself.
+        method: what is attached to the backbone; ``head`` attaches nothing, ``full`` trains the backbone.
         sharing: ``masked`` shares one prototype and masks it per slot; ``unshared`` gives every slot and task
             float weights of its own (the usual adapter, LoRA or prefix).
         sparsity: share of prototype weights that a mask keeps (the paper's k), in (0, 1].
@@ -87,7 +87,10 @@ class PrototypeConfig:
             raise ConfigurationError(
                 f"prototype: unknown key {sorted(unknown)[0]!r}; known: {', '.join(cls.__dataclass_fields__)}"
             )
-        return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
+        given: dict[str, Any] = {
+            key: tuple(item) if isinstance(item, list) else item for key, item in value.items()
+        }
+        return cls(**given)
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
