@@ -113,8 +113,11 @@ def test_a_bad_line_is_named_after_the_good_ones_were_answered(tiny):
 
 def test_a_line_is_answered_before_the_input_ends(tiny):
     """The pipe stays open: each answer must come before the next line is written."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     command = [*PROPETL, "predict", str(tiny.path), "--task", "mood", "--file", "-"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=buffered
+    ) as process:
         assert process.stdin is not None and process.stdout is not None
         for text in ("good", "bad", "good film"):
             process.stdin.write(json.dumps({"text": text}).encode() + b"\n")
