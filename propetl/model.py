@@ -66,10 +66,15 @@ class ProPETLModel(nn.Module):
             self.add_task(name, info)
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, backbone: Backbone, *, merge_lora: bool = False) -> "ProPETLModel":
-        """The model that a bundle was written from, with fixed masks, in evaluation mode."""
+    def from_bundle(
+        cls, bundle: Bundle, backbone: Backbone, *, merge_lora: bool = False, seed: int = 42
+    ) -> "ProPETLModel":
+        """The model that a bundle was written from, with fixed masks, in evaluation mode.
+
+        ``seed`` is that of the tasks which :meth:`add_task` adds to it.
+        """
         info = bundle.info
-        model = cls(backbone, info.prototype, info.head, merge_lora=merge_lora)
+        model = cls(backbone, info.prototype, info.head, seed=seed, merge_lora=merge_lora)
         model.prototype = TensorPrototype({name: torch.from_numpy(value.copy()) for name, value in bundle.prototype.items()})
         for task, pack in bundle.packs.items():
             if info.prototype.method == "full":

@@ -20,7 +20,7 @@ def use_gpu(config: TrainConfig) -> bool:
 
     Raises:
         BackendError: a GPU was asked for and there is none, or it does not know the precision.
-        ConfigurationError: the precision needs a GPU.
+        ConfigurationError: fp16 was asked for on the CPU.
     """
     there = torch.cuda.is_available()
     if config.device == "cuda" and not there:
@@ -37,7 +37,7 @@ def processes_of(config: TrainConfig) -> Processes:
     """This process among those that ``torchrun`` started; joins their group on first use.
 
     Raises:
-        ConfigurationError: the batch cannot be split evenly.
+        ConfigurationError: the batch cannot be split evenly over processes or shards.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     _check_shards(config, count)
@@ -57,8 +57,8 @@ def _check_shards(config: TrainConfig, count: int) -> None:
         )
     if config.shards is not None and (config.shards % count or config.batch_size % config.shards):
         raise ConfigurationError(
-            f"shards: {config.shards} has to divide batch_size ({config.batch_size}) and to be a multiple of the "
-            f"number of processes ({count})"
+            f"shards: {config.shards} has to divide batch_size ({config.batch_size}) and to be a multiple of "
+            f"the number of processes ({count})"
         )
 
 

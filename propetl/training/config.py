@@ -13,7 +13,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
 
 CHANGEABLE = frozenset({"output", "device", "threads", "tensorboard", "log_every"})
-"""Keys that may differ between a run and its ``--resume``: none of them changes what is learned."""
+"""Keys that may differ between a run and its ``--resume``: they change the result by rounding at most."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class TrainConfig(BaseModel):
         revision: of the hub's repository.
         prototype: the method and its hyper-parameters.
         head: ``linear`` or the backbone family's ``own``.
-        tasks: task names; an own task's name maps to its definition (columns, label, problem, labels, metrics).
+        tasks: task names; an own task's name maps to its definition (columns, label, problem, labels,
+            metrics).
         data: folder with a folder per task, or ``hub:OWNER/SET``.
         output: run folder; the bundle stands in ``bundle`` inside it.
         max_length: tokens per row; longer input is truncated.
@@ -94,7 +95,8 @@ class TrainConfig(BaseModel):
         warmup_ratio: share of the steps with rising learning rate; it falls linearly after that.
         max_grad_norm: gradients are clipped to this norm.
         seed: of initial values, batches and dropout.
-        precision: ``fp32``; ``bf16`` or ``fp16`` compute on a GPU, with float32 weights.
+        precision: ``fp32``; with ``bf16`` (GPU, or a CPU that has it) and ``fp16`` (GPU) most products are
+            computed in it, and weights stay float32.
         dropout: of the backbone while training; the backbone's own if null.
         eval_every: steps between evaluations; once an epoch if null.
         save_every: steps between checkpoints; once an epoch if null. A new best is always saved.

@@ -1,6 +1,6 @@
 """Scores of every task on its development rows, the work shared by all processes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def eval_log(scores: dict[str, dict[str, float]], tasks: Iterable[TrainingTask])
     return {AVERAGE: float(np.mean(main)), **flat}
 
 
-def scores_in_log(entry: dict[str, Any], tasks: Iterable[TrainingTask]) -> dict[str, dict[str, float]]:
+def scores_in_log(entry: Mapping[str, Any], tasks: Iterable[TrainingTask]) -> dict[str, dict[str, float]]:
     """Inverse of :func:`eval_log`."""
     return {
         task.spec.name: {metric: entry[f"eval_{task.spec.name}_{metric}"] for metric in task.spec.metrics}

@@ -62,7 +62,8 @@ class RunFolder:
 
     def newest_checkpoint(self) -> Checkpoint | None:
         """The newest complete checkpoint; None before the first."""
-        return (complete_checkpoints(self.checkpoints) or [None])[-1]  # type: ignore[list-item]
+        complete = complete_checkpoints(self.checkpoints)
+        return complete[-1] if complete else None
 
     def finish(self, report: dict[str, Any]) -> None:
         """Writes ``train.json``, which says that the run has ended."""
@@ -106,12 +107,19 @@ def prepare(folder: RunFolder, config: TrainConfig, identity: dict[str, Any], *,
     if overwrite:
         for path in folder.path.iterdir():
             if path.name != LOCK:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                _remove(path)
     remove_incomplete(folder.checkpoints)
     for leftover in [*folder.path.glob(".bundle.*.partial"), *folder.path.glob(".bundle.*.replaced")]:
         shutil.rmtree(leftover)
     if not (folder.path / CONFIG).exists():
         write_atomically(folder.path / CONFIG, json_bytes({**config.to_json(), **identity}))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _check_taken(folder: RunFolder, now: dict[str, Any], resume: bool, overwrite: bool) -> None:
@@ -120,7 +128,8 @@ def _check_taken(folder: RunFolder, now: dict[str, Any], resume: bool, overwrite
         return
     if not resume and not overwrite:
         raise ConfigurationError(
-            f"output: {path} exists already; go on with --resume, replace it with --overwrite, or choose another"
+            f"output: {path} exists already; go on with --resume, replace it with --overwrite, or choose "
+            "another"
         )
     if not (path / CONFIG).is_file():
         raise ConfigurationError(
@@ -140,5 +149,6 @@ def _check_same(path: Path, now: dict[str, Any]) -> None:
     for key in sorted((set(before) | set(now)) - CHANGEABLE):
         if before.get(key) != now.get(key):
             raise ConfigurationError(
-                f"--resume: {key} is {now.get(key)!r}, but the run in {path} was started with {before.get(key)!r}"
+                f"--resume: {key} is {now.get(key)!r}, but the run in {path} was started with "
+                f"{before.get(key)!r}"
             )

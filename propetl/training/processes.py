@@ -40,16 +40,20 @@ class Processes:
 
     def on_first(self, work: Callable[[], Value]) -> Value:
         """Runs ``work`` in the first process and gives its result, or its error, to all."""
-        outcome: list[Any] = [None]
+        if self.count == 1:
+            return work()
+        outcome: list[Any] = [None, None]
+        error: Exception | None = None
         if self.first:
             try:
-                outcome = [work()]
-            except (ProPETLError, OSError) as error:
-                outcome = [error]
-        if self.count > 1:
-            distributed.broadcast_object_list(outcome, src=0)
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
+                outcome[0] = work()
+            except Exception as raised:  # whatever it is, the others must not wait for a result
+                error, outcome[1] = raised, str(raised) or type(raised).__name__
+        distributed.broadcast_object_list(outcome, src=0)
+        if error is not None:
+            raise error
+        if outcome[1] is not None:
+            raise ProPETLError(outcome[1])
         result: Value = outcome[0]
         return result
 

@@ -15,7 +15,7 @@ def report_json(result: RunResult, conditions: Mapping[str, Any], bundle: Bundle
     """What ``train.json`` holds."""
     storage = storage_of(bundle)
     return {
-        "bundle": str(result.bundle),
+        "bundle": _bundle_path(result),
         "scores": result.scores,
         "average": result.average,
         "steps": result.steps,
@@ -30,6 +30,12 @@ def report_json(result: RunResult, conditions: Mapping[str, Any], bundle: Bundle
         },
         "conditions": dict(conditions),
     }
+
+
+def _bundle_path(result: RunResult) -> str:
+    """Relative to the run folder if it is in there, so that the folder may be moved."""
+    inside = result.bundle.is_relative_to(result.output)
+    return (result.bundle.relative_to(result.output) if inside else result.bundle.absolute()).as_posix()
 
 
 def print_report(console: Console, result: RunResult, bundle: Bundle) -> None:

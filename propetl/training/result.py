@@ -34,7 +34,7 @@ def result_from_report(output: Path, report: dict[str, Any]) -> RunResult:
     """The result of a run that had ended before, from its ``train.json``."""
     return RunResult(
         output=output,
-        bundle=Path(report["bundle"]),
+        bundle=output / report["bundle"],
         scores=report["scores"],
         average=report["average"],
         steps=report["steps"],

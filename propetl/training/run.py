@@ -11,7 +11,6 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
-from propetl.backbone import Backbone
 from propetl.bundle import read_bundle
 from propetl.errors import ConfigurationError
 from propetl.model import ProPETLModel
@@ -154,12 +153,9 @@ def _fit(
         return
     arguments = training_arguments(config, schedule, folder.checkpoints, manner.processes)
     display = ProgressDisplay(manner.console)
-    log = (
-        [RunLog(folder.log, folder.tensorboard if config.tensorboard else None)]
-        if manner.processes.first
-        else []
-    )
-    trainer = ProPETLTrainer(model, arguments, tasks, config, manner.processes, [*log, display])
+    log = RunLog(folder.log, folder.tensorboard if config.tensorboard else None)
+    callbacks = [log, display] if manner.processes.first else []
+    trainer = ProPETLTrainer(model, arguments, folder.checkpoints, tasks, config, manner.processes, callbacks)
     try:
         trainer.train(resume_from_checkpoint=str(newest.path) if newest else None)
     finally:

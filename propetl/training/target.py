@@ -1,4 +1,4 @@
-"""What a run trains and where the result goes: a bundle of its own, or one more task of a bundle that is there."""
+"""What a run trains and where the result goes: a bundle of its own, or one more task of one that is there."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -79,7 +79,7 @@ class AddedTask(Target):
             fresh: the run has not begun, so the bundle must not have the task yet.
 
         Raises:
-            ConfigurationError: the configuration asks for another method than the bundle's, or for several tasks.
+            ConfigurationError: the configuration asks for another method than the bundle's, or several tasks.
             TaskError: the bundle has a task of this name.
         """
         if len(config.tasks) != 1:
@@ -103,7 +103,7 @@ class AddedTask(Target):
 
     def model(self, backbone: Backbone, tasks: Sequence[TrainingTask]) -> ProPETLModel:
         """The bundle's model, frozen, with fresh masks and head for the new task."""
-        model = ProPETLModel.from_bundle(self.bundle, backbone)
+        model = ProPETLModel.from_bundle(self.bundle, backbone, seed=self.config.seed)
         model.freeze()
         for task in tasks:
             model.add_task(task.spec.name, task.info)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from propetl.backbone import Backbone
 from propetl.bundle.format import TaskInfo
@@ -89,9 +89,17 @@ class TrainingTask:
         return {name: value.numpy() for name, value in batch.items() if name not in ("task", "labels")}
 
 
-def tokenizer_of(backbone: Backbone) -> PreTrainedTokenizerBase:
-    """The backbone's tokenizer, which gives ``token_type_ids`` just where the family reads them."""
+def tokenizer_of(backbone: Backbone) -> PreTrainedTokenizerFast:
+    """The backbone's tokenizer, which gives ``token_type_ids`` just where the family reads them.
+
+    Raises:
+        ConfigurationError: it is one in Python, which a device could not run.
+    """
     tokenizer = backbone.tokenizer()
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ConfigurationError(
+            f"backbone: {backbone.info.name} has no fast tokenizer (tokenizer.json); choose another backbone"
+        )
     inputs = ["input_ids", "attention_mask"]
     tokenizer.model_input_names = [*inputs, "token_type_ids"] if backbone.family.takes_token_types else inputs
     return tokenizer
@@ -117,7 +125,7 @@ def _spec(name: str, definition: dict[str, Any] | None) -> TaskSpec:
     return known[name]
 
 
-def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> list[TrainingTask]:
+def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> list[TrainingTask]:
     """Reads, checks and tokenises the rows of every task of ``config``.
 
     Raises:
@@ -126,7 +134,7 @@ def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> list[
     return [_load(spec, config, tokenizer) for spec in specs_of(config.tasks).values()]
 
 
-def _load(spec: TaskSpec, config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> TrainingTask:
+def _load(spec: TaskSpec, config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> TrainingTask:
     def split(name: str, limit: int | None) -> Split:
         rows = chosen(load_split(spec, config.data, name), limit)
         encoded = encode_rows(rows, tokenizer, config.max_length)

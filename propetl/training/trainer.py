@@ -1,4 +1,4 @@
-"""transformers' Trainer, taught two learning rates, one task per batch, small checkpoints and metrics per task."""
+"""transformers' Trainer with two learning rates, one task per batch and small checkpoints."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,14 +15,14 @@ from propetl.model import ProPETLModel
 from propetl.training.checkpoints import WEIGHTS, mark_complete, rotate
 from propetl.training.config import TrainConfig
 from propetl.training.evaluate import eval_log, evaluate_tasks
-from propetl.training.loader import EpochLoader, Shards, joint_loader
+from propetl.training.loader import EpochLoader, joint_loader
 from propetl.training.processes import Processes
 from propetl.training.progress import stopped_early
 from propetl.training.tasks import Batch, TrainingTask
 
 
 class Trained(nn.Module):
-    """The model as the Trainer sees it: without ``config``, which it would take for that of a transformers model."""
+    """The model without its ``config``, which the Trainer would take for that of a transformers model."""
 
     accepts_loss_kwargs = False  # the loss is a mean over the batch; the Trainer divides by the accumulation
 
@@ -52,20 +52,24 @@ class ProPETLTrainer(Trainer):
         self,
         model: ProPETLModel,
         args: TrainingArguments,
+        folder: Path,
         tasks: Sequence[TrainingTask],
         config: TrainConfig,
         processes: Processes,
         callbacks: Sequence[TrainerCallback],
     ) -> None:
+        """``folder`` is where checkpoints go, as ``args`` say."""
+        self.folder = folder
         self.tasks = tuple(tasks)
         self.config = config
         self.processes = processes
         self.network = model
+        self.trained = Trained(model)
         self._step = -1
         self._batch_of_step = 0
         dev = {task.spec.name: task.dev for task in self.tasks}
         super().__init__(
-            model=Trained(model), args=args, eval_dataset=cast(Any, dev), callbacks=list(callbacks)
+            model=self.trained, args=args, eval_dataset=cast(Any, dev), callbacks=list(callbacks)
         )
         self.remove_callback(PrinterCallback)
 
@@ -73,14 +77,14 @@ class ProPETLTrainer(Trainer):
         """Loader of this process's part of every batch; Accelerate has nothing to do about it."""
         return joint_loader(self.tasks, self.config, self.processes)
 
-    def training_step(self, model: nn.Module, inputs: Shards, num_items_in_batch: Any = None) -> Tensor:
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Adds up the gradients of this process's shards of one batch; returns their mean loss.
 
         Each shard has dropout of its own, drawn from seed, step and shard alone, and gradients are exchanged
-        once, after the last one.
+        once, after the last one. ``inputs`` are :data:`propetl.training.loader.Shards`.
         """
         model.train()
-        shards: list[Batch] = self._prepare_inputs(inputs)["shards"]
+        shards = cast(list[Batch], self._prepare_inputs(inputs)["shards"])
         losses = [self._shard_step(model, shard, place, len(shards)) for place, shard in enumerate(shards)]
         self._batch_of_step = self._place_in_step() + 1
         return torch.stack(losses).mean() / self.current_gradient_accumulation_steps
@@ -90,7 +94,7 @@ class ProPETLTrainer(Trainer):
         exchange = nullcontext() if place == count - 1 else self.accelerator.no_sync(model)
         with exchange:
             with self.compute_loss_context_manager():
-                loss: Tensor = self.compute_loss(model, shard)
+                loss = cast(Tensor, self.compute_loss(model, shard))
             self.accelerator.backward(loss / (count * self.current_gradient_accumulation_steps))
         return loss.detach()
 
@@ -114,7 +118,7 @@ class ProPETLTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Metrics of every task, logged as ``eval_<task>_<metric>`` and ``eval_average``."""
-        scores = evaluate_tasks(self.model, self.tasks, self.config.eval_batch_size, self.processes)
+        scores = evaluate_tasks(self.trained, self.tasks, self.config.eval_batch_size, self.processes)
         metrics = eval_log(scores, self.tasks)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -134,7 +138,7 @@ class ProPETLTrainer(Trainer):
         """Writes the trainable tensors only: the backbone is where it was."""
         if not self.args.should_save:
             return
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.cpu().contiguous() for name, tensor in self.network.trainable_state().items()}
         save_file(state, folder / WEIGHTS)
@@ -144,9 +148,8 @@ class ProPETLTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.processes.wait()
         if self.processes.first:
-            folder = Path(self.args.output_dir)
-            mark_complete(folder / f"checkpoint-{self.state.global_step}")
-            rotate(folder, keep={self.state.global_step, self.state.best_global_step or 0})
+            mark_complete(self.folder / f"checkpoint-{self.state.global_step}")
+            rotate(self.folder, keep={self.state.global_step, self.state.best_global_step or 0})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.network.load_trainable_state(load_file(Path(resume_from_checkpoint) / WEIGHTS))
