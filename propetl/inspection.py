@@ -13,6 +13,7 @@ from propetl.bits import count_ones
 from propetl.bundle import Bundle, TaskPack
 from propetl.bundle.format import pack_path
 from propetl.bundle.tensors import Arrays
+from propetl.prototypes.spec import TaskLayout
 
 BITS_PER_FLOAT = 32
 
@@ -102,6 +103,16 @@ class Inspection:
     kept: dict[str, dict[str, NDArray[np.float64]]]
     overlap: Overlap | None
 
+    def kept_at(self, task: str, slot: int) -> float:
+        """Share of all masked weights that ``task`` keeps at ``slot``."""
+        sizes = {tensor.name: tensor.size for tensor in self.bundle.info.layout.masked_tensors}
+        ones = sum(values[slot] * sizes[name] for name, values in self.kept[task].items())
+        return float(ones / sum(sizes.values()))
+
+    def mask_bytes(self, task: str) -> int:
+        """Bytes of the packed masks of ``task``: its bits, filled up to bytes slot by slot."""
+        return sum(mask.nbytes for mask in self.bundle.packs[task].masks.values())
+
     def to_json(self) -> dict[str, Any]:
         """For machines; arrays as nested lists."""
         info = self.bundle.info
@@ -112,7 +123,7 @@ class Inspection:
             "prototype": info.prototype.to_json(),
             "head": info.head,
             "max_length": info.max_length,
-            "slots": info.layout.slots,
+            "slots": slot_names(info.layout),
             "storage": _storage_json(self.storage),
             "tasks": {task: self._task_json(task) for task in info.tasks},
             "overlap": None if self.overlap is None else self._overlap_json(self.overlap),
@@ -127,6 +138,7 @@ class Inspection:
                 "weight_bits": storage.weights,
                 "head_bits": storage.head,
                 "file_bytes": storage.file_bytes,
+                "mask_bytes": self.mask_bytes(task),
                 "share_of_backbone": self.storage.share(storage.bits),
             },
             "kept": {name: values.tolist() for name, values in self.kept[task].items()},
@@ -156,6 +168,17 @@ def storage_of(bundle: Bundle) -> Storage:
         backbone=BITS_PER_FLOAT * bundle.info.backbone.parameters,
         tasks={task: _task_storage(bundle.path, task, pack, bundle) for task, pack in bundle.packs.items()},
     )
+
+
+def slot_names(layout: TaskLayout) -> list[str]:
+    """Names of the slots, such as ``layer 0``, or ``layer 0 attention`` where a layer has two."""
+    sites = layout.config.sites if layout.config.sites_per_layer > 1 else ("",)
+    return [f"layer {layer} {site}".strip() for layer in range(layout.layers) for site in sites]
+
+
+def overlap_by_chance(sparsity: float) -> float:
+    """Expected overlap of two masks that keep a share ``k`` each, drawn apart: ``k / (2 - k)``."""
+    return sparsity / (2 - sparsity)
 
 
 def _task_storage(path: Path, task: str, pack: TaskPack, bundle: Bundle) -> TaskStorage:

@@ -52,9 +52,7 @@ def processes_of(config: TrainConfig) -> Processes:
 
 def _check_shards(config: TrainConfig, count: int) -> None:
     if config.batch_size % count:
-        raise ConfigurationError(
-            f"batch_size: {config.batch_size} cannot be split evenly over {count} processes"
-        )
+        raise ConfigurationError(f"batch_size: {config.batch_size} cannot be split evenly over {count} processes")
     if config.shards is not None and (config.shards % count or config.batch_size % config.shards):
         raise ConfigurationError(
             f"shards: {config.shards} has to divide batch_size ({config.batch_size}) and to be a multiple of "

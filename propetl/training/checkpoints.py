@@ -44,9 +44,7 @@ def mark_complete(folder: Path) -> None:
         _flush(path)
     fsync_folder(folder)
     fsync_folder(folder.parent)
-    write_atomically(
-        folder / MARKER, json_bytes({"files": {path.name: path.stat().st_size for path in files}})
-    )
+    write_atomically(folder / MARKER, json_bytes({"files": {path.name: path.stat().st_size for path in files}}))
 
 
 def complete_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -78,9 +76,7 @@ def at_step(folder: Path, step: int) -> Checkpoint:
     for checkpoint in complete_checkpoints(folder):
         if checkpoint.step == step:
             return checkpoint
-    raise ConfigurationError(
-        f"{folder}: checkpoint-{step} is missing or damaged; train again with --overwrite"
-    )
+    raise ConfigurationError(f"{folder}: checkpoint-{step} is missing or damaged; train again with --overwrite")
 
 
 def _remove(path: Path) -> None:

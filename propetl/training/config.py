@@ -58,9 +58,7 @@ def _tasks(value: Any) -> Any:
         value = [value]
     if isinstance(value, list | tuple):
         if not all(isinstance(name, str) for name in value) or len(set(value)) < len(value):
-            raise ValueError(
-                "a list holds each task's name once; to define tasks, write 'name: definition' lines"
-            )
+            raise ValueError("a list holds each task's name once; to define tasks, write 'name: definition' lines")
         return dict.fromkeys(value)
     return value
 

@@ -26,11 +26,7 @@ def load_config(path: Path, overrides: Overrides | None = None, only: Sequence[s
         ConfigurationError: the file cannot be read, or a key or value is wrong.
     """
     config = config_from(_yaml_of(path), overrides or {}, str(path))
-    return (
-        config.model_copy(update={"tasks": {name: config.tasks.get(name) for name in only}})
-        if only
-        else config
-    )
+    return config.model_copy(update={"tasks": {name: config.tasks.get(name) for name in only}}) if only else config
 
 
 def config_from(values: Mapping[str, Any], overrides: Overrides, source: str) -> TrainConfig:

@@ -34,9 +34,7 @@ def evaluate_tasks(
 def eval_log(scores: dict[str, dict[str, float]], tasks: Iterable[TrainingTask]) -> dict[str, float]:
     """The flat form that the Trainer logs: ``eval_<task>_<metric>`` and the average of the main metrics."""
     main = [scores[task.spec.name][task.spec.metrics[0]] for task in tasks]
-    flat = {
-        f"eval_{task}_{metric}": value for task, values in scores.items() for metric, value in values.items()
-    }
+    flat = {f"eval_{task}_{metric}": value for task, values in scores.items() for metric, value in values.items()}
     return {AVERAGE: float(np.mean(main)), **flat}
 
 
@@ -50,9 +48,7 @@ def scores_in_log(entry: Mapping[str, Any], tasks: Iterable[TrainingTask]) -> di
 
 def _scores(model: nn.Module, task: TrainingTask, batch_size: int, processes: Processes) -> dict[str, float]:
     batches = list(task.dev.by_length(batch_size))
-    mine = [
-        (places, _logits(model, task.dev, places)) for places in batches[processes.index :: processes.count]
-    ]
+    mine = [(places, _logits(model, task.dev, places)) for places in batches[processes.index :: processes.count]]
     logits = np.zeros((len(task.dev), task.info.outputs), dtype=np.float32)
     for part in processes.gather(mine):
         for places, values in part:

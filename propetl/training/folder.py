@@ -128,8 +128,7 @@ def _check_taken(folder: RunFolder, now: dict[str, Any], resume: bool, overwrite
         return
     if not resume and not overwrite:
         raise ConfigurationError(
-            f"output: {path} exists already; go on with --resume, replace it with --overwrite, or choose "
-            "another"
+            f"output: {path} exists already; go on with --resume, replace it with --overwrite, or choose another"
         )
     if not (path / CONFIG).is_file():
         raise ConfigurationError(
@@ -143,12 +142,9 @@ def _check_same(path: Path, now: dict[str, Any]) -> None:
     try:
         before = json.loads((path / CONFIG).read_text("utf-8"))
     except ValueError as error:
-        raise ConfigurationError(
-            f"--resume: {path / CONFIG} is damaged; train again with --overwrite"
-        ) from error
+        raise ConfigurationError(f"--resume: {path / CONFIG} is damaged; train again with --overwrite") from error
     for key in sorted((set(before) | set(now)) - CHANGEABLE):
         if before.get(key) != now.get(key):
             raise ConfigurationError(
-                f"--resume: {key} is {now.get(key)!r}, but the run in {path} was started with "
-                f"{before.get(key)!r}"
+                f"--resume: {key} is {now.get(key)!r}, but the run in {path} was started with {before.get(key)!r}"
             )

@@ -58,9 +58,7 @@ def joint_loader(tasks: Sequence[TrainingTask], config: TrainConfig, processes: 
     )
 
 
-def joint_sampler(
-    tasks: Sequence[TrainingTask], config: TrainConfig, processes: Processes
-) -> TaskBatchSampler:
+def joint_sampler(tasks: Sequence[TrainingTask], config: TrainConfig, processes: Processes) -> TaskBatchSampler:
     """The batches of a run, as this process sees them."""
     return TaskBatchSampler(
         [task.train.lengths for task in tasks],

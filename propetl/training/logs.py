@@ -25,9 +25,7 @@ class RunLog(TrainerCallback):
         self.tensorboard = tensorboard
         self._writer: Any = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Drops lines beyond the step that a resumed run starts from."""
         _truncate(self.path, state.global_step)
         if self.tensorboard is not None:
@@ -46,17 +44,13 @@ class RunLog(TrainerCallback):
         """Writes one entry; a loss that is no number ends the run."""
         _refuse_divergence(logs, state.global_step)
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(
-                json.dumps({"step": state.global_step, "time": round(time.time(), 3), **logs}) + "\n"
-            )
+            stream.write(json.dumps({"step": state.global_step, "time": round(time.time(), 3), **logs}) + "\n")
         if self._writer is not None:
             for key, value in logs.items():
                 self._writer.add_scalar(_tag(key), value, state.global_step)
             self._writer.flush()
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Closes TensorBoard's file."""
         if self._writer is not None:
             self._writer.close()
@@ -73,9 +67,7 @@ class ProgressDisplay(TrainerCallback):
         self._last_line = 0.0
         self._started = (0.0, 0)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Shows where the run starts."""
         self._started = (time.monotonic(), state.global_step)
         if self.console.is_terminal:
@@ -84,17 +76,13 @@ class ProgressDisplay(TrainerCallback):
             self._task = self._bar.add_task("", total=state.max_steps, completed=state.global_step, loss="")
             self._bar.start()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Moves the bar, or prints a line if the last one is old."""
         if self._bar is not None:
             self._bar.update(self._task, completed=state.global_step, loss=self._loss)
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self.console.print(
-                f"step {state.global_step}/{state.max_steps}  {self._loss}  {self._remaining(state)}"
-            )
+            self.console.print(f"step {state.global_step}/{state.max_steps}  {self._loss}  {self._remaining(state)}")
 
     def on_log(
         self,
@@ -110,9 +98,7 @@ class ProgressDisplay(TrainerCallback):
         if AVERAGE in logs:
             self.console.print(f"step {state.global_step}/{state.max_steps}  {_evaluation(logs)}")
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Leaves the bar as it stands."""
         self.close()
 
@@ -148,11 +134,7 @@ def _refuse_divergence(logs: dict[str, Any], step: int) -> None:
 
 def _tag(key: str) -> str:
     """TensorBoard groups by what stands before the first slash."""
-    return (
-        f"eval/{key.removeprefix('eval_')}"
-        if key.startswith("eval_")
-        else f"train/{key.removeprefix('train_')}"
-    )
+    return f"eval/{key.removeprefix('eval_')}" if key.startswith("eval_") else f"train/{key.removeprefix('train_')}"
 
 
 def _truncate(path: Path, step: int) -> None:

@@ -27,8 +27,6 @@ def is_done(state: Mapping[str, Any], max_steps: int, patience: int | None) -> b
 def best_evaluation(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """The log entry of the best evaluation."""
     best: list[Mapping[str, Any]] = [
-        entry
-        for entry in state["log_history"]
-        if AVERAGE in entry and entry["step"] == state["best_global_step"]
+        entry for entry in state["log_history"] if AVERAGE in entry and entry["step"] == state["best_global_step"]
     ]
     return best[-1]

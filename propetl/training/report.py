@@ -50,9 +50,7 @@ def print_report(console: Console, result: RunResult, bundle: Bundle) -> None:
         table.add_row(task, _scores(scores), *_storage_cells(storage, task))
     if storage.prototype:
         table.add_section()
-        table.add_row(
-            "prototype, once", "", f"{storage.prototype:,}", _percent(storage.share(storage.prototype)), ""
-        )
+        table.add_row("prototype, once", "", f"{storage.prototype:,}", _percent(storage.share(storage.prototype)), "")
     console.print(table)
     console.print(f"bundle: {result.bundle}", soft_wrap=True)
 
@@ -63,7 +61,7 @@ def _storage_cells(storage: Storage, task: str) -> tuple[str, str, str]:
 
 
 def _scores(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items())
+    return "\n".join(f"{metric} {value:.4f}" for metric, value in scores.items())
 
 
 def _percent(share: float) -> str:

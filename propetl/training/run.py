@@ -71,9 +71,7 @@ def train(
         ConfigurationError: the configuration, the data or the run folder cannot be used.
     """
     if resume and overwrite:
-        raise ConfigurationError(
-            "--resume and --overwrite: give one of them; a run is either continued or replaced"
-        )
+        raise ConfigurationError("--resume and --overwrite: give one of them; a run is either continued or replaced")
     if separate and add_to is not None:
         raise ConfigurationError("--separate and --add-to: give one of them")
     transformers_logging.disable_progress_bar()

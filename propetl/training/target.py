@@ -12,8 +12,10 @@ from propetl.backbone import Backbone, load_backbone, load_backbone_of
 from propetl.bundle import Bundle, TaskContents, TaskPack, add_task, read_bundle, write_bundle
 from propetl.bundle.tensors import Arrays
 from propetl.errors import ConfigurationError, TaskError
+from propetl.files import sha256_of_bytes
 from propetl.harvest import bundle_contents, task_contents
 from propetl.model import ProPETLModel
+from propetl.prototypes.spec import PrototypeConfig
 from propetl.training.config import TrainConfig
 from propetl.training.folder import RunFolder
 from propetl.training.result import Scores
@@ -83,27 +85,25 @@ class AddedTask(Target):
             TaskError: the bundle has a task of this name.
         """
         if len(config.tasks) != 1:
-            raise ConfigurationError(
-                f"--add-to adds one task, got {', '.join(config.tasks)}; choose one with --task"
-            )
+            raise ConfigurationError(f"--add-to adds one task, got {', '.join(config.tasks)}; choose one with --task")
         (self.task,) = config.tasks
         self.path = path
         bundle = read_bundle(path)
         if fresh and self.task in bundle.packs:
-            raise TaskError(
-                f"--add-to: task {self.task!r} is in {path} already; give the new one another name"
-            )
+            raise TaskError(f"--add-to: task {self.task!r} is in {path} already; give the new one another name")
         self.bundle = _without(bundle, self.task)
         self.config = settled_by(config, bundle)
         self.identity = {"add_to": {"bundle": str(path), "prototype_sha256": bundle.prototype_sha256}}
 
     def load_backbone(self) -> Backbone:
         """The bundle's, wherever the configuration says that it is."""
-        return load_backbone_of(self.bundle.info.backbone, self.config.backbone)
+        info = self.bundle.info.backbone
+        elsewhere = self.config.backbone if self.config.backbone != info.name else None
+        return load_backbone_of(info, elsewhere)
 
     def model(self, backbone: Backbone, tasks: Sequence[TrainingTask]) -> ProPETLModel:
         """The bundle's model, frozen, with fresh masks and head for the new task."""
-        model = ProPETLModel.from_bundle(self.bundle, backbone, seed=self.config.seed)
+        model = ProPETLModel.from_bundle(self.bundle, backbone, seed=own_seed(self.config.seed, self.task))
         model.freeze()
         for task in tasks:
             model.add_task(task.spec.name, task.info)
@@ -122,6 +122,11 @@ class AddedTask(Target):
         return self.path
 
 
+def own_seed(seed: int, task: str) -> int:
+    """A seed for one added task: with the run's own it would start from the scores of the bundle's first task."""
+    return int(sha256_of_bytes(f"{seed} {task}".encode())[:15], 16)
+
+
 def settled_by(config: TrainConfig, bundle: Bundle) -> TrainConfig:
     """``config`` with the method, head and length of ``bundle``, which a further task has to share.
 
@@ -131,12 +136,20 @@ def settled_by(config: TrainConfig, bundle: Bundle) -> TrainConfig:
     info = bundle.info
     settled = {"prototype": info.prototype, "head": info.head, "max_length": info.max_length}
     for key, value in settled.items():
-        asked = getattr(config, key)
-        if key in config.model_fields_set and asked != value:
-            raise ConfigurationError(
-                f"--add-to: {key} is {asked}, but that of {bundle.path} is {value}; leave the key out"
-            )
+        if key in config.model_fields_set:
+            _check_equal(key, getattr(config, key), value, bundle.path)
     return config.model_copy(update=settled)
+
+
+def _check_equal(key: str, asked: Any, there: Any, bundle: Path) -> None:
+    if isinstance(asked, PrototypeConfig):
+        for name, value in asked.to_json().items():
+            _check_equal(f"{key}.{name}", value, there.to_json()[name], bundle)
+    elif asked != there:
+        raise ConfigurationError(
+            f"--add-to: {key} is {asked!r}, but {bundle} was trained with {there!r}; "
+            f"leave {key.split('.')[0]} out of the configuration"
+        )
 
 
 def _without(bundle: Bundle, task: str) -> Bundle:

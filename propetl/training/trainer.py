@@ -68,9 +68,7 @@ class ProPETLTrainer(Trainer):
         self._step = -1
         self._batch_of_step = 0
         dev = {task.spec.name: task.dev for task in self.tasks}
-        super().__init__(
-            model=self.trained, args=args, eval_dataset=cast(Any, dev), callbacks=list(callbacks)
-        )
+        super().__init__(model=self.trained, args=args, eval_dataset=cast(Any, dev), callbacks=list(callbacks))
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> EpochLoader:
@@ -127,9 +125,7 @@ class ProPETLTrainer(Trainer):
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Saves whenever there is a new best; stops when patience has run out."""
         is_best = super()._determine_best_metric(metrics, trial)
-        stop = stopped_early(
-            self.state.log_history, self.state.best_global_step, self.config.early_stopping_patience
-        )
+        stop = stopped_early(self.state.log_history, self.state.best_global_step, self.config.early_stopping_patience)
         self.control.should_save |= is_best or stop
         self.control.should_training_stop |= stop
         return is_best

@@ -1,0 +1,143 @@
+"""``propetl inspect``: what a bundle holds."""
+
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from propetl.bundle import read_bundle
+from propetl.files import json_bytes
+from propetl.inspection import Inspection, Overlap, inspect, overlap_by_chance, slot_names
+
+
+@click.command("inspect", short_help="Show what a bundle holds.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with every matrix.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw the overlap of masks (or .svg, .pdf).",
+)
+def command(bundle: Path, as_json: bool, plot: Path | None) -> None:
+    """Show BUNDLE's tasks, bytes, bit-level storage, sparsity and the overlap of its masks.
+
+    Every file is checked against its hash first. Storage is counted as in the paper: 32 bits per float, 1 per
+    mask entry, heads apart; full fine-tuning costs 32 bits per weight of the backbone for every task. Overlap
+    is Jaccard's: weights kept by both masks / weights kept by either.
+
+    \b
+    Examples:
+      propetl inspect runs/glue/bundle
+      propetl inspect runs/glue/bundle --plot overlap.png
+      propetl inspect runs/glue/bundle --json | jq .storage
+    """  # noqa: D301 (click looks for the control character)
+    found = inspect(read_bundle(bundle))
+    if plot is not None:
+        # Imported here: matplotlib is an extra.
+        from propetl.inspection_plot import write_overlap_plot
+
+        write_overlap_plot(found, plot)
+    if as_json:
+        sys.stdout.buffer.write(json_bytes(found.to_json()))
+    else:
+        _show(found)
+
+
+def _show(found: Inspection) -> None:
+    console = Console()
+    console.print(_heading(found), soft_wrap=True)
+    console.print(_tasks_table(found))
+    console.print(_storage_table(found))
+    if found.overlap is not None:
+        console.print(_kept_table(found))
+        console.print(_slots_table(found, found.overlap))
+    if found.overlap is not None and len(found.overlap.slots) > 1:
+        console.print(_pairs_table(found.overlap))
+
+
+def _heading(found: Inspection) -> str:
+    info = found.bundle.info
+    method, backbone = info.prototype, info.backbone
+    return escape(
+        f"{found.bundle.path}: {method.method}, {method.sharing}, head {info.head}, "
+        f"up to {info.max_length} tokens\n"
+        f"backbone {backbone.name}: {backbone.family}, {backbone.layers} layers of {backbone.hidden_size}, "
+        f"{backbone.parameters:,} weights, fingerprint {backbone.fingerprint[:12]}"
+    )
+
+
+def _tasks_table(found: Inspection) -> Table:
+    table = _table("Tasks; sizes in bytes", ("task", "problem", "score"), ("pack", "masks", "weights", "head"))
+    for task, info in found.bundle.info.tasks.items():
+        storage = found.storage.tasks[task]
+        scores = "\n".join(f"{metric} {value:.4f}" for metric, value in info.scores.items())
+        counts = (storage.file_bytes, found.mask_bytes(task), storage.weights // 8, storage.head // 8)
+        table.add_row(escape(task), _problem(info.labels), scores, *(f"{count:,}" for count in counts))
+    return table
+
+
+def _problem(labels: tuple[str, ...]) -> str:
+    return f"{len(labels)} classes" if labels else "regression"
+
+
+def _storage_table(found: Inspection) -> Table:
+    storage = found.storage
+    table = _table("Storage in bits", ("",), ("bits", "of backbone", "of full fine-tuning", "heads, apart"))
+    rows = [("prototype, once", storage.prototype, 0)]
+    rows += [(escape(task), each.bits, each.head) for task, each in storage.tasks.items()]
+    for name, bits, head in rows:
+        table.add_row(name, f"{bits:,}", f"{storage.share(bits):.3%}", "", f"{head:,}" if head else "")
+    table.add_section()
+    share = storage.bits / storage.full_fine_tuning
+    table.add_row(
+        "together",
+        f"{storage.bits:,}",
+        f"{storage.share(storage.bits):.3%}",
+        f"{share:.3%}",
+        f"{storage.head_bits:,}",
+    )
+    return table
+
+
+def _kept_table(found: Inspection) -> Table:
+    table = _table("Weights kept", ("slot",), tuple(map(escape, found.kept)))
+    for slot, name in enumerate(slot_names(found.bundle.info.layout)):
+        table.add_row(name, *(f"{found.kept_at(task, slot):.1%}" for task in found.kept))
+    return table
+
+
+def _slots_table(found: Inspection, overlap: Overlap) -> Table:
+    chance = overlap_by_chance(found.bundle.info.prototype.sparsity)
+    table = _table(
+        f"Overlap between slots of a task ({chance:.3f} by chance)",
+        ("task",),
+        ("mean", "least", "most", "neighbours"),
+    )
+    for task, matrix in overlap.slots.items():
+        others = matrix[np.triu_indices(len(matrix), k=1)]
+        if len(others):
+            values = (others.mean(), others.min(), others.max(), np.diagonal(matrix, offset=1).mean())
+            table.add_row(escape(task), *(f"{value:.3f}" for value in values))
+    return table
+
+
+def _pairs_table(overlap: Overlap) -> Table:
+    names = tuple(map(escape, overlap.slots))
+    table = _table("Overlap between tasks", ("",), names)
+    for name, row in zip(names, overlap.tasks, strict=True):
+        table.add_row(name, *(f"{value:.3f}" for value in row))
+    return table
+
+
+def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in left:
+        table.add_column(heading)
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
