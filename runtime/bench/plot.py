@@ -62,6 +62,9 @@ def _draw_absolute(axes: "Axes", report: Report) -> None:
 
     _draw(axes, report, report.runtimes, bar)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize=7)
     axes.set_ylabel("latency, ms per call (bar p50, whisker p95)")
     axes.legend(fontsize=8)
 

@@ -56,7 +56,7 @@ def _start_table(report: Report) -> Table:
         table,
         ("files\nhashed", "÷\nimport", "not\nhashed", "÷\nimport", "of it:\nimport", "\nopen", "first\nrun"),
     )
-    for name, spread in (("Python", report.interpreter), ("+ import onnxruntime", report.engine_import)):
+    for name, spread in (("python", report.interpreter), ("onnxruntime", report.engine_import)):
         table.add_row(name, _ms(spread.median), *[""] * 6)
     table.add_section()
     for figures in report.starts:
@@ -132,6 +132,7 @@ def _conditions(report: Report) -> Iterable[str]:
 def _table(title: str, columns: Iterable[str]) -> Table:
     """Narrow: all tables fit a terminal of 80 columns."""
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
+    table.padding = (0, 1, 0, 0)
     table.pad_edge = table.show_edge = False
     for column in columns:
         table.add_column(column, min_width=_NAME_WIDTH)
