@@ -1,0 +1,106 @@
+"""Only what was written to the end counts."""
+
+import pytest
+
+from propetl.errors import ConfigurationError
+from propetl.training import checkpoints
+from propetl.training.checkpoints import (
+    MARKER,
+    at_step,
+    complete_checkpoints,
+    mark_complete,
+    remove_incomplete,
+    rotate,
+)
+
+
+def write(folder, step, *, complete=True):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "model.safetensors").write_bytes(bytes(100))
+    (path / "trainer_state.json").write_text(f'{{"global_step": {step}}}')
+    if complete:
+        mark_complete(path)
+    return path
+
+
+def steps(folder):
+    return [checkpoint.step for checkpoint in complete_checkpoints(folder)]
+
+
+def test_oldest_first_by_number(tmp_path):
+    for step in (100, 9, 20):
+        write(tmp_path, step)
+    assert steps(tmp_path) == [9, 20, 100]
+    assert complete_checkpoints(tmp_path)[-1].state() == {"global_step": 100}
+
+
+def test_no_folder_no_checkpoints(tmp_path):
+    assert steps(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    "damage", ["unmarked", "truncated", "file missing", "marker truncated", "marker of another kind"]
+)
+def test_what_is_not_whole_is_passed_over_and_removed(tmp_path, damage):
+    write(tmp_path, 1)
+    path = write(tmp_path, 2, complete=damage != "unmarked")
+    if damage == "truncated":
+        (path / "model.safetensors").write_bytes(bytes(99))
+    if damage == "file missing":
+        (path / "model.safetensors").unlink()
+    if damage == "marker truncated":
+        (path / MARKER).write_text('{"files": {"mod')
+    if damage == "marker of another kind":
+        (path / MARKER).write_text("[1]")
+    assert steps(tmp_path) == [1]
+    remove_incomplete(tmp_path)
+    assert [item.name for item in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+def test_other_folders_are_left_alone(tmp_path):
+    for name in ("checkpoint-", "checkpoint-x", "my-checkpoint-3", "checkpoint-3.old"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-4").write_text("a file")
+    remove_incomplete(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_rotation_keeps_what_is_named(tmp_path):
+    for step in (1, 2, 3, 4):
+        write(tmp_path, step)
+    rotate(tmp_path, keep={2, 4})
+    assert steps(tmp_path) == [2, 4]
+
+
+def test_a_kill_while_removing_leaves_nothing_that_looks_complete(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+
+    def killed(path):
+        (path / "trainer_state.json").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        rotate(tmp_path, keep={2})
+    assert steps(tmp_path) == [2]
+
+
+def test_the_marker_is_written_after_every_file_was_flushed(tmp_path, monkeypatch):
+    path = write(tmp_path, 1, complete=False)
+    done = []
+    flush, write_marker = checkpoints._flush, checkpoints.write_atomically
+    monkeypatch.setattr(checkpoints, "_flush", lambda file: (done.append(file.name), flush(file)))
+    monkeypatch.setattr(
+        checkpoints, "write_atomically", lambda file, content: (done.append(file.name), write_marker(file, content))
+    )
+    mark_complete(path)
+    assert done == ["model.safetensors", "trainer_state.json", MARKER]
+
+
+def test_a_missing_step_is_named(tmp_path):
+    write(tmp_path, 1)
+    assert at_step(tmp_path, 1).path == tmp_path / "checkpoint-1"
+    with pytest.raises(ConfigurationError, match="checkpoint-2 is missing"):
+        at_step(tmp_path, 2)

@@ -1,0 +1,93 @@
+"""Batches of one task each, in proportion, full, and the same in every process."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from propetl.training.sampler import TaskBatchSampler
+
+tasks = st.lists(st.integers(1, 60), min_size=1, max_size=4)
+
+
+def lengths_of(sizes, seed=0):
+    random = np.random.default_rng(seed)
+    return [random.integers(1, 50, size=size) for size in sizes]
+
+
+def batches_of(sampler, epoch=0):
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@given(sizes=tasks, batch=st.integers(1, 16), seed=st.integers(0, 2**32 - 1), grouped=st.booleans())
+def test_an_epoch_holds_every_row_in_full_batches_of_one_task(sizes, batch, seed, grouped):
+    sampler = TaskBatchSampler(lengths_of(sizes), batch, seed, group_by_length=grouped)
+    batches = batches_of(sampler)
+    assert len(batches) == len(sampler)
+    assert all(len(rows) == batch and len({task for task, _ in rows}) == 1 for rows in batches)
+    per_task = Counter(rows[0][0] for rows in batches)
+    assert per_task == {task: math.ceil(size / batch) for task, size in enumerate(sizes)}
+    seen = Counter(row for rows in batches for row in rows)
+    assert set(seen) == {(task, row) for task, size in enumerate(sizes) for row in range(size)}
+    for task, size in enumerate(sizes):  # filled up evenly: no row twice more than another
+        counts = [seen[task, row] for row in range(size)]
+        assert max(counts) - min(counts) <= 1
+
+
+@given(sizes=tasks, part=st.integers(1, 4), processes=st.integers(2, 4), grouped=st.booleans(), epoch=st.integers(0, 3))
+def test_processes_share_out_the_batches_of_one(sizes, part, processes, grouped, epoch):
+    lengths = lengths_of(sizes)
+    batch = part * processes
+    whole = batches_of(TaskBatchSampler(lengths, batch, 7, group_by_length=grouped), epoch)
+    parts = [
+        batches_of(
+            TaskBatchSampler(lengths, batch, 7, group_by_length=grouped, process=index, processes=processes), epoch
+        )
+        for index in range(processes)
+    ]
+    assert [sum(pieces, []) for pieces in zip(*parts, strict=True)] == whole
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_order_follows_seed_and_epoch(grouped):
+    def order(seed, epoch):
+        return batches_of(TaskBatchSampler(lengths_of([40, 30]), 8, seed, group_by_length=grouped), epoch)
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3)
+    assert order(1, 2) != order(2, 2)
+
+
+def test_an_epoch_can_be_entered_at_once():
+    """A resumed run asks for a later epoch first."""
+    walked = TaskBatchSampler(lengths_of([40, 30]), 8, 5)
+    for epoch in range(4):
+        last = batches_of(walked, epoch)
+    assert batches_of(TaskBatchSampler(lengths_of([40, 30]), 8, 5), 3) == last
+
+
+def test_tasks_are_mixed_over_the_epoch():
+    order = [rows[0][0] for rows in batches_of(TaskBatchSampler(lengths_of([320, 320]), 8, 0))]
+    switches = sum(left != right for left, right in zip(order, order[1:], strict=False))
+    assert 25 < switches < 55  # 80 batches, 40 of each task: 40 switches are expected
+
+
+def test_grouping_pads_less_and_keeps_lengths_in_no_order():
+    lengths = lengths_of([2000])
+
+    def longest(grouped):
+        sampler = TaskBatchSampler(lengths, 10, 0, group_by_length=grouped)
+        return [max(lengths[0][row] for _, row in rows) for rows in batches_of(sampler)]
+
+    assert np.mean(longest(True)) < 0.7 * np.mean(longest(False))
+    assert abs(np.corrcoef(longest(True), np.arange(200))[0, 1]) < 0.25
+
+
+@pytest.mark.parametrize(("sizes", "batch", "processes"), [([3, 0], 2, 1), ([3], 3, 2)])
+def test_what_cannot_be_dealt_out_is_refused(sizes, batch, processes):
+    with pytest.raises(ValueError, match="multiple"):
+        TaskBatchSampler(lengths_of(sizes), batch, 0, processes=processes)
