@@ -27,9 +27,7 @@ class NumberList(click.ParamType[tuple[int, ...]]):
 
     name = "N,N,…"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
         try:
@@ -46,12 +44,8 @@ class NumberList(click.ParamType[tuple[int, ...]]):
 @click.option("--threads", type=int, default=_FULL.threads, show_default=True, help="Inside one operator.")
 @click.option("--task", help="Task of all calls but those that switch; the first by default.")
 @click.option("--rounds", type=int, help=f"Times that every figure is taken.  [default: {_FULL.rounds}]")
-@click.option(
-    "--seconds", type=float, help=f"Per round, runtime, batch and length.  [default: {_FULL.seconds}]"
-)
-@click.option(
-    "--bundle", type=click.Path(path_type=Path), help="Adds PyTorch eager, on the bundle exported here."
-)
+@click.option("--seconds", type=float, help=f"Per round, runtime, batch and length.  [default: {_FULL.seconds}]")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Adds PyTorch eager, on the bundle exported here.")
 @click.option("--provider", default=_FULL.provider, show_default=True, help="What runs the graphs.")
 @click.option("--quick", is_flag=True, help="Batch 1, lengths 16 and 128, 3 short rounds: rough, in 20 s.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the report for machines.")

@@ -23,14 +23,10 @@ def task_names(_context: click.Context, _option: click.Parameter, values: tuple[
 
 @click.command("data", short_help="Write the generated tasks.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--tasks", multiple=True, callback=task_names, help=f"Any of {', '.join(GENERATED)}; all by default."
-)
+@click.option("--tasks", multiple=True, callback=task_names, help=f"Any of {', '.join(GENERATED)}; all by default.")
 @click.option("--train-rows", type=click.IntRange(min=1), default=TRAIN_ROWS, show_default=True)
 @click.option("--dev-rows", type=click.IntRange(min=1), default=DEV_ROWS, show_default=True)
-@click.option(
-    "--seed", type=int, default=SEED, show_default=True, help="The same seed gives the same rows anywhere."
-)
+@click.option("--seed", type=int, default=SEED, show_default=True, help="The same seed gives the same rows anywhere.")
 def command(folder: Path, tasks: tuple[str, ...], train_rows: int, dev_rows: int, seed: int) -> None:
     """Write the generated tasks to FOLDER as TASK/train.tsv and TASK/dev.tsv, laid out like GLUE.
 
@@ -41,9 +37,7 @@ def command(folder: Path, tasks: tuple[str, ...], train_rows: int, dev_rows: int
       propetl data demo/data --tasks verdict,likeness --train-rows 2000
     """  # noqa: D301 (click looks for the control character)
     write_generated(folder, tasks, train_rows, dev_rows, seed)
-    splits = {
-        name: [load_split(GENERATED[name], folder, split) for split in ("train", "dev")] for name in tasks
-    }
+    splits = {name: [load_split(GENERATED[name], folder, split) for split in ("train", "dev")] for name in tasks}
     console = Console()
     console.print(_summary(splits))
     for name, (train, _) in splits.items():

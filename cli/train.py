@@ -71,13 +71,9 @@ Several processes: torchrun --nproc-per-node 2 -m propetl train CONFIG.yaml
 @click.command(short_help="Learn a prototype and masks.", epilog=EPILOG)
 @click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG.yaml")
 @click.option("-o", "--output", metavar="FOLDER", help="Run folder; the bundle stands in FOLDER/bundle.")
-@click.option(
-    "--resume", is_flag=True, help="Go on from the newest complete checkpoint; start if there is no run."
-)
+@click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint; start if there is no run.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is in the folder.")
-@click.option(
-    "--separate", is_flag=True, help="Train every task alone: a run and a bundle per task in FOLDER/TASK."
-)
+@click.option("--separate", is_flag=True, help="Train every task alone: a run and a bundle per task in FOLDER/TASK.")
 @click.option(
     "--add-to",
     type=click.Path(path_type=Path),
@@ -90,9 +86,7 @@ Several processes: torchrun --nproc-per-node 2 -m propetl train CONFIG.yaml
 @click.option("--epochs", type=float, help="Passes over the data.")
 @click.option("--max-steps", type=int, help="Optimizer steps; wins over epochs.")
 @click.option("--batch-size", type=int, help="Rows per step over all processes.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key, as in prototype.sparsity=0.3."
-)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key, as in prototype.sparsity=0.3.")
 def command(config: Path, tasks: tuple[str, ...], settings: tuple[str, ...], **options: Any) -> None:
     """Learn one prototype, and masks and a head for each task.
 

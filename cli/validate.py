@@ -22,9 +22,7 @@ from propetl.runtime.selftest import self_test
 @click.option("--bundle", type=click.Path(path_type=Path), help="Compare with this bundle in PyTorch, too.")
 @click.option("--data", help="Real rows to compare on: a data folder, as for train. Goes with --bundle.")
 @click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
-@click.option(
-    "--max-rows", type=click.IntRange(min=1), help="Real rows of each task at most.  [default: all]"
-)
+@click.option("--max-rows", type=click.IntRange(min=1), help="Real rows of each task at most.  [default: all]")
 @click.option("--json", "json_file", help="Write the report as JSON to this file; - for standard output.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
 @click.option("--provider", default="cpu", show_default=True, help="What runs it: cpu, cuda or tensorrt.")

@@ -52,9 +52,7 @@ VARIANTS = (
     Variant("adapter-separate", "ProAdapter, a prototype per task", ADAPTER, separate=True),
     Variant("adapter-unshared", "adapter, unshared", {**ADAPTER, "sharing": "unshared"}),
     Variant("lora-joint", "ProLoRA", {"method": "lora", "rank": 16, "alpha": 24, "sparsity": 0.5}, TWO_TASKS),
-    Variant(
-        "prefix-joint", "ProPrefix", {"method": "prefix", "prefix_length": 16, "sparsity": 0.5}, TWO_TASKS
-    ),
+    Variant("prefix-joint", "ProPrefix", {"method": "prefix", "prefix_length": 16, "sparsity": 0.5}, TWO_TASKS),
 )
 
 
@@ -85,7 +83,8 @@ def main() -> None:
                 _export_and_validate(variant, seed, options)
         _benchmark(budget.seeds[0], options)
         _say("summary")
-        _run([sys.executable, str(Path(__file__).with_name("real_run_report.py")), str(options.runs), str(options.results)])
+        report = Path(__file__).with_name("real_run_report.py")
+        _run([sys.executable, *map(str, (report, options.runs, options.data, options.results))])
 
 
 def _options() -> argparse.Namespace:
@@ -95,7 +94,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="where results go")
     parser.add_argument("--threads", type=int, help="for training (default: all cores)")
     parser.add_argument(
-        "--precision", default="bf16", help="for training; fp32 if the processor has no bfloat16 (default: bf16)"
+        "--precision",
+        default="bf16",
+        help="for training; fp32 if the processor has no bfloat16 (default: bf16)",
     )
     parser.add_argument("--full", action="store_true", help="the paper's epochs and three seeds, for a GPU")
     parser.add_argument("--only", action="append", choices=[variant.name for variant in VARIANTS])

@@ -106,7 +106,12 @@ class Compiler:
         return traced
 
     def _bind(
-        self, form: str, task: str | None, traced: Trace, passes: list[ir.passes.PassBase], packs: list[TaskPack]
+        self,
+        form: str,
+        task: str | None,
+        traced: Trace,
+        passes: list[ir.passes.PassBase],
+        packs: list[TaskPack],
     ) -> Compiled:
         self.report(f"binding: {form}{' ' + task if task else ''}")
         model = traced.model.clone()

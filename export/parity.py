@@ -15,7 +15,7 @@ from propetl.bundle.format import TaskInfo
 from propetl.bundle.reader import read_bundle
 from propetl.data.metrics import compute
 from propetl.data.tables import Rows, load_split
-from propetl.data.tasks import TASKS, TaskSpec
+from propetl.data.tasks import TASKS, Problem, TaskSpec
 from propetl.data.tokenise import collate_with, encode_rows
 from propetl.errors import ArtifactError
 from propetl.model import ProPETLModel
@@ -88,7 +88,10 @@ def compare(
             f"{artifact_path} was exported from bundle {artifact.manifest.bundle_sha256[:12]}, but {bundle_path} is "
             f"{bundle.sha256[:12]}; export the bundle again"
         )
-    rows = {task: load_split(spec_of(task, bundle.info.tasks[task]), data, _SPLIT, max_rows) for task in artifact.manifest.tasks}
+    rows = {
+        task: load_split(spec_of(task, bundle.info.tasks[task]), data, _SPLIT, max_rows)
+        for task in artifact.manifest.tasks
+    }
     model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone, backbone))
     tokenizer = tokenizer_of(model.backbone)
     if threads is not None:
@@ -107,12 +110,17 @@ def spec_of(task: str, info: TaskInfo) -> TaskSpec:
     """The task's columns and labels: GLUE's where it is one of theirs, else as the bundle describes them."""
     if task in TASKS and TASKS[task].labels == info.labels:
         return TASKS[task]
-    problem = "regression" if info.problem == "regression" else "classification"
+    problem: Problem = "regression" if info.problem == "regression" else "classification"
     return TaskSpec(task, info.columns, info.label_column, problem, info.labels, info.metrics, info.label_values)
 
 
 def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rows"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} rows"),
+        TimeElapsedColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True))
 
 
@@ -130,7 +138,12 @@ def _reference(model: ProPETLModel, split: Split, rows: Rows, progress: Progress
 
 
 def _compare_form(
-    artifact: Artifact, form: str, references: list[Reference], provider: str, threads: int | None, progress: Progress
+    artifact: Artifact,
+    form: str,
+    references: list[Reference],
+    provider: str,
+    threads: int | None,
+    progress: Progress,
 ) -> Iterator[Comparison]:
     """One comparison per task; for form bank another one with the rows of all tasks mixed."""
     with Session.open(artifact.path, provider, form, threads, verify=False) as session:

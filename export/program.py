@@ -94,15 +94,16 @@ class Program(nn.Module):
         return EffectiveWeights(masked, shared, rows)
 
     def _prototype(self, name: str) -> Tensor:
-        return self.prototype[name.replace(".", "_")]
+        value: Tensor = self.prototype[name.replace(".", "_")]
+        return value
 
     def _unpacked(self, packed: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Packed masks uint8 ``[..., bytes]`` to zeros and ones float32 ``[..., *shape]``."""
-        entries = functional.embedding(packed.to(torch.int32), self.table).flatten(-2)  # [..., bytes * 8]
+        entries = functional.embedding(packed.to(torch.int32), self.get_buffer("table")).flatten(-2)  # [..., bytes * 8]
         count = prod(shape)
         if entries.shape[-1] != count:
             entries = entries[..., :count]
-        return entries.unflatten(-1, shape)
+        return entries.unflatten(-1, shape)  # type: ignore[no-any-return, no-untyped-call]  # torch leaves it untyped
 
 
 class BankProgram(Program):

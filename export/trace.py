@@ -78,8 +78,13 @@ def _example(tensor: TaskTensor) -> Tensor:
     return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
 
 
-def _dynamic_shapes(text_inputs: tuple[str, ...], task_inputs: tuple[TaskTensor, ...]) -> dict[str, Mapping[str, object]]:
-    names = {name for tensor in task_inputs for name in tensor.shape if isinstance(name, str)} | {BATCH, SEQUENCE}
+def _dynamic_shapes(
+    text_inputs: tuple[str, ...], task_inputs: tuple[TaskTensor, ...]
+) -> dict[str, Mapping[str, object]]:
+    names = {name for tensor in task_inputs for name in tensor.shape if isinstance(name, str)} | {
+        BATCH,
+        SEQUENCE,
+    }
     free = {name: torch.export.Dim(name, min=1) for name in sorted(names)}
     texts = {name: {0: free[BATCH], 1: free[SEQUENCE]} for name in text_inputs}
     task = {

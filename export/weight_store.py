@@ -26,7 +26,9 @@ class WeightStore:
     def __enter__(self) -> "WeightStore":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stream.close()
 
     def add(self, tensor: ir.TensorProtocol, name: str) -> ir.ExternalTensor:

@@ -23,7 +23,15 @@ from propetl.files import file_record, json_bytes, staged_folder
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.golden import golden_bytes
-from propetl.runtime.manifest import BACKBONE_FILE, GOLDEN_FILE, MANIFEST, ArtifactTask, FormInfo, GraphInfo, Manifest
+from propetl.runtime.manifest import (
+    BACKBONE_FILE,
+    GOLDEN_FILE,
+    MANIFEST,
+    ArtifactTask,
+    FormInfo,
+    GraphInfo,
+    Manifest,
+)
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES
 
 DEFAULT_OPSET = 20
@@ -57,7 +65,9 @@ class ExportOptions:
     overwrite: bool = False
 
 
-def export_bundle(bundle_path: Path, output: Path, options: ExportOptions, report: Report = lambda line: None) -> Manifest:
+def export_bundle(
+    bundle_path: Path, output: Path, options: ExportOptions, report: Report = lambda line: None
+) -> Manifest:
     """Compiles a bundle to an artifact, which appears whole at ``output`` or not at all.
 
     Args:
@@ -105,13 +115,22 @@ def _check_options(bundle: Bundle, options: ExportOptions) -> None:
     if options.opset not in OPSETS:
         raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
     if config.method == "full":
-        raise ConfigurationError("a fully trained backbone is not exported here: its weights are a model of their own; use optimum")
+        raise ConfigurationError(
+            "a fully trained backbone is not exported here: its weights are a model of their own; use optimum"
+        )
     if options.merge_lora and (config.method != "lora" or set(options.forms) - {FOLDED, BARE}):
-        raise ConfigurationError(f"--merge-lora is for LoRA in folded form; this is {config.method} in {', '.join(options.forms)}")
+        raise ConfigurationError(
+            f"--merge-lora is for LoRA in folded form; this is {config.method} in {', '.join(options.forms)}"
+        )
 
 
 def _write_graphs(
-    staging: Path, model: ProPETLModel, bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions, report: Report
+    staging: Path,
+    model: ProPETLModel,
+    bundle: Bundle,
+    tasks: tuple[str, ...],
+    options: ExportOptions,
+    report: Report,
 ) -> list[tuple[Compiled, GraphInfo]]:
     with WeightStore(staging / BACKBONE_FILE) as store:
         compiler = Compiler(model, bundle, tasks, options.opset, store, report)
@@ -147,7 +166,11 @@ def _write_companions(staging: Path, model: ProPETLModel, bundle: Bundle, tasks:
 
 
 def _complete_folded_folders(
-    staging: Path, backbone: Backbone, bundle: Bundle, graphs: list[tuple[Compiled, GraphInfo]], standalone: bool
+    staging: Path,
+    backbone: Backbone,
+    bundle: Bundle,
+    graphs: list[tuple[Compiled, GraphInfo]],
+    standalone: bool,
 ) -> None:
     for compiled, graph in graphs:
         if compiled.form != FOLDED or compiled.task is None:
@@ -192,4 +215,8 @@ def _form_info(form: str, tasks: tuple[str, ...], graphs: list[tuple[Compiled, G
 
 def _tools() -> dict[str, str]:
     packages = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript")
-    return {"propetl": propetl.__version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {
+        "propetl": propetl.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }

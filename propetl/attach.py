@@ -20,7 +20,12 @@ Current = Callable[[], EffectiveWeights | None]
 
 
 def attach(
-    model: PreTrainedModel, family: Family, config: PrototypeConfig, current: Current, *, merge_lora: bool = False
+    model: PreTrainedModel,
+    family: Family,
+    config: PrototypeConfig,
+    current: Current,
+    *,
+    merge_lora: bool = False,
 ) -> None:
     """Hooks ``config.method`` into every layer of ``model``.
 
@@ -42,9 +47,7 @@ def attach(
             _attach_prefix(layer, index, family, model, current)
 
 
-def _attach_adapters(
-    layer: nn.Module, index: int, family: Family, config: PrototypeConfig, current: Current
-) -> None:
+def _attach_adapters(layer: nn.Module, index: int, family: Family, config: PrototypeConfig, current: Current) -> None:
     sub_layers: dict[str, SubLayer] = {"attention": family.attention, "ffn": family.ffn}
     for position, site in enumerate(config.sites):
         slot = index * config.sites_per_layer + position
@@ -60,10 +63,10 @@ def _attach_adapter(layer: nn.Module, place: SubLayer, slot: int, activation: st
         residual[:] = [values[place.residual_argument]]
 
     def adapt(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-        weights = current()
+        weights, added_next = current(), residual.pop()
         if weights is None:
             return output
-        return adapter.adapted(output, residual.pop(), layer_norm, weights, slot, activation)
+        return adapter.adapted(output, added_next, layer_norm, weights, slot, activation)
 
     layer.get_submodule(place.residual).register_forward_pre_hook(remember_residual, with_kwargs=True)
     layer.get_submodule(place.output).register_forward_hook(adapt)
@@ -73,7 +76,9 @@ def _attach_lora(
     layer: nn.Module, slot: int, family: Family, config: PrototypeConfig, current: Current, merge: bool
 ) -> None:
     for target in config.targets:
-        _attach_lora_pair(layer.get_submodule(family.projections[target]), target, slot, config.lora_scale, current, merge)
+        _attach_lora_pair(
+            layer.get_submodule(family.projections[target]), target, slot, config.lora_scale, current, merge
+        )
 
 
 def _attach_lora_pair(
@@ -102,7 +107,7 @@ def _attach_prefix(layer: nn.Module, slot: int, family: Family, model: PreTraine
     if family.attention_interface:
         model.config._attn_implementation = PREFIX_ATTENTION
     else:
-        attention.forward = types.MethodType(_mpnet_attention, attention)  # type: ignore[method-assign]
+        attention.forward = types.MethodType(_mpnet_attention, attention)
 
 
 def _prefix_attention(
@@ -115,21 +120,30 @@ def _prefix_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: ``[batch, heads, seq, size]`` in, ``[batch, seq, heads, size]`` out."""
+    """transformers' attention interface: ``[batch, heads, seq, size]`` to ``[batch, seq, heads, size]``."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     attended = _attend(module, query, key, value, attention_mask, scale, dropout)
     return attended.transpose(1, 2).contiguous(), None
 
 
 def _mpnet_attention(
-    self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, position_bias: Tensor | None = None, **_: Any
+    self: Any,
+    hidden_states: Tensor,
+    attention_mask: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    **_: Any,
 ) -> tuple[Tensor]:
     """MPNet attends inside its own module, with relative positions as a bias on the products."""
+    if self.propetl_prefix() is None:
+        bare: tuple[Tensor] = type(self).forward(self, hidden_states, attention_mask, position_bias)
+        return bare
     split = (*hidden_states.shape[:-1], -1, self.attention_head_size)
     query, key, value = (project(hidden_states).view(split).transpose(1, 2) for project in (self.q, self.k, self.v))
-    biases = [bias for bias in (position_bias, attention_mask) if bias is not None]
+    bias = position_bias
+    if attention_mask is not None:
+        bias = attention_mask if bias is None else bias + attention_mask
     dropout = self.dropout.p if self.training else 0.0
-    attended = _attend(self, query, key, value, sum(biases) if biases else None, self.attention_head_size**-0.5, dropout)
+    attended = _attend(self, query, key, value, bias, self.attention_head_size**-0.5, dropout)
     return (self.o(attended.transpose(1, 2).flatten(2)),)
 
 

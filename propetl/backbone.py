@@ -152,7 +152,7 @@ def _take_pooler(model: PreTrainedModel, missing: set[str]) -> dict[str, Tensor]
     pooler = getattr(model, "pooler", None)
     if pooler is None:
         return None
-    model.pooler = None
+    setattr(model, "pooler", None)  # noqa: B010 - the type of a module's attribute is not None's
     if any(key.startswith("pooler.") for key in missing):
         return None
     return {"weight": pooler.dense.weight.detach(), "bias": pooler.dense.bias.detach()}

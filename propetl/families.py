@@ -106,6 +106,7 @@ def family_of(model_type: str) -> Family:
     """
     if model_type not in FAMILIES:
         raise ConfigurationError(
-            f"backbone family {model_type!r} is not supported; supported: {', '.join(FAMILIES)} (docs/adding-a-family.md)"
+            f"backbone family {model_type!r} is not supported; supported: {', '.join(FAMILIES)} "
+            "(docs/adding-a-family.md)"
         )
     return FAMILIES[model_type]

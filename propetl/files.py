@@ -115,9 +115,7 @@ def _refuse_existing(target: Path, overwrite: bool, marker: str | None) -> None:
     if not target.exists() or not any(target.iterdir()):
         return
     if not overwrite:
-        raise ConfigurationError(
-            f"{target} exists already: choose another path, or replace it with --overwrite"
-        )
+        raise ConfigurationError(f"{target} exists already: choose another path, or replace it with --overwrite")
     if marker is not None and not (target / marker).is_file():
         raise ConfigurationError(
             f"{target} was not written by propetl (it has no {marker}), so --overwrite leaves it alone: "

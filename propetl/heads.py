@@ -12,7 +12,10 @@ HEADS = ("linear", "own")
 
 
 def logits_of(
-    pooled: Tensor, head: Mapping[str, Tensor], activation: str, dropout: Callable[[Tensor], Tensor] | None = None
+    pooled: Tensor,
+    head: Mapping[str, Tensor],
+    activation: str,
+    dropout: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Applies a head.
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from propetl.attach import attach
@@ -75,7 +76,9 @@ class ProPETLModel(nn.Module):
         """
         info = bundle.info
         model = cls(backbone, info.prototype, info.head, seed=seed, merge_lora=merge_lora)
-        model.prototype = TensorPrototype({name: torch.from_numpy(value.copy()) for name, value in bundle.prototype.items()})
+        model.prototype = TensorPrototype(
+            {name: torch.from_numpy(value.copy()) for name, value in bundle.prototype.items()}
+        )
         for task, pack in bundle.packs.items():
             if info.prototype.method == "full":
                 model._load_backbone({name: torch.from_numpy(value) for name, value in pack.weights.items()})
@@ -230,11 +233,12 @@ class ProPETLModel(nn.Module):
             self._generator.set_state(torch.random.get_rng_state())
 
 
-def _own_network(backbone: Backbone, trainable: bool) -> nn.Module:
+def _own_network(backbone: Backbone, trainable: bool) -> PreTrainedModel:
     """A copy of the backbone's modules; the parameters are shared unless they train."""
     shared = {} if trainable else {id(tensor): tensor for tensor in backbone.model.parameters()}
-    network: nn.Module = copy.deepcopy(backbone.model, shared)
-    return network.requires_grad_(trainable)
+    network = copy.deepcopy(backbone.model, shared)
+    network.requires_grad_(trainable)
+    return network
 
 
 def _dropout_of(backbone: Backbone) -> float:

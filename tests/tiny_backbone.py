@@ -9,7 +9,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789.,!?'-")
-VOCABULARY = (*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *"the a is was not no good bad man dog".split()[2:])
+WORDS = ("is", "was", "not", "no", "good", "bad", "man", "dog")
+VOCABULARY = (*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS)
 
 
 def tiny_backbone(

@@ -51,5 +51,7 @@ def _check_fits(value: ir.Value, array: NDArray[Any]) -> None:
     if expected != array.dtype:
         raise ir.passes.PreconditionError(f"{value.name}: takes {expected}, got {array.dtype}")
     sizes = list(value.shape or ())
-    if len(sizes) != array.ndim or any(isinstance(size, int) and size != got for size, got in zip(sizes, array.shape, strict=True)):
+    if len(sizes) != array.ndim or any(
+        isinstance(size, int) and size != got for size, got in zip(sizes, array.shape, strict=True)
+    ):
         raise ir.passes.PreconditionError(f"{value.name}: takes {sizes}, got {list(array.shape)}")

@@ -16,7 +16,9 @@ class DropStaleShapes(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Clears them."""
         outputs = set(model.graph.outputs)
-        stale = [value for node in model.graph for value in node.outputs if value not in outputs and value.shape is not None]
+        stale = [
+            value for node in model.graph for value in node.outputs if value not in outputs and value.shape is not None
+        ]
         for value in stale:
             value.shape = None
             value.type = None

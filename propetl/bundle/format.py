@@ -71,9 +71,7 @@ class BackboneInfo:
                 raise TypeError(f"{key} of the backbone is {getattr(self, key)!r}, expected a text")
         for key in ("parameters", "hidden_size", "layers"):
             if not is_count(getattr(self, key)):
-                raise TypeError(
-                    f"{key} of the backbone is {getattr(self, key)!r}, expected a positive integer"
-                )
+                raise TypeError(f"{key} of the backbone is {getattr(self, key)!r}, expected a positive integer")
 
 
 @dataclass(frozen=True)
@@ -209,9 +207,7 @@ def check_format(value: Any, name: str, version: int, source: str, error: type[P
         raise error(f"{source}: expected format {name!r}, found {found!r}")
     if value.get("version") != version:
         found = value.get("version")
-        raise error(
-            f"{source}: {name} version {found!r} is not known here (known: {version}); upgrade propetl"
-        )
+        raise error(f"{source}: {name} version {found!r} is not known here (known: {version}); upgrade propetl")
 
 
 def metadata(value: dict[str, Any]) -> dict[str, str]:

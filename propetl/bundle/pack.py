@@ -114,9 +114,7 @@ def read_pack(path: Path) -> TaskPack:
     check_format(described, PACK_FORMAT, VERSION, str(path), BundleError)
     stated = described.pop(CONTENT_SHA256, None)
     if stated != content_sha256(tensors, described):
-        raise BundleError(
-            f"{path}: its content is not what its {CONTENT_SHA256} says; it was changed or damaged"
-        )
+        raise BundleError(f"{path}: its content is not what its {CONTENT_SHA256} says; it was changed or damaged")
     try:
         return _pack_from(tensors, described)
     except (KeyError, TypeError, ValueError, AttributeError, ProPETLError) as error:

@@ -52,9 +52,7 @@ class Bundle:
     def pack(self, task: str) -> TaskPack:
         """The pack of ``task``; an unknown one is a :class:`TaskError` that names those there are."""
         if task not in self.packs:
-            raise TaskError(
-                f"task {task!r} is not in {self.path}; it has {', '.join(sorted(self.packs)) or 'none'}"
-            )
+            raise TaskError(f"task {task!r} is not in {self.path}; it has {', '.join(sorted(self.packs)) or 'none'}")
         return self.packs[task]
 
     def samples(self, task: str) -> Arrays:

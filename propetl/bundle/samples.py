@@ -42,11 +42,6 @@ def _check(samples: Arrays, source: str) -> None:
         raise BundleError(f"{source}: expected input_ids and attention_mask, found {sorted(samples)}")
     shape = samples["input_ids"].shape
     for name, tensor in samples.items():
-        if (
-            not np.issubdtype(tensor.dtype, np.integer)
-            or tensor.shape != shape
-            or len(shape) != 2
-            or 0 in shape
-        ):
+        if not np.issubdtype(tensor.dtype, np.integer) or tensor.shape != shape or len(shape) != 2 or 0 in shape:
             found = f"{tensor.dtype}{list(tensor.shape)}"
             raise BundleError(f"{source}: {name} is {found}, expected token ids [rows, sequence], all alike")

@@ -92,9 +92,7 @@ def add_task(path: Path, task: str, contents: TaskContents) -> BundleInfo:
     bundle = read_bundle(path)
     if task in bundle.packs:
         raise TaskError(f"task {task!r} is in {path} already; choose another name")
-    files = _task_files(
-        task, contents, bundle.prototype_sha256, bundle.info.backbone.fingerprint, bundle.info
-    )
+    files = _task_files(task, contents, bundle.prototype_sha256, bundle.info.backbone.fingerprint, bundle.info)
     records = {name: record_of_bytes(content) for name, content in files.items()}
     info = dataclasses.replace(
         bundle.info, tasks={**bundle.info.tasks, task: contents.info}, files={**bundle.info.files, **records}
@@ -130,9 +128,7 @@ def _files_of(contents: BundleContents) -> dict[str, bytes]:
 def _task_files(
     task: str, contents: TaskContents, prototype_sha256: str, fingerprint: str, info: BundleInfo
 ) -> dict[str, bytes]:
-    pack = TaskPack(
-        task, contents.info, prototype_sha256, fingerprint, contents.masks, contents.weights, contents.head
-    )
+    pack = TaskPack(task, contents.info, prototype_sha256, fingerprint, contents.masks, contents.weights, contents.head)
     pack.check(info.layout, f"task {task}")
     pack.check_head_kind(info.head, f"task {task}")
     return {pack_path(task): pack.to_bytes(), samples_path(task): sample_bytes(task, contents.samples)}

@@ -40,15 +40,11 @@ def _split_files(task: str, source: Path, split: str) -> tuple[Path, ...]:
     stems = SPLIT_STEMS.get(split, (split,))
     found = [name for name in names if _stem(name) in stems]
     if len({_stem(name) + Path(name).suffix for name in found}) > 1:
-        raise DataError(
-            f"{folder} holds {' and '.join(found)} for split {split!r}: give the path of the one to use"
-        )
+        raise DataError(f"{folder} holds {' and '.join(found)} for split {split!r}: give the path of the one to use")
     if not found:
         wanted = f"{'|'.join(stems)} with {', '.join(READERS)}"
         there = ", ".join(names[:10]) or "nothing"
-        raise DataError(
-            f"{folder} has no file for split {split!r} of task {task!r} ({wanted}); it holds {there}"
-        )
+        raise DataError(f"{folder} has no file for split {split!r} of task {task!r} ({wanted}); it holds {there}")
     return tuple(folder / name for name in found)
 
 

@@ -54,9 +54,7 @@ _TASKS = {
     task.spec.name: task
     for task in (
         GeneratedTask(_classes("verdict", 1, ("negative", "positive")), 2, verdict.texts),
-        GeneratedTask(
-            _classes("topic", 1, tuple(t.name for t in topic.TOPICS)), len(topic.TOPICS), topic.texts
-        ),
+        GeneratedTask(_classes("topic", 1, tuple(t.name for t in topic.TOPICS)), len(topic.TOPICS), topic.texts),
         GeneratedTask(_classes("roles", 2, ("entailment", "neutral", "contradiction")), 3, roles.texts),
         GeneratedTask(
             TaskSpec(
@@ -156,9 +154,7 @@ def _new_row(grammar: GeneratedTask, level: int, rng: Random, seen: set[tuple[st
         if texts not in seen:
             seen.add(texts)
             return GeneratedRow(texts, f"{level}.0" if grammar.spec.problem == "regression" else str(level))
-    raise ConfigurationError(
-        f"task {grammar.spec.name!r} has no more new rows after {len(seen)}: ask for fewer rows"
-    )
+    raise ConfigurationError(f"task {grammar.spec.name!r} has no more new rows after {len(seen)}: ask for fewer rows")
 
 
 def _tsv(spec: TaskSpec, rows: list[GeneratedRow]) -> str:

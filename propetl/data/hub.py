@@ -35,13 +35,9 @@ def read_hub(spec: TaskSpec, source: str, split: str) -> Table:
         raise
     except Exception as error:  # datasets, huggingface_hub, httpx and fsspec each have their own
         why = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{source} cannot be had from the hub: {why[:200]}: check its name and the network"
-        ) from error
+        raise DataError(f"{source} cannot be had from the hub: {why[:200]}: check its name and the network") from error
     shown = f"{HUB}{name}{f'/{config}' if config else ''}:{rows.split}"
-    return Table(
-        shown, "row", tuple(rows.column_names), _records(rows, spec.label_column, _names(rows, spec))
-    )
+    return Table(shown, "row", tuple(rows.column_names), _records(rows, spec.label_column, _names(rows, spec)))
 
 
 def _parts(source: str) -> tuple[str, str | None]:

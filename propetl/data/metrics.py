@@ -62,9 +62,7 @@ def _by_name(name: str) -> Callable[[Array, Array], float]:
         return lambda predictions, labels: _of_classes(_OF_CLASSES[name], predictions, labels)
     if name in _OF_VALUES:
         return lambda predictions, labels: _of_values(_OF_VALUES[name], predictions, labels)
-    raise ConfigurationError(
-        f"metric {name!r} is unknown: use one of {', '.join((*_OF_CLASSES, *_OF_VALUES))}"
-    )
+    raise ConfigurationError(f"metric {name!r} is unknown: use one of {', '.join((*_OF_CLASSES, *_OF_VALUES))}")
 
 
 def _of_classes(metric: Metric, predictions: Array, labels: Array) -> float:

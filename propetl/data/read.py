@@ -95,9 +95,7 @@ def _with_header(path: Path, rows: Iterator[tuple[int, tuple[str, ...]]]) -> Tab
     return Table(str(path), "line", columns, _even(path, columns, rows))
 
 
-def _even(
-    path: Path, columns: tuple[str, ...], rows: Iterator[tuple[int, tuple[str, ...]]]
-) -> Iterator[Record]:
+def _even(path: Path, columns: tuple[str, ...], rows: Iterator[tuple[int, tuple[str, ...]]]) -> Iterator[Record]:
     for line, row in rows:
         if len(row) != len(columns):
             raise DataError(

@@ -105,9 +105,7 @@ def _texts(table: Table, record: Record) -> tuple[str, ...]:
         if not text.strip():
             raise _wrong(table, record, "a text is empty: fill it in or leave the row out")
         if not _is_unicode(text):
-            raise _wrong(
-                table, record, "a text is not UTF-8 (half of a surrogate pair): repair or leave it out"
-            )
+            raise _wrong(table, record, "a text is not UTF-8 (half of a surrogate pair): repair or leave it out")
     return tuple(str(text) for text in record.values[:-1])
 
 
@@ -125,9 +123,7 @@ def _label(spec: TaskSpec, table: Table, record: Record) -> float:
     value = "" if raw is None else str(raw).lower() if isinstance(raw, bool) else str(raw).strip()
     if not value:
         raise _wrong(table, record, "the label is empty: fill it in or leave the row out")
-    return (
-        _value(table, record, value) if spec.problem == "regression" else _class(spec, table, record, value)
-    )
+    return _value(table, record, value) if spec.problem == "regression" else _class(spec, table, record, value)
 
 
 def _value(table: Table, record: Record, value: str) -> float:
@@ -141,9 +137,7 @@ def _class(spec: TaskSpec, table: Table, record: Record, value: str) -> int:
     if index is not None:
         return index
     if NUMBER.fullmatch(value) and not re.fullmatch(r"[+-]?[0-9]+", value):
-        raise _wrong(
-            table, record, f"label {_shown(value)} is a float where a class is due: use {spec.allowed()}"
-        )
+        raise _wrong(table, record, f"label {_shown(value)} is a float where a class is due: use {spec.allowed()}")
     raise _wrong(table, record, f"label {_shown(value)} is unknown: task {spec.name} has {spec.allowed()}")
 
 

@@ -104,9 +104,7 @@ class TaskSpec:
                     "cannot be used: give one or two text columns and a label column, all different"
                 )
             if len(columns) != len(self.columns):
-                raise ConfigurationError(
-                    f"task {self.name!r}: alternatives need {len(self.columns)} column(s) each"
-                )
+                raise ConfigurationError(f"task {self.name!r}: alternatives need {len(self.columns)} column(s) each")
 
     def _check_labels(self) -> None:
         if self.problem not in METRICS:
@@ -118,13 +116,10 @@ class TaskSpec:
                 raise ConfigurationError(f"task {self.name!r}: a regression has no labels: remove them")
         elif len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ConfigurationError(
-                f"task {self.name!r}: labels are {list(self.labels)}: a classification needs two or more, "
-                "all different"
+                f"task {self.name!r}: labels are {list(self.labels)}: a classification needs two or more, all different"
             )
         if self.label_values and set(self.label_values.values()) != set(range(len(self.labels))):
-            raise ConfigurationError(
-                f"task {self.name!r}: label_values has to reach each of the labels, and no others"
-            )
+            raise ConfigurationError(f"task {self.name!r}: label_values has to reach each of the labels, and no others")
 
     def _check_metrics(self) -> None:
         fitting = METRICS[self.problem]

@@ -13,9 +13,7 @@ def branch(hidden: Tensor, weights: EffectiveWeights, target: str, slot: int, sc
     return scale * project(low, weights.at(f"{target}.b", slot))
 
 
-def merged(
-    hidden: Tensor, base: nn.Linear, weights: EffectiveWeights, target: str, slot: int, scale: float
-) -> Tensor:
+def merged(hidden: Tensor, base: nn.Linear, weights: EffectiveWeights, target: str, slot: int, scale: float) -> Tensor:
     """``(W + scale * B A) x + b``: the same function as the branch, for graphs where masks become constants."""
     delta = torch.matmul(weights.at(f"{target}.b", slot), weights.at(f"{target}.a", slot))
     return functional.linear(hidden, base.weight + scale * delta, base.bias)

@@ -69,7 +69,7 @@ class PrefixReparametrisation(nn.Module):
 
     def forward(self) -> Tensor:
         """``[P, 2 * hidden]`` for one slot, else ``[slots, P, 2 * hidden]``."""
-        flat = self.leave(torch.tanh(self.enter(self.embedding)))  # [P, slots * 2 * hidden]
+        flat: Tensor = self.leave(torch.tanh(self.enter(self.embedding)))  # [P, slots * 2 * hidden]
         if self.slots == 1:
             return flat
         return flat.view(flat.shape[0], self.slots, -1).transpose(0, 1)

@@ -56,7 +56,7 @@ def new_prototype(layout: TaskLayout) -> Prototype:
 
 def initial_values(name: str, shape: tuple[int, ...]) -> Tensor:
     """Start of one tensor: N(0, 0.02) for adapters as in BERT, kaiming-uniform for LoRA's A; zeros for B and biases."""
-    if name.endswith(".bias") or name.endswith(".b"):
+    if name.endswith((".bias", ".b")):
         return torch.zeros(shape)
     if name.endswith(".a"):
         return torch.empty(shape).uniform_(-(shape[-1] ** -0.5), shape[-1] ** -0.5)

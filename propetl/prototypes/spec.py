@@ -49,9 +49,7 @@ class PrototypeConfig:
         _one_of("sharing", self.sharing, get_args(Sharing))
         _one_of("activation", self.activation, get_args(Activation))
         if not 0.0 < self.sparsity <= 1.0:
-            raise ConfigurationError(
-                f"sparsity is the share of weights kept and lies in (0, 1]; got {self.sparsity}"
-            )
+            raise ConfigurationError(f"sparsity is the share of weights kept and lies in (0, 1]; got {self.sparsity}")
         for key in ("bottleneck", "rank", "prefix_length", "prefix_hidden"):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -75,9 +73,7 @@ class PrototypeConfig:
 
     def to_json(self) -> dict[str, Any]:
         """As written in ``bundle.json``."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "PrototypeConfig":
@@ -87,9 +83,7 @@ class PrototypeConfig:
             raise ConfigurationError(
                 f"prototype: unknown key {sorted(unknown)[0]!r}; known: {', '.join(cls.__dataclass_fields__)}"
             )
-        given: dict[str, Any] = {
-            key: tuple(item) if isinstance(item, list) else item for key, item in value.items()
-        }
+        given: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
         return cls(**given)
 
 

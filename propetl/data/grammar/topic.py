@@ -58,8 +58,6 @@ EVENTS = tuple(event for topic in TOPICS for event in topic.events)
 def texts(rng: Random, label: int) -> tuple[str]:
     """Draw a sentence about topic number ``label``."""
     topic = TOPICS[label]
-    aside = (
-        f"{rng.choice(('after', 'before', 'during'))} {rng.choice(EVENTS)}, " if rng.random() < 0.5 else ""
-    )
+    aside = f"{rng.choice(('after', 'before', 'during'))} {rng.choice(EVENTS)}, " if rng.random() < 0.5 else ""
     main = f"the {rng.choice(topic.people)} {rng.choice(topic.verbs)} the {rng.choice(topic.objects)}"
     return (f"{aside}{main}.",)

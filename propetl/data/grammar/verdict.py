@@ -38,7 +38,5 @@ def texts(rng: Random, label: int) -> tuple[str]:
         return (f"{opener}{clause(rng, first, label == 1, rng.random() < 0.5)}.",)
     deciding = clause(rng, first, label == 1, rng.random() < 1 / 3)
     other = clause(rng, second, label == 0, rng.random() < 1 / 3)
-    shape = rng.choice(
-        ("{other}, but {deciding}", "although {other}, {deciding}", "{deciding}, although {other}")
-    )
+    shape = rng.choice(("{other}, but {deciding}", "although {other}, {deciding}", "{deciding}, although {other}"))
     return (f"{opener}{shape.format(other=other, deciding=deciding)}.",)
