@@ -53,9 +53,7 @@ def random_contents(
         head=head,
         max_length=24,
         prototype={name: _normal(random, shape) for name, shape in layout.prototype_shapes().items()},
-        tasks={
-            name: random_task(layout, outputs, random, head, token_inputs) for name, outputs in chosen.items()
-        },
+        tasks={name: random_task(layout, outputs, random, head, token_inputs) for name, outputs in chosen.items()},
         tokenizer=dict(tokenizer),
         created_by="tests",
     )

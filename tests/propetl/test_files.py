@@ -152,9 +152,7 @@ class TestStagedFolder:
         assert (target / "file").read_text() == "old" and names_in(tmp_path) == ["target"]
 
     @pytest.mark.parametrize("exchanges", [True, False], ids=["one step", "two steps"])
-    def test_overwriting_works_where_folders_can_be_exchanged_and_where_not(
-        self, tmp_path, monkeypatch, exchanges
-    ):
+    def test_overwriting_works_where_folders_can_be_exchanged_and_where_not(self, tmp_path, monkeypatch, exchanges):
         if not exchanges:
             monkeypatch.setattr(files, "_exchanged", lambda *_: False)
         target = folder_with(tmp_path / "target", "old")
@@ -223,9 +221,7 @@ class TestPathInside:
     def test_paths_inside(self, tmp_path, relative):
         assert path_inside(tmp_path, relative, BundleError) == tmp_path / relative
 
-    @pytest.mark.parametrize(
-        "relative", ["", ".", "./", "/etc/passwd", "C:/x", "a\\..\\x", *CLIMBING, *NO_NAMES]
-    )
+    @pytest.mark.parametrize("relative", ["", ".", "./", "/etc/passwd", "C:/x", "a\\..\\x", *CLIMBING, *NO_NAMES])
     def test_anything_else_is_refused(self, tmp_path, relative):
         with pytest.raises(BundleError, match="do not use it") as caught:
             path_inside(tmp_path, relative, BundleError)
@@ -297,9 +293,7 @@ class TestVerifyFiles:
         with pytest.raises(BundleError, match="no permission to read file"):
             verify_files(root, records, BundleError)
 
-    @pytest.mark.parametrize(
-        "record", [{}, {"bytes": 7}, {"sha256": "x"}, None, 3, [], {"bytes": "7", "sha256": 1}]
-    )
+    @pytest.mark.parametrize("record", [{}, {"bytes": 7}, {"sha256": "x"}, None, 3, [], {"bytes": "7", "sha256": 1}])
     def test_a_record_that_says_nothing(self, root, record):
         with pytest.raises(BundleError, match="file"):
             verify_files(root, {"file": record}, BundleError)

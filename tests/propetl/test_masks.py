@@ -136,9 +136,7 @@ def test_the_mask_has_the_type_of_the_scores(dtype):
 def test_bits_hold_the_mask_that_trained(rows, sparsity):
     scores = torch.from_numpy(rows)
     packed = packed_mask_of_scores(scores, sparsity)
-    assert np.array_equal(
-        unpack(packed, rows.shape[1]), mask_of_scores(scores, sparsity).numpy().astype(bool)
-    )
+    assert np.array_equal(unpack(packed, rows.shape[1]), mask_of_scores(scores, sparsity).numpy().astype(bool))
 
 
 def test_fresh_scores_are_kaiming_uniform_with_a_of_root_five():

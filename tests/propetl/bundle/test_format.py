@@ -55,11 +55,7 @@ class TestTaskNames:
         with pytest.raises(TaskError, match="samples"):
             check_task_name("x.samples")
 
-    @given(
-        st.lists(
-            st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,12}", fullmatch=True), min_size=2, max_size=2, unique=True
-        )
-    )
+    @given(st.lists(st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,12}", fullmatch=True), min_size=2, max_size=2, unique=True))
     def test_files_of_two_tasks_never_collide(self, names):
         try:
             paths = [path for name in names for path in (pack_path(name), samples_path(name))]
@@ -85,9 +81,7 @@ class TestBundleInfo:
         with pytest.raises(BundleError, match=r"version .* is not known here \(known: 1\); upgrade propetl"):
             BundleInfo.from_json(plain(version=version), "here")
 
-    @pytest.mark.parametrize(
-        "key", ["backbone", "prototype", "head", "max_length", "tasks", "files", "created_by"]
-    )
+    @pytest.mark.parametrize("key", ["backbone", "prototype", "head", "max_length", "tasks", "files", "created_by"])
     def test_a_missing_key(self, key):
         value = plain()
         del value[key]
@@ -121,23 +115,11 @@ class TestBundleInfo:
             {"tasks": {"x": None}},
             {"tasks": {"x": {"problem": "classification"}}},
             {"tasks": {"x": {"problem": "magic", "labels": [], "columns": ["a"], "metrics": ["accuracy"]}}},
-            {
-                "tasks": {
-                    "x": {"problem": "classification", "labels": [], "columns": ["a"], "metrics": ["f1"]}
-                }
-            },
+            {"tasks": {"x": {"problem": "classification", "labels": [], "columns": ["a"], "metrics": ["f1"]}}},
             {"tasks": {"x": {"problem": "regression", "labels": ["a"], "columns": ["a"], "metrics": ["f1"]}}},
             {"tasks": {"x": {"problem": "classification", "labels": 5, "columns": ["a"], "metrics": ["f1"]}}},
-            {
-                "tasks": {
-                    "x": {"problem": "classification", "labels": [1], "columns": ["a"], "metrics": ["f1"]}
-                }
-            },
-            {
-                "tasks": {
-                    "x": {"problem": "classification", "labels": ["a"], "columns": "a", "metrics": ["f1"]}
-                }
-            },
+            {"tasks": {"x": {"problem": "classification", "labels": [1], "columns": ["a"], "metrics": ["f1"]}}},
+            {"tasks": {"x": {"problem": "classification", "labels": ["a"], "columns": "a", "metrics": ["f1"]}}},
             {"files": None},
             {"files": []},
         ],
@@ -149,12 +131,7 @@ class TestBundleInfo:
 
 class TestTaskInfo:
     def test_outputs(self):
-        assert (
-            task_info(
-                {"problem": "regression", "labels": [], "columns": ["a"], "metrics": ["pearson"]}
-            ).outputs
-            == 1
-        )
+        assert task_info({"problem": "regression", "labels": [], "columns": ["a"], "metrics": ["pearson"]}).outputs == 1
         assert INFO.tasks["rte"].outputs == 2
 
 

@@ -113,9 +113,7 @@ class TestRefused:
         with pytest.raises(BundleError, match="not a readable safetensors file"):
             read_pack(tmp_path)
 
-    @pytest.mark.parametrize(
-        "description", [{}, {"format": "propetl-samples", "version": 1}, [], None, "text"]
-    )
+    @pytest.mark.parametrize("description", [{}, {"format": "propetl-samples", "version": 1}, [], None, "text"])
     def test_another_format(self, tmp_path, description):
         (tmp_path / "pack").write_bytes(save({"x": np.zeros(1)}, metadata(description)))
         with pytest.raises(BundleError, match="expected format 'propetl-task-pack'"):
@@ -139,13 +137,9 @@ class TestRefused:
             read_pack(tmp_path / "pack")
 
     def test_a_type_that_numpy_does_not_know(self, tmp_path):
-        content = save(
-            {"x": np.zeros(4, np.float16)}, metadata({"format": "propetl-task-pack", "version": 1})
-        )
+        content = save({"x": np.zeros(4, np.float16)}, metadata({"format": "propetl-task-pack", "version": 1}))
         (tmp_path / "pack").write_bytes(content.replace(b'"F16"', b'"BF16"').replace(b"}  ", b"} ", 1))
-        with pytest.raises(
-            BundleError
-        ):  # on reading, or by its type where a library has taught numpy bfloat16
+        with pytest.raises(BundleError):  # on reading, or by its type where a library has taught numpy bfloat16
             check_shapes(read_tensors(tmp_path / "pack")[0], {"x": (4,)}, "float32", "here")
 
     @pytest.mark.parametrize("name", ["down.weight", "up.weight"])

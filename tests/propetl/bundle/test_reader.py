@@ -50,9 +50,7 @@ def change_manifest(bundle, change):
 
 def record_again(bundle, relative):
     """As one who tampers would: the manifest vouches for the file that is there now."""
-    change_manifest(
-        bundle, lambda manifest: manifest["files"].update({relative: file_record(bundle / relative)})
-    )
+    change_manifest(bundle, lambda manifest: manifest["files"].update({relative: file_record(bundle / relative)}))
 
 
 def refused(bundle, kind=BundleError):
@@ -79,9 +77,7 @@ def test_everything_written_is_read(tmp_path, config, head):
         assert_same(pack.masks, expected.masks)
         assert_same(pack.weights, expected.weights)
         assert_same(pack.head, expected.head)
-        assert_same(
-            bundle.samples(task), {name: ids.astype(np.int32) for name, ids in expected.samples.items()}
-        )
+        assert_same(bundle.samples(task), {name: ids.astype(np.int32) for name, ids in expected.samples.items()})
         assert info.tasks[task] == expected.info
 
 
@@ -121,12 +117,8 @@ class TestDamage:
         for relative in every_file(bundle):
             whole = (bundle / relative).read_bytes()
             for place in (0, len(whole) // 2, len(whole) - 1):
-                (bundle / relative).write_bytes(
-                    whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
-                )
-                if (
-                    relative == "bundle.json" and place == len(whole) - 1
-                ):  # the newline at its end says nothing
+                (bundle / relative).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+                if relative == "bundle.json" and place == len(whole) - 1:  # the newline at its end says nothing
                     continue
                 refused(bundle, ProPETLError)
             (bundle / relative).write_bytes(whole)
@@ -176,9 +168,7 @@ class TestPathsThatLeave:
     @pytest.mark.parametrize("relative", ["/etc/passwd", "../outside", "tasks/../../outside", "."])
     def test_in_the_manifest(self, bundle, relative):
         (bundle.parent / "outside").write_text("secret")
-        change_manifest(
-            bundle, lambda manifest: manifest["files"].update({relative: {"sha256": "", "bytes": 6}})
-        )
+        change_manifest(bundle, lambda manifest: manifest["files"].update({relative: {"sha256": "", "bytes": 6}}))
         assert "not a path inside the folder" in refused(bundle)
 
     @pytest.mark.parametrize("relative", ["prototype.safetensors", "tasks", "tokenizer"])
@@ -188,9 +178,7 @@ class TestPathsThatLeave:
         assert "link that leaves the folder" in refused(bundle)
 
     def test_by_a_tasks_name(self, bundle):
-        change_manifest(
-            bundle, lambda manifest: manifest["tasks"].update({"../x": manifest["tasks"]["first"]})
-        )
+        change_manifest(bundle, lambda manifest: manifest["tasks"].update({"../x": manifest["tasks"]["first"]}))
         assert "task name" in refused(bundle)
 
 
@@ -210,15 +198,11 @@ class TestWhatDoesNotFit:
         record_again(bundle, "tasks/first.safetensors")
 
     def test_a_prototype_of_another_shape(self, bundle):
-        self.replace(
-            bundle, "prototype.safetensors", lambda tensors, _: tensors.update({"up.bias": np.zeros(3, "f4")})
-        )
+        self.replace(bundle, "prototype.safetensors", lambda tensors, _: tensors.update({"up.bias": np.zeros(3, "f4")}))
         assert "up.bias is float32[3], expected float32[12]" in refused(bundle)
 
     def test_a_prototype_of_another_type(self, bundle):
-        self.replace(
-            bundle, "prototype.safetensors", lambda tensors, _: tensors.update({"up.bias": np.zeros(12)})
-        )
+        self.replace(bundle, "prototype.safetensors", lambda tensors, _: tensors.update({"up.bias": np.zeros(12)}))
         assert "up.bias is float64[12], expected float32[12]" in refused(bundle)
 
     def test_a_prototype_that_lacks_a_tensor(self, bundle):
@@ -268,9 +252,7 @@ class TestWhatDoesNotFit:
 
 def test_reading_follows_no_pickle(bundle):
     """A file that would run code if it were unpickled is only hashed and refused."""
-    (bundle / "prototype.safetensors").write_bytes(
-        b"cos\nsystem\n(S'touch " + os.fsencode(bundle / "ran") + b"'\ntR."
-    )
+    (bundle / "prototype.safetensors").write_bytes(b"cos\nsystem\n(S'touch " + os.fsencode(bundle / "ran") + b"'\ntR.")
     record_again(bundle, "prototype.safetensors")
     refused(bundle)
     assert not (bundle / "ran").exists()

@@ -17,9 +17,7 @@ CONFIG = PrototypeConfig(bottleneck=3)
 
 
 def contents_of_folder(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def new_task(bundle, outputs=4, **options):
@@ -102,9 +100,7 @@ class TestAddTask:
         assert {name for name in before if before[name] != after[name]} == {"bundle.json"}
         again = read_bundle(path)
         assert again.info.tasks == bundle.info.tasks | {"third": added.info}
-        assert {
-            name: record for name, record in again.info.files.items() if name in before
-        } == bundle.info.files
+        assert {name: record for name, record in again.info.files.items() if name in before} == bundle.info.files
         assert np.array_equal(again.pack("third").masks["up.weight"], added.masks["up.weight"])
 
     def test_adding_later_gives_the_bytes_of_writing_at_once(self, path, tmp_path):
@@ -152,9 +148,7 @@ class TestAddTask:
 
     @pytest.mark.parametrize("failing", [1, 2, 3])
     @pytest.mark.parametrize("call", ["fsync", "replace"])
-    def test_a_fault_at_any_step_leaves_the_old_bundle_and_nothing_else(
-        self, path, monkeypatch, call, failing
-    ):
+    def test_a_fault_at_any_step_leaves_the_old_bundle_and_nothing_else(self, path, monkeypatch, call, failing):
         before, task = contents_of_folder(path), new_task(read_bundle(path))
         fail_at(monkeypatch, call, failing if call == "replace" else 2 * failing - 1)
         with pytest.raises(OSError, match="No space left"):
