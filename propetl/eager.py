@@ -46,7 +46,7 @@ class EagerSubject:
         found: NDArray[Any] = logits.numpy()
         return found
 
-    def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> object:
+    def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> list[NDArray[Any]]:
         """One call for the rows of each task: the model runs one task at a time."""
         return run_grouped(self, tasks, feeds)
 

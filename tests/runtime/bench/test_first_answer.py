@@ -25,7 +25,12 @@ def asked(tiny, **changes):
 
 def test_stages_run_in_order(capsys):
     ran = []
-    print_stages(lambda: ran.append("imports"), lambda: ran.append("opening") or (lambda: ran.append("run")))
+
+    def opening():
+        ran.append("opening")
+        return lambda: ran.append("run")
+
+    print_stages(lambda: ran.append("imports"), opening)
     assert ran == ["imports", "opening", "run"]
     stages = json.loads(capsys.readouterr().out)
     assert list(stages) == ["imports", "opening", "running"] and min(stages.values()) >= 0

@@ -1,3 +1,4 @@
+import importlib.util
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,6 @@ from propetl.errors import (
     MissingExtraError,
     TaskError,
 )
-from propetl.runtime.bench import plan as plan_module
 from propetl.runtime.bench.messages import Cell, Vocabulary
 from propetl.runtime.bench.plan import MOST_TASKS, BenchOptions, plan_of
 from tests.runtime import tiny_artifact
@@ -65,7 +65,7 @@ def test_notes_say_what_is_not_measured(tmp_path):
 
 def test_few_of_many_tasks_take_turns(tmp_path, monkeypatch):
     many = {f"task{number}": TASKS["mood"] for number in range(MOST_TASKS + 2)}
-    monkeypatch.setattr(tiny_artifact, "ROWS", dict.fromkeys(many, ["good film"]))
+    monkeypatch.setattr(tiny_artifact, "ROWS", {task: ["good film"] for task in many})
     crowd = write_tiny_artifact(tmp_path / "artifact", tasks=many)
     plan = plan_of(crowd.path, BenchOptions(task="task5"))
     assert plan.tasks == ("task5", "task0", "task1", "task2")
@@ -107,6 +107,6 @@ def test_things_that_are_not_there(tiny, tmp_path):
 
 
 def test_pytorch_that_is_not_installed(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"'torch', which is not installed: pip install"):
         plan_of(tiny.path, BenchOptions(bundle=tmp_path))

@@ -14,6 +14,7 @@ from propetl.runtime.bench.messages import (
     MeasureMemory,
     MeasureMixed,
     MeasureSwitching,
+    Request,
     RunOnce,
     Vocabulary,
     answer_of,
@@ -60,7 +61,12 @@ def worker(subject):
 
 def test_the_loader_is_told_what_to_load():
     seen = []
-    Worker(lambda load: seen.append(load) or FakeSubject()).answer(LOAD)
+
+    def loader(load):
+        seen.append(load)
+        return FakeSubject()
+
+    Worker(loader).answer(LOAD)
     assert seen == [LOAD]
 
 
@@ -105,7 +111,7 @@ def test_measuring_before_loading():
 
 
 def test_lines_in_lines_out_and_an_error_does_not_end_it(subject):
-    asked = [LOAD, MeasureLatency("unknown", CELL, 0.0, 1), MeasureLatency("a", CELL, 0.0, 2)]
+    asked: list[Request] = [LOAD, MeasureLatency("unknown", CELL, 0.0, 1), MeasureLatency("a", CELL, 0.0, 2)]
     requests = io.StringIO("".join(request_line(request) + "\n" for request in asked))
     answers = io.StringIO()
     serve(lambda load: subject, requests, answers)
