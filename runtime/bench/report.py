@@ -169,9 +169,7 @@ def report_of(plan: Plan, samples: Samples, conditions: Conditions) -> Report:
         interpreter=_milliseconds(samples.interpreter),
         engine_import=_milliseconds(samples.engine_import),
         starts=tuple(_starts(plan, samples)),
-        memory=tuple(
-            MemoryFigures(runtime, stages, len(plan.tasks)) for runtime, stages in samples.memory.items()
-        ),
+        memory=tuple(MemoryFigures(runtime, stages, len(plan.tasks)) for runtime, stages in samples.memory.items()),
         switching=tuple(_switching(plan, samples)),
         mixed=tuple(_mixed(plan, samples)),
         adding=tuple(AddingFigures(name, _milliseconds(ns)) for name, ns in samples.adding.items()),

@@ -81,9 +81,7 @@ def rotated(items: Sequence[_T], by: int) -> tuple[_T, ...]:
 def _alone(plan: Plan, samples: Samples) -> Iterator[Step]:
     """Memory and cold starts: no other worker lives, as memory that two share counts by half."""
     for runtime in plan.runtimes:
-        yield Step(
-            f"memory of {runtime.name}", _load_seconds(runtime), partial(_memory, plan, samples, runtime)
-        )
+        yield Step(f"memory of {runtime.name}", _load_seconds(runtime), partial(_memory, plan, samples, runtime))
     for round_ in range(plan.start_rounds):
         yield Step("cold starts: Python", 0.5, partial(_baseline_starts, samples))
         for runtime in rotated(plan.runtimes, round_):
@@ -98,9 +96,7 @@ def _load_seconds(runtime: Runtime) -> float:
 
 def _load_request(plan: Plan, runtime: Runtime) -> Load:
     options = plan.options
-    return Load(
-        str(runtime.source), runtime.name, plan.task, options.provider, options.threads, plan.vocabulary
-    )
+    return Load(str(runtime.source), runtime.name, plan.task, options.provider, options.threads, plan.vocabulary)
 
 
 def _memory(plan: Plan, samples: Samples, runtime: Runtime) -> None:
