@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -65,8 +66,8 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
         config = AutoConfig.from_pretrained(source, revision=revision)
         family = family_of(config.model_type)
         model, missing = _load_model(source, revision, family)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
+        tokenizer = _load_tokenizer(source, revision)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: sizes that differ
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError(f"backbone {name!r} cannot be loaded: {reason}") from error
     pooler = _take_pooler(model, missing)
@@ -116,10 +117,21 @@ def _source_of(name: str) -> str:
     if not name.startswith(PACKAGE_SCHEME):
         return name
     module, _, folder = name.removeprefix(PACKAGE_SCHEME).partition("/")
-    found = importlib.util.find_spec(module)
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # no such parent package; no name at all
+        found = None
     if found is None or found.origin is None:
         raise ConfigurationError(f"backbone {name!r}: the package {module!r} is not installed")
     return str(Path(found.origin).parent / folder)
+
+
+def _load_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, revision=revision)
+    # Without its files, transformers makes one that knows nothing but the special tokens.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError("it has no tokenizer (tokenizer.json is missing)")
+    return tokenizer
 
 
 def _load_model(source: str, revision: str | None, family: Family) -> tuple[PreTrainedModel, set[str]]:

@@ -28,6 +28,8 @@ def tiny_backbone(
     }
     if family == "distilbert":
         sizes["hidden_dim"] = sizes.pop("intermediate_size")
+    if "roberta" in family:
+        sizes["type_vocab_size"] = 1  # as the pretrained ones have it
     if family == "electra":
         sizes["embedding_size"] = hidden // 2
     with torch.random.fork_rng():
