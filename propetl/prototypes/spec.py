@@ -1,7 +1,7 @@
 """Which tensors a method has, and their shapes: plain data, shared by training, export and the device."""
 
 from dataclasses import asdict, dataclass, field
-from math import prod
+from math import inf, prod
 from typing import Any, Literal, get_args
 
 from propetl.bits import packed_length
@@ -50,6 +50,8 @@ class PrototypeConfig:
         _one_of("activation", self.activation, get_args(Activation))
         if not 0.0 < self.sparsity <= 1.0:
             raise ConfigurationError(f"sparsity is the share of weights kept and lies in (0, 1]; got {self.sparsity}")
+        if not 0.0 < self.alpha < inf:
+            raise ConfigurationError(f"alpha must be a positive number; got {self.alpha}")
         for key in ("bottleneck", "rank", "prefix_length", "prefix_hidden"):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
