@@ -1,5 +1,6 @@
 """A tiny backbone and three small tasks, one of which a bag of letters solves."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from propetl.training.config import TrainConfig
 from propetl.training.config_file import config_from
 from tests.tiny_backbone import tiny_backbone
 
@@ -50,35 +52,35 @@ def _row(task: str, number: int, random: np.random.Generator) -> str:
     return f"{words(random.integers(1, 5))}\t{random.random() * 5:.2f}"
 
 
+def small_config(places: dict[str, Path], **changes: Any) -> TrainConfig:
+    """A configuration for a few steps; keyword arguments replace keys, two underscores standing for a dot."""
+    tasks = changes.pop("tasks", ("mood", "topic"))
+    values = {
+        **{name: str(path) for name, path in places.items()},
+        "prototype": {"bottleneck": 4},
+        "tasks": tasks if isinstance(tasks, dict) else {name: TASKS[name] for name in tasks},
+        "max_length": 24,
+        "batch_size": 8,
+        "max_steps": 6,
+        "eval_every": 2,
+        "log_every": 1,
+        "tensorboard": False,
+        "device": "cpu",
+    }
+    return config_from(values, {key.replace("__", "."): value for key, value in changes.items()}, "test")
+
+
 @pytest.fixture
 def make_config(backbone_folder, data_folder, tmp_path):
-    """A configuration for a run of a few steps; keyword arguments replace keys, dots as double underscores."""
-
-    def make(**changes: Any) -> Any:
-        tasks = changes.pop("tasks", ("mood", "topic"))
-        values = {
-            "backbone": str(backbone_folder),
-            "prototype": {"bottleneck": 4},
-            "tasks": {name: TASKS[name] for name in tasks},
-            "data": str(data_folder),
-            "output": str(tmp_path / "run"),
-            "max_length": 24,
-            "batch_size": 8,
-            "max_steps": 6,
-            "eval_every": 2,
-            "log_every": 1,
-            "tensorboard": False,
-            "device": "cpu",
-        }
-        return config_from(values, {key.replace("__", "."): value for key, value in changes.items()}, "test")
-
-    return make
+    """:func:`small_config` for a run in this test's folder."""
+    return partial(small_config, {"backbone": backbone_folder, "data": data_folder, "output": tmp_path / "run"})
 
 
 @pytest.fixture(autouse=True)
-def _same_threads():
-    """A configuration may set torch's threads for the whole process."""
+def _one_thread():
+    """Tiny tensors gain nothing from more; a configuration may set the threads of the whole process, too."""
     before = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 

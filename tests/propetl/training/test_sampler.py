@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_processes_share_out_the_batches_of_one(sizes, part, processes, grouped,
         )
         for index in range(processes)
     ]
-    assert [sum(pieces, []) for pieces in zip(*parts, strict=True)] == whole
+    assert [list(chain(*pieces)) for pieces in zip(*parts, strict=True)] == whole
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -72,7 +73,7 @@ def test_an_epoch_can_be_entered_at_once():
 
 def test_tasks_are_mixed_over_the_epoch():
     order = [rows[0][0] for rows in batches_of(TaskBatchSampler(lengths_of([320, 320]), 8, 0))]
-    switches = sum(left != right for left, right in zip(order, order[1:], strict=False))
+    switches = sum(left != right for left, right in pairwise(order))
     assert 25 < switches < 55  # 80 batches, 40 of each task: 40 switches are expected
 
 

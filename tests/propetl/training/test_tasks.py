@@ -1,0 +1,108 @@
+"""Tasks of a configuration and their rows."""
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from propetl.data.tables import Rows
+from propetl.errors import ConfigurationError, DataError
+from propetl.training.tasks import chosen, load_tasks, specs_of, tokenizer_of
+from tests.propetl.training.conftest import DEV_ROWS, ROWS, TASKS
+
+
+@pytest.fixture(scope="module")
+def tokenizer(bert):
+    return tokenizer_of(bert)
+
+
+def test_known_tasks_need_no_definition():
+    specs = specs_of({"rte": None, "verdict": None, "mood": TASKS["mood"]})
+    assert specs["rte"].labels == ("entailment", "not_entailment")
+    assert specs["verdict"].name == "verdict"
+    assert specs["mood"].labels == ("bad", "good")
+
+
+def test_an_own_definition_wins_over_a_known_name():
+    assert specs_of({"rte": {"columns": "text", "labels": ["x", "y"]}})["rte"].labels == ("x", "y")
+
+
+def test_an_unknown_task_is_named_with_those_there_are():
+    with pytest.raises(ConfigurationError, match=r"'rta' has no definition .* cola, .* verdict"):
+        specs_of({"rta": None})
+
+
+def test_rows_are_encoded(make_config, tokenizer):
+    mood, topic = load_tasks(make_config(), tokenizer)
+    assert (len(mood.train), len(mood.dev)) == (ROWS["mood"], DEV_ROWS)
+    assert mood.train.source.endswith("mood/train.tsv")
+    assert mood.info.labels == ("bad", "good")
+    assert topic.info.metrics == ("accuracy", "f1")
+    batch = topic.train.batch([3, 0, 7])
+    assert batch["task"] == "topic"
+    assert batch["labels"].tolist() == [0, 0, 1]
+    shape = (3, topic.train.lengths[[3, 0, 7]].max())
+    assert {name: tuple(batch[name].shape) for name in ("input_ids", "attention_mask", "token_type_ids")} == {
+        "input_ids": shape,
+        "attention_mask": shape,
+        "token_type_ids": shape,
+    }
+    assert batch["token_type_ids"].max() == 1
+
+
+def test_token_types_only_where_the_family_reads_them(make_config, backbones):
+    (mood,) = load_tasks(make_config(tasks=["mood"]), tokenizer_of(backbones["roberta"]))
+    assert set(mood.train.batch([0])) == {"task", "input_ids", "attention_mask", "labels"}
+
+
+def test_a_slow_tokenizer_is_refused(bert, monkeypatch):
+    monkeypatch.setattr(type(bert), "tokenizer", lambda self: PreTrainedTokenizerBase())
+    with pytest.raises(ConfigurationError, match="no fast tokenizer"):
+        tokenizer_of(bert)
+
+
+def test_rows_are_cut_to_the_length(make_config, tokenizer):
+    for task in load_tasks(make_config(max_length=9), tokenizer):
+        assert task.train.lengths.max() == 9
+
+
+def test_batches_by_length_hold_every_row_once(make_config, tokenizer):
+    _, topic = load_tasks(make_config(), tokenizer)
+    batches = list(topic.train.by_length(7))
+    assert sorted(place for batch in batches for place in batch) == list(range(ROWS["topic"]))
+    in_order = topic.train.lengths[[place for batch in batches for place in batch]]
+    assert (np.diff(in_order) <= 0).all()
+    assert {len(batch) for batch in batches[:-1]} == {7}
+
+
+def test_samples_are_the_first_rows(make_config, tokenizer):
+    mood, _ = load_tasks(make_config(), tokenizer)
+    samples = mood.samples(8)
+    assert set(samples) == {"input_ids", "attention_mask", "token_type_ids"}
+    assert samples["input_ids"].shape[0] == 8
+    assert mood.samples(1000)["input_ids"].shape[0] == DEV_ROWS
+
+
+def test_limits_choose_the_same_rows_for_every_seed(make_config, tokenizer):
+    first, again = (
+        load_tasks(make_config(max_train_rows=10, max_dev_rows=5, seed=seed), tokenizer)[0] for seed in (1, 2)
+    )
+    assert (len(first.train), len(first.dev)) == (10, 5)
+    assert first.train.rows.columns == again.train.rows.columns
+
+
+def test_a_choice_mixes_a_sorted_file_and_keeps_its_order():
+    rows = Rows([(str(place),) for place in range(100)], np.repeat([0, 1], 50), "memory")
+    some = chosen(rows, 40)
+    places = [int(text) for (text,) in some.texts]
+    assert places == sorted(places)
+    assert (some.labels == (np.array(places) >= 50)).all()
+    assert 10 < some.labels.sum() < 30
+    assert chosen(rows, 100) is rows
+    assert chosen(rows, None) is rows
+
+
+def test_a_wrong_row_is_named(make_config, tokenizer, tmp_path):
+    (tmp_path / "mood").mkdir()
+    (tmp_path / "mood" / "train.tsv").write_text("text\tlabel\nfine\t0\nwell\t2\n")
+    with pytest.raises(DataError, match=r"train\.tsv, line 3"):
+        load_tasks(make_config(tasks=["mood"], data=str(tmp_path)), tokenizer)
