@@ -146,7 +146,7 @@ def _export_and_validate(variant: Variant, seed: int, options: argparse.Namespac
         if report.exists():
             continue
         _say(f"exporting and validating: {variant.title}, {name}, seed {seed}")
-        forms = ["--form", "all", *(["--form", "bare"] if variant.name == "adapter-joint" else [])]
+        forms = ("--form", "all", "--form", "bare") if variant is VARIANTS[0] else ("--form", "folded")
         _propetl("export", bundle, "-o", artifact, *forms, "--overwrite")
         _propetl("validate", artifact, "--bundle", bundle, "--data", options.data, "--json", report)
 

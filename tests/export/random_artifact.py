@@ -31,7 +31,8 @@ class Case:
 
     def __str__(self) -> str:
         config = self.config
-        return f"{self.family}-{config.method}-{config.sharing}-{len(config.sites)}-{self.head}-{self.hidden}x{self.layers}"
+        method = f"{config.method}-{config.sharing}-{len(config.sites)}"
+        return f"{self.family}-{method}-{self.head}-{self.hidden}x{self.layers}"
 
 
 @dataclass(frozen=True)
