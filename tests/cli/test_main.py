@@ -69,9 +69,7 @@ def test_an_unknown_command_is_told_which_there_are() -> None:
 
 
 @pytest.mark.parametrize(("error", "code"), [(BundleError("bad bundle"), 2), (CheckFailed("bad bundle"), 1)])
-def test_an_error_is_one_line_on_stderr(
-    outcome: Callable[..., Result], error: ProPETLError, code: int
-) -> None:
+def test_an_error_is_one_line_on_stderr(outcome: Callable[..., Result], error: ProPETLError, code: int) -> None:
     result = outcome(error)
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", "propetl: error: bad bundle\n")
 
@@ -108,9 +106,7 @@ def test_names_from_a_file_cannot_break_or_colour_the_line(outcome: Callable[...
         (OSError(), "OSError"),
     ],
 )
-def test_an_operating_system_error_is_one_line(
-    outcome: Callable[..., Result], error: OSError, line: str
-) -> None:
+def test_an_operating_system_error_is_one_line(outcome: Callable[..., Result], error: OSError, line: str) -> None:
     result = outcome(error)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"propetl: error: {line}")

@@ -33,9 +33,7 @@ def test_texts(tiny):
     found = values(predict(tiny, "--task", "mood", "good film", "bad", "--threads", "1"))
     with Session.open(tiny.path, threads=1) as session:
         expected = session.predict("mood", ["good film", "bad"])
-    assert [(value["label"], value["score"]) for value in found] == [
-        (item.label, item.score) for item in expected
-    ]
+    assert [(value["label"], value["score"]) for value in found] == [(item.label, item.score) for item in expected]
     assert all(set(value) == {"task", "label", "score"} for value in found)
 
 
@@ -115,9 +113,7 @@ def test_a_line_is_answered_before_the_input_ends(tiny):
     """The pipe stays open: each answer must come before the next line is written."""
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     command = [*PROPETL, "predict", str(tiny.path), "--task", "mood", "--file", "-"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=buffered
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=buffered) as process:
         assert process.stdin is not None and process.stdout is not None
         for text in ("good", "bad", "good film"):
             process.stdin.write(json.dumps({"text": text}).encode() + b"\n")

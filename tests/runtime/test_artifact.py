@@ -27,9 +27,7 @@ def test_reading_gives_what_was_written(tiny):
 def test_an_unknown_task_is_told_which_there_are(tiny):
     artifact = read_artifact(tiny.path)
     for use in (artifact.task, artifact.pack):
-        with pytest.raises(
-            TaskError, match=r"task 'sst2' is not in .*; it has entails, likeness, mood, topic"
-        ):
+        with pytest.raises(TaskError, match=r"task 'sst2' is not in .*; it has entails, likeness, mood, topic"):
             use("sst2")
 
 
@@ -206,9 +204,7 @@ def test_packs_of_others_are_refused(tiny):
     with pytest.raises(TaskError, match="its head is of kind 'own', this artifact takes 'linear'"):
         artifact.check_pack(replace(pack, head=pack.head | dense), "here")
     with pytest.raises(BundleError, match=r"down\.weight"):
-        artifact.check_pack(
-            replace(pack, masks={name: mask[:1] for name, mask in pack.masks.items()}), "here"
-        )
+        artifact.check_pack(replace(pack, masks={name: mask[:1] for name, mask in pack.masks.items()}), "here")
 
 
 def test_a_pack_under_the_name_of_another_task(own_tiny):

@@ -42,9 +42,7 @@ def test_a_group_is_what_has_arrived():
 
 
 def run(session, lines, task="mood"):
-    stream = io.BytesIO(
-        "\n".join(json.dumps(line) if isinstance(line, dict) else line for line in lines).encode()
-    )
+    stream = io.BytesIO("\n".join(json.dumps(line) if isinstance(line, dict) else line for line in lines).encode())
     return [answer for group in answers(stream, session, task) for answer in group]
 
 

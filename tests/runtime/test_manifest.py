@@ -19,9 +19,7 @@ def test_json_round_trip(value):
 
 def test_layout_and_token_inputs_follow_from_it(value, tiny):
     manifest = Manifest.from_json(value, "here")
-    assert manifest.layout.mask_shapes() == {
-        name: mask.shape for name, mask in tiny.packs["mood"].masks.items()
-    }
+    assert manifest.layout.mask_shapes() == {name: mask.shape for name, mask in tiny.packs["mood"].masks.items()}
     assert manifest.token_inputs == ("input_ids", "attention_mask", "token_type_ids")
 
 

@@ -65,9 +65,7 @@ def test_nothing_to_check(tiny, tmp_path):
 def test_damaged_files_are_a_breach_and_are_not_used(own_tiny, monkeypatch):
     path = own_tiny.path / "tasks/topic.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x55")
-    monkeypatch.setattr(
-        "propetl.runtime.selftest.open_form", lambda *_: pytest.fail("used before it was checked")
-    )
+    monkeypatch.setattr("propetl.runtime.selftest.open_form", lambda *_: pytest.fail("used before it was checked"))
     report = self_test(own_tiny.path)
     assert not report.passed
     assert report.comparisons == ()
@@ -91,9 +89,7 @@ def test_a_wrong_weight_names_task_and_form(own_tiny, form):
         return weights
 
     if form == "folded":
-        edit_graph(
-            own_tiny, "folded/topic/model.onnx", lambda g: set_initialiser(g, "up.weight", change_weight)
-        )
+        edit_graph(own_tiny, "folded/topic/model.onnx", lambda g: set_initialiser(g, "up.weight", change_weight))
     else:
         edit_graph(own_tiny, "bank/model.onnx", lambda g: set_initialiser(g, "bank.up.weight", flip_bit))
     report = self_test(own_tiny.path)
@@ -155,9 +151,7 @@ def test_a_graph_that_takes_one_batch_size_only_is_found(own_tiny):
     edit_graph(own_tiny, "folded/mood/model.onnx", fix_batch)
     report = self_test(own_tiny.path, form="folded")
     (breach,) = report.breaches
-    assert breach.startswith(
-        "signature of folded/mood/model.onnx: inputs are attention_mask: int64[4, sequence]"
-    )
+    assert breach.startswith("signature of folded/mood/model.onnx: inputs are attention_mask: int64[4, sequence]")
     assert {item.task for item in report.comparisons} == set(TASKS) - {"mood"}
 
 
@@ -178,9 +172,7 @@ def test_rows_that_the_engine_refuses_are_a_breach(own_tiny):
     edit_graph(own_tiny, "folded/mood/model.onnx", shorten)
     report = self_test(own_tiny.path, form="folded")
     (breach,) = report.breaches
-    assert breach.startswith(
-        "running of task mood, form folded: folded/mood/model.onnx: ONNX Runtime refused"
-    )
+    assert breach.startswith("running of task mood, form folded: folded/mood/model.onnx: ONNX Runtime refused")
 
 
 def test_graphs_that_do_not_load_are_a_breach(own_tiny):

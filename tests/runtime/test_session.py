@@ -116,9 +116,7 @@ def test_no_batch_is_larger_than_asked(tiny, batch_sizes):
 def test_long_texts_are_cut_as_in_training(session, tiny):
     words = WORDS * 5
     cut = " ".join(words[: 32 - 2])
-    np.testing.assert_allclose(
-        session.run("mood", [" ".join(words)]), tiny.expected("mood", [cut]), atol=1e-5
-    )
+    np.testing.assert_allclose(session.run("mood", [" ".join(words)]), tiny.expected("mood", [cut]), atol=1e-5)
 
 
 def test_mixed_rows_in_their_order(session, tiny):
@@ -149,9 +147,7 @@ def test_an_unknown_task(session):
         lambda: session.task("sst2"),
         lambda: session.remove_task("sst2"),
     ):
-        with pytest.raises(
-            TaskError, match="'sst2' is not in this session; it has entails, likeness, mood, topic"
-        ):
+        with pytest.raises(TaskError, match="'sst2' is not in this session; it has entails, likeness, mood, topic"):
             use()
 
 
@@ -256,9 +252,7 @@ def test_a_new_task_on_a_live_session(switchable, tiny, extra_pack):
 def test_tasks_of_other_forms_are_fixed(tiny, extra_pack):
     for form, reason in (("folded", "folded graphs are made by export"), ("bank", "the bank is a constant")):
         with Session.open(tiny.path, form=form) as session:
-            with pytest.raises(
-                TaskError, match=f"task 'extra' cannot be added: {reason}.*open form switchable"
-            ):
+            with pytest.raises(TaskError, match=f"task 'extra' cannot be added: {reason}.*open form switchable"):
                 session.add_task(extra_pack[1])
             assert set(session.tasks) == set(TASKS)
 
@@ -328,18 +322,14 @@ def test_a_session_outlives_its_manifest(own_tiny):
     with Session.open(own_tiny.path, form="switchable") as session:
         (own_tiny.path / MANIFEST).unlink()
         (own_tiny.path / "tasks/mood.safetensors").write_bytes(b"")
-        np.testing.assert_allclose(
-            session.run("mood", ["good"]), own_tiny.expected("mood", ["good"]), atol=1e-5
-        )
+        np.testing.assert_allclose(session.run("mood", ["good"]), own_tiny.expected("mood", ["good"]), atol=1e-5)
 
 
 @pytest.mark.parametrize("form", RUNNING_FORMS)
 def test_eight_threads_with_different_tasks(tiny, form):
     """Hundreds of calls at once give bit for bit what the same calls give one after the other."""
     random = Random(3)
-    calls = [
-        (task, some_rows(random, task, random.randint(1, 5))) for task in random.choices(list(TASKS), k=480)
-    ]
+    calls = [(task, some_rows(random, task, random.randint(1, 5))) for task in random.choices(list(TASKS), k=480)]
     with Session.open(tiny.path, form=form, threads=1, batch_size=3) as session:
         expected = [session.run(task, rows) for task, rows in calls]
         barrier = threading.Barrier(8)
@@ -372,9 +362,7 @@ def test_tasks_come_and_go_while_others_run(tiny, tmp_path):
                 seen[0] += 1
                 continue
             seen[1] += 1
-            if not any(
-                item.shape == logits.shape and np.allclose(item, logits, atol=1e-5) for item in allowed
-            ):
+            if not any(item.shape == logits.shape and np.allclose(item, logits, atol=1e-5) for item in allowed):
                 wrong.append(logits)
 
     with Session.open(tiny.path, form="switchable", threads=1) as live, ThreadPoolExecutor(8) as pool:

@@ -101,10 +101,7 @@ def reference(minilm):
 
 
 def assert_same(minilm, reference, texts, max_length):
-    pairs = [
-        [*column]
-        for column in zip(*[(text,) if isinstance(text, str) else text for text in texts], strict=True)
-    ]
+    pairs = [[*column] for column in zip(*[(text,) if isinstance(text, str) else text for text in texts], strict=True)]
     expected = reference(*pairs, truncation="longest_first", max_length=max_length, padding="longest")
     found = Tokeniser(minilm / "tokenizer.json", max_length, reference.pad_token_id, INPUTS)(texts)
     for name in INPUTS:

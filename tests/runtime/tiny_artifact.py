@@ -73,8 +73,7 @@ class TinyModel:
         self.embedding = (0.4 * random.normal(size=(len(VOCABULARY), HIDDEN))).astype(np.float32)
         self.types = (0.4 * random.normal(size=(2, HIDDEN))).astype(np.float32)
         self.prototype = {
-            tensor.name: (0.5 * random.normal(size=tensor.shape)).astype(np.float32)
-            for tensor in LAYOUT.tensors
+            tensor.name: (0.5 * random.normal(size=tensor.shape)).astype(np.float32) for tensor in LAYOUT.tensors
         }
 
     @property
@@ -97,8 +96,7 @@ class TinyModel:
     def effective(self, task_pack):
         """Masked weights ``[layers, *shape]``."""
         return {
-            name: self.prototype[name]
-            * unpack(task_pack.masks[name], int(np.prod(shape))).reshape(LAYERS, *shape)
+            name: self.prototype[name] * unpack(task_pack.masks[name], int(np.prod(shape))).reshape(LAYERS, *shape)
             for name, shape in MASKED.items()
         }
 
@@ -148,19 +146,13 @@ class GraphMaker:
         table = self.constant(f"table_{len(self.nodes)}", unpacking_table())
         bits = self.node("Gather", [table, self.node("Cast", [packed], to=TensorProto.INT32)])
         flat = self.node("Reshape", [bits, self.int_constant(*lead, 8 * -(-size // 8))])
-        cut = self.node(
-            "Slice", [flat, self.int_constant(0), self.int_constant(size), self.int_constant(len(lead))]
-        )
+        cut = self.node("Slice", [flat, self.int_constant(0), self.int_constant(size), self.int_constant(len(lead))])
         masks = self.node("Reshape", [cut, self.int_constant(*lead, *shape)])
-        return self.node(
-            "Mul", [masks, self.constant(f"prototype_{len(self.nodes)}", self.model.prototype[name])]
-        )
+        return self.node("Mul", [masks, self.constant(f"prototype_{len(self.nodes)}", self.model.prototype[name])])
 
     def layer_weight(self, weights, layer, axis):
         """``[..., *shape]`` of one layer, last two axes transposed."""
-        chosen = self.node(
-            "Gather", [weights, self.constant(f"layer_{len(self.nodes)}", np.int64(layer))], axis=axis
-        )
+        chosen = self.node("Gather", [weights, self.constant(f"layer_{len(self.nodes)}", np.int64(layer))], axis=axis)
         return self.node("Transpose", [chosen], perm=[1, 0] if axis == 0 else [0, 2, 1])
 
     def hidden(self, weights, axis):
@@ -230,9 +222,7 @@ def bank_graph(model, packs, inputs):
     weights = {name: maker.unpacked(packed, (-1, LAYERS), name) for name, packed in rows.items()}
     first = maker.node("Unsqueeze", [maker.hidden(weights, 1), maker.int_constant(1)])
     padded = [widest - item.info.outputs for item in packs]
-    matrices = np.stack(
-        [np.pad(p.head["weight"], ((0, n), (0, 0))) for p, n in zip(packs, padded, strict=True)]
-    )
+    matrices = np.stack([np.pad(p.head["weight"], ((0, n), (0, 0))) for p, n in zip(packs, padded, strict=True)])
     biases = np.stack([np.pad(p.head["bias"], (0, n)) for p, n in zip(packs, padded, strict=True)])
     matrix = maker.node("Gather", [maker.constant("bank.head.weight", matrices), "task_id"])
     bias = maker.node("Gather", [maker.constant("bank.head.bias", biases), "task_id"])
@@ -288,9 +278,7 @@ def token_ids(rows):
         parts = (row,) if isinstance(row, str) else row
         ids, types = [VOCABULARY.index("[CLS]")], [0]
         for kind, part in enumerate(parts):
-            new = [VOCABULARY.index(w) if w in VOCABULARY else 1 for w in part.split()] + [
-                VOCABULARY.index("[SEP]")
-            ]
+            new = [VOCABULARY.index(w) if w in VOCABULARY else 1 for w in part.split()] + [VOCABULARY.index("[SEP]")]
             ids, types = ids + new, types + [kind] * len(new)
         encoded.append((ids, types))
     longest = max(len(ids) for ids, _ in encoded)
@@ -381,9 +369,7 @@ def _forms(model, packs, manifest):
     row = (*tokens, TensorSignature("task_id", "int64", ("batch",)))
     widest = max(item.info.outputs for item in packs.values())
     first = next(iter(packs.values()))
-    folded = {
-        task: _graph(f"folded/{task}/model.onnx", tokens, item.info.outputs) for task, item in packs.items()
-    }
+    folded = {task: _graph(f"folded/{task}/model.onnx", tokens, item.info.outputs) for task, item in packs.items()}
     switchable = _graph("switchable/model.onnx", fed, "labels")
     bank = _graph("bank/model.onnx", row, widest)
     bare = _graph("bare/model.onnx", tokens, first.info.outputs)

@@ -50,9 +50,7 @@ def test_two_files_for_a_split_are_refused(tmp_path: Path) -> None:
 
 def test_missing_split_says_what_is_there(tmp_path: Path) -> None:
     touch(tmp_path, "train.tsv", "notes.md")
-    with pytest.raises(
-        DataError, match=r"no file for split 'dev' of task 'rte'.*it holds notes\.md, train\.tsv"
-    ):
+    with pytest.raises(DataError, match=r"no file for split 'dev' of task 'rte'.*it holds notes\.md, train\.tsv"):
         split_files("rte", tmp_path, "dev")
 
 

@@ -152,9 +152,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_where_a_task_is_unknown(tmp_path: Path) -> None:
-    with pytest.raises(
-        TaskError, match="'mood' is not generated: use one of verdict, topic, roles, likeness"
-    ):
+    with pytest.raises(TaskError, match="'mood' is not generated: use one of verdict, topic, roles, likeness"):
         write_generated(tmp_path / "data", ["topic", "mood"], 10, 10)
     assert not (tmp_path / "data").exists()
 

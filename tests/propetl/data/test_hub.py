@@ -96,9 +96,7 @@ def test_hub_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("source", ["hub:x/y", "data.parquet"])
-def test_missing_library_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, source: str
-) -> None:
+def test_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, source: str) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     if not source.startswith("hub:"):

@@ -84,9 +84,7 @@ def test_values_that_hardly_vary_still_correlate_without_a_warning() -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.integers(0, 2), st.integers(0, 2), st.floats(-10, 10, width=32), st.floats(-10, 10, width=32)
-        ),
+        st.tuples(st.integers(0, 2), st.integers(0, 2), st.floats(-10, 10, width=32), st.floats(-10, 10, width=32)),
         min_size=1,
         max_size=30,
     )

@@ -218,9 +218,7 @@ def test_parquet_text_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["read_bytes", "iterdir", "is_file"])
-def test_what_may_not_be_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+def test_what_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     file(tmp_path, "train.tsv", "text\tlabel\na\t1\n")
 
     def refuse(path: Path) -> None:
@@ -237,9 +235,7 @@ def test_what_may_not_be_read_is_refused(
         min_size=1,
     )
 )
-def test_tsv_gives_back_what_was_written(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int]]
-) -> None:
+def test_tsv_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int]]) -> None:
     kept = [(text.strip() or "x", label) for text, label in rows]
     path = file(
         tmp_path_factory.mktemp("rows"),

@@ -105,9 +105,7 @@ def test_a_provider_that_falls_back_is_an_error(artifact, graph, monkeypatch):
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
     monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
-    with pytest.raises(
-        BackendError, match=r"provider 'cuda' did not start: .* but CPUExecutionProvider would run"
-    ):
+    with pytest.raises(BackendError, match=r"provider 'cuda' did not start: .* but CPUExecutionProvider would run"):
         load_engine(artifact, graph, EngineOptions("cuda"))
 
 
@@ -133,9 +131,7 @@ def test_a_graph_that_cannot_be_loaded(own_tiny, content):
     whole = (own_tiny.path / "switchable/model.onnx").read_bytes()
     own_tiny.rewrite("switchable/model.onnx", whole[: len(whole) // 2] if content is None else content)
     artifact = read_artifact(own_tiny.path)
-    with pytest.raises(
-        ArtifactError, match=r"switchable/model\.onnx: ONNX Runtime cannot load it: "
-    ) as caught:
+    with pytest.raises(ArtifactError, match=r"switchable/model\.onnx: ONNX Runtime cannot load it: ") as caught:
         load_engine(artifact, graph_of(artifact, "switchable"), EngineOptions())
     assert "\n" not in str(caught.value)
 
@@ -168,12 +164,8 @@ def test_a_graph_cannot_read_weights_outside_the_artifact(own_tiny, tmp_path, ou
 def test_inputs_that_the_engine_refuses(tiny, artifact, graph):
     engine = load_engine(artifact, graph, EngineOptions())
     feeds = token_ids(["good"])
-    with pytest.raises(
-        BackendError, match=r"switchable/model\.onnx: ONNX Runtime refused the inputs: "
-    ) as caught:
-        engine.run(
-            feeds | {"input_ids": feeds["input_ids"] + 1000}, engine.prepare(tiny.packs["mood"].tensors())
-        )
+    with pytest.raises(BackendError, match=r"switchable/model\.onnx: ONNX Runtime refused the inputs: ") as caught:
+        engine.run(feeds | {"input_ids": feeds["input_ids"] + 1000}, engine.prepare(tiny.packs["mood"].tensors()))
     assert "\n" not in str(caught.value)
     with pytest.raises(BackendError, match="refused the inputs"):
         engine.run(feeds, {})
@@ -183,6 +175,4 @@ def test_the_folder_may_be_named_relative_to_the_working_directory(tiny, monkeyp
     monkeypatch.chdir(tiny.path.parent)
     artifact = read_artifact("artifact")
     engine = load_engine(artifact, artifact.manifest.forms["folded"].graphs["mood"], EngineOptions())
-    np.testing.assert_allclose(
-        engine.run(token_ids(["good"]), {}), tiny.expected("mood", ["good"]), atol=1e-5
-    )
+    np.testing.assert_allclose(engine.run(token_ids(["good"]), {}), tiny.expected("mood", ["good"]), atol=1e-5)
