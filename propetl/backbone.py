@@ -95,12 +95,21 @@ def load_backbone_of(info: BackboneInfo, name: str | None = None) -> Backbone:
         BundleError: the weights found are not the ones the bundle was trained on.
     """
     backbone = load_backbone(name or info.name, None if name else info.revision)
+    check_backbone(backbone, info)
+    return backbone
+
+
+def check_backbone(backbone: Backbone, info: BackboneInfo) -> None:
+    """Refuses a backbone whose weights are not those that ``info`` describes.
+
+    Raises:
+        BundleError: naming both fingerprints.
+    """
     if backbone.info.fingerprint != info.fingerprint:
         raise BundleError(
             f"backbone {backbone.info.name!r} has fingerprint {backbone.info.fingerprint[:12]}, but the bundle was "
             f"trained on {info.fingerprint[:12]} ({info.name}); pass the right one with --backbone"
         )
-    return backbone
 
 
 def fingerprint(model: nn.Module) -> str:

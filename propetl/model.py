@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from propetl.attach import attach
-from propetl.backbone import Backbone
+from propetl.backbone import Backbone, check_backbone
 from propetl.bundle.format import TaskInfo, check_task_name
 from propetl.bundle.reader import Bundle
-from propetl.errors import ConfigurationError, TaskError
+from propetl.errors import BundleError, ConfigurationError, TaskError
 from propetl.heads import HEADS, Head, logits_of
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.prototype import TensorPrototype, new_prototype
@@ -73,8 +73,12 @@ class ProPETLModel(nn.Module):
         """The model that a bundle was written from, with fixed masks, in evaluation mode.
 
         ``seed`` is that of the tasks which :meth:`add_task` adds to it.
+
+        Raises:
+            BundleError: the bundle was trained on another backbone.
         """
         info = bundle.info
+        check_backbone(backbone, info.backbone)
         model = cls(backbone, info.prototype, info.head, seed=seed, merge_lora=merge_lora)
         model.prototype = TensorPrototype(
             {name: torch.from_numpy(value.copy()) for name, value in bundle.prototype.items()}
@@ -184,10 +188,11 @@ class ProPETLModel(nn.Module):
         """Puts back what :meth:`trainable_state` gave.
 
         Raises:
-            ConfigurationError: the names differ, so the state is of another configuration.
+            ConfigurationError: names or shapes differ, so the state is of another configuration.
         """
         trainable = dict(self._trainable())
-        if set(state) != set(trainable):
+        shapes = {name: parameter.shape for name, parameter in trainable.items()}
+        if {name: tensor.shape for name, tensor in state.items()} != shapes:
             raise ConfigurationError("the checkpoint is of another configuration: method, sizes or tasks differ")
         with torch.no_grad():
             for name, parameter in trainable.items():
@@ -214,7 +219,11 @@ class ProPETLModel(nn.Module):
                 parameter.copy_(values[name])
 
     def _load_backbone(self, values: Mapping[str, Tensor]) -> None:
-        self.network.load_state_dict({name.removeprefix("backbone."): value for name, value in values.items()})
+        try:
+            self.network.load_state_dict({name.removeprefix("backbone."): value for name, value in values.items()})
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise BundleError(f"the backbone's weights do not fit a {self.backbone.family.name}: {reason}") from error
 
     @contextmanager
     def _running(self, weights: EffectiveWeights | None) -> Iterator[None]:

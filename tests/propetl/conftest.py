@@ -7,6 +7,9 @@ from propetl.backbone import Backbone, load_backbone
 from propetl.families import FAMILIES
 from tests.tiny_backbone import VOCABULARY, tiny_backbone
 
+# Tiny models gain nothing from threads, and wait for each other's on a busy machine.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:

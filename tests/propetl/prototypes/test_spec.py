@@ -8,18 +8,23 @@ from propetl.prototypes.spec import PrototypeConfig, layout_of
 H, L = 8, 3
 
 
+ADAPTER = {"down.weight": (2, 8), "down.bias": (2,), "up.weight": (8, 2), "up.bias": (8,)}
+BIASES = {"down.bias", "up.bias"}
+LORA = {"query.a": (2, 8), "query.b": (8, 2), "value.a": (2, 8), "value.b": (8, 2)}
+
+
 @pytest.mark.parametrize(
     ("config", "slots", "shapes", "unmasked"),
     [
-        (PrototypeConfig(bottleneck=2), 3, {"down.weight": (2, 8), "down.bias": (2,), "up.weight": (8, 2), "up.bias": (8,)}, {"down.bias", "up.bias"}),
-        (PrototypeConfig(bottleneck=1, sites=("attention", "ffn")), 6, {"down.weight": (1, 8), "down.bias": (1,), "up.weight": (8, 1), "up.bias": (8,)}, {"down.bias", "up.bias"}),
-        (PrototypeConfig(method="lora", rank=2), 3, {"query.a": (2, 8), "query.b": (8, 2), "value.a": (2, 8), "value.b": (8, 2)}, set()),
+        (PrototypeConfig(bottleneck=2), 3, ADAPTER, BIASES),
+        (PrototypeConfig(bottleneck=2, sites=("attention", "ffn")), 6, ADAPTER, BIASES),
+        (PrototypeConfig(method="lora", rank=2), 3, LORA, set()),
         (PrototypeConfig(method="lora", rank=4, targets=("key",)), 3, {"key.a": (4, 8), "key.b": (8, 4)}, set()),
         (PrototypeConfig(method="prefix", prefix_length=5), 3, {"prefix": (5, 16)}, set()),
         (PrototypeConfig(method="head"), 3, {}, set()),
         (PrototypeConfig(method="full"), 3, {}, set()),
     ],
-)  # fmt: skip
+)
 def test_layouts(config, slots, shapes, unmasked):
     layout = layout_of(config, H, L)
     assert layout.slots == slots

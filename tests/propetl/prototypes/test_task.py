@@ -41,7 +41,7 @@ def test_masks_read_back_are_the_masks_that_trained():
 def test_gradients_reach_scores_and_prototype():
     part = TrainedMasks(ADAPTER)
     shared = {name: tensor.requires_grad_() for name, tensor in prototype(ADAPTER).items()}
-    sum(tensor.sum() for tensor in part.effective(shared).per_slot.values()).backward()
+    torch.cat([tensor.flatten() for tensor in part.effective(shared).per_slot.values()]).sum().backward()
     for tensor in ADAPTER.masked_tensors:
         scores = part.scores[tensor.name.replace(".", "_")]
         expected = shared[tensor.name].detach().expand(2, *tensor.shape) * scores.detach().sign()
