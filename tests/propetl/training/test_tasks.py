@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from propetl.data.tables import Rows
 from propetl.errors import ConfigurationError, DataError
+from propetl.training.config_file import config_from
 from propetl.training.tasks import chosen, load_tasks, specs_of, tokenizer_of
 from tests.propetl.training.conftest import DEV_ROWS, ROWS, TASKS
 
@@ -106,3 +107,12 @@ def test_a_wrong_row_is_named(make_config, tokenizer, tmp_path):
     (tmp_path / "mood" / "train.tsv").write_text("text\tlabel\nfine\t0\nwell\t2\n")
     with pytest.raises(DataError, match=r"train\.tsv, line 3"):
         load_tasks(make_config(tasks=["mood"], data=str(tmp_path)), tokenizer)
+
+
+def test_one_file_cannot_be_both_splits(tmp_path):
+    """Its rows would be trained on and scored on."""
+    file = tmp_path / "rows.tsv"
+    file.write_text("sentence1\tlabel\na man\t1\n")
+    config = config_from({"backbone": "b", "tasks": ["cola"], "data": str(file), "output": "o"}, {}, "test")
+    with pytest.raises(ConfigurationError, match="one file; training needs two"):
+        load_tasks(config, None)
