@@ -52,3 +52,15 @@ $(DEV_STAMP): $(SOURCES)
 clean:
 	rm -rf $(VENV) build dist propetl.egg-info demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A folded task, loaded by optimum in an environment of its own (it pins an older transformers):
+#   make check-optimum FOLDER=artifact/folded/TASK TEXT="some text"
+OPTIMUM := .venv-optimum
+$(OPTIMUM)/.installed:
+	$(PYTHON) -m venv $(OPTIMUM)
+	$(OPTIMUM)/bin/python -m pip install torch==2.13.0 'optimum-onnx[onnxruntime]==0.1.0'
+	@touch $@
+
+.PHONY: check-optimum
+check-optimum: $(OPTIMUM)/.installed
+	$(OPTIMUM)/bin/python examples/check_optimum.py $(FOLDER) "$(TEXT)"

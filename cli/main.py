@@ -15,7 +15,7 @@ from propetl.cli.failures import INTERRUPTED, failure_of
 # Command -> its line in `propetl --help`, in order of use. Module `propetl.cli.<command>` has `command`.
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "data": "Write the generated example tasks, or look at a data folder.",
+        "data": "Write the generated example tasks.",
         "train": "Learn a prototype and masks for tasks; leaves a bundle.",
         "inspect": "Show a bundle's tasks, sizes, sparsity and mask overlap.",
         "export": "Compile a bundle to ONNX graphs; leaves an artifact.",

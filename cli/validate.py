@@ -46,7 +46,7 @@ def command(
     \b
     Examples:
       propetl validate out
-      propetl validate out --bundle runs/glue --data data/glue --json report.json
+      propetl validate out --bundle runs/glue/bundle --data data/glue --json report.json
     """  # noqa: D301 (click looks for the control character)
     if (bundle is None) != (data is None):
         raise ConfigurationError("--bundle and --data go together; give both, or neither")
@@ -104,33 +104,26 @@ def _checks_table(report: Report) -> Table:
 
 def _comparisons_table(report: Report) -> Table:
     table = Table(title="Logits against PyTorch")
-    metrics = any(item.metrics_reference for item in report.comparisons)
-    for title in ("task", "form", "run on"):
-        table.add_column(title)
-    for title in ("rows", "max abs", "max rel", "agree"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for title in ("PyTorch", "artifact") if metrics else ():
-        table.add_column(title)
+    for title in ("task", "form"):
+        table.add_column(title, overflow="fold")
+    for title in ("rows", "largest error", "agreement"):
+        table.add_column(title, justify="right")
+    table.add_column("metric: PyTorch → artifact")
     table.add_column("")
     for item in report.comparisons:
-        table.add_row(*_cells(item, metrics))
+        table.add_row(*_cells(item))
     return table
 
 
-def _cells(item: Comparison, metrics: bool) -> tuple[str, ...]:
-    scores = (_scores(item.metrics_reference), _scores(item.metrics_artifact)) if metrics else ()
+def _cells(item: Comparison) -> tuple[str, ...]:
+    """The table is for reading: the main metric only; the JSON report has all of them."""
+    main = next(iter(item.metrics_reference.items()), None)
     return (
         escape(item.task),
-        item.form,
-        item.batching,
+        item.form if item.batching == "batch" else f"{item.form}, {item.batching}",
         str(item.rows),
         f"{item.max_abs:.1e}",
-        f"{item.max_rel:.1e}",
         f"{item.agreement:.1%}",
-        *scores,
+        "–" if main is None else f"{main[0]} {main[1]:.4f} → {item.metrics_artifact.get(main[0], float('nan')):.4f}",
         "[green]✓[/green]" if item.passed else "[red]✗[/red]",
     )
-
-
-def _scores(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

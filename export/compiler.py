@@ -1,5 +1,6 @@
 """The compiler: trace, bind, optimise, for each form of one bundle."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,6 @@ from propetl.export.passes.share_weights import ShareWeights
 from propetl.export.program import BankProgram, BareProgram, Program, task_tensors
 from propetl.export.trace import Trace, trace
 from propetl.export.weight_store import WeightStore
-from propetl.files import json_bytes
 from propetl.model import ProPETLModel
 from propetl.runtime.signatures import BANK, BARE, FOLDED, SWITCHABLE
 
@@ -125,8 +125,8 @@ class Compiler:
         return {
             "propetl.form": form,
             "propetl.bundle_sha256": self.bundle.sha256,
-            "propetl.tasks": json_bytes(list(labels)).decode().strip(),
-            "propetl.labels": json_bytes(labels).decode().strip(),
+            "propetl.tasks": json.dumps(list(labels), ensure_ascii=False),
+            "propetl.labels": json.dumps(labels, ensure_ascii=False),
         }
 
     def _log(self, records: tuple[PassRecord, ...]) -> None:

@@ -103,7 +103,7 @@ class Program(nn.Module):
         count = prod(shape)
         if entries.shape[-1] != count:
             entries = entries[..., :count]
-        return entries.unflatten(-1, shape)  # type: ignore[no-any-return, no-untyped-call]  # torch leaves it untyped
+        return entries.unflatten(-1, shape)  # type: ignore[no-any-return]  # torch leaves it untyped
 
 
 class BankProgram(Program):

@@ -61,7 +61,8 @@ class StraightThroughTopK(torch.autograd.Function):
 def mask_of_scores(scores: Tensor, sparsity: float) -> Tensor:
     """Differentiable mask per slot: float scores ``[slots, *shape]`` to zeros and ones of that shape."""
     flat = scores.flatten(1)  # [slots, n]
-    mask: Tensor = StraightThroughTopK.apply(flat, kept_count(flat.shape[1], sparsity))
+    kept = kept_count(flat.shape[1], sparsity)
+    mask: Tensor = StraightThroughTopK.apply(flat, kept)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return mask.view_as(scores)
 
 

@@ -35,7 +35,7 @@ class BindInputs(ir.passes.InPlacePass):
             tensor = ir.tensor(np.ascontiguousarray(self.values[str(value.name)]), name=value.name)
             graph.inputs.remove(value)
             value.const_value = tensor
-            value.shape = ir.Shape(tensor.shape)
+            value.shape = ir.Shape(self.values[str(value.name)].shape)
             graph.register_initializer(value)
         return ir.passes.PassResult(model, bool(self.values))
 

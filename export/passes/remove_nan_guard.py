@@ -17,9 +17,11 @@ class RemoveNanGuard(ir.passes.InPlacePass):
         """Rewires the users of each guard."""
         guards = [node for node in model.graph if _is_guard(node)]
         for where in guards:
-            is_nan = where.inputs[0].producer()  # type: ignore[union-attr]  # _is_guard found it
+            condition, _, probabilities = where.inputs
+            assert condition is not None and probabilities is not None
+            is_nan = condition.producer()
             assert is_nan is not None
-            where.outputs[0].replace_all_uses_with(is_nan.inputs[0], replace_graph_outputs=True)
+            where.outputs[0].replace_all_uses_with(probabilities, replace_graph_outputs=True)
             model.graph.remove(where, safe=True)
             if not is_nan.outputs[0].uses():
                 model.graph.remove(is_nan, safe=True)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from propetl.errors import ConfigurationError
+from propetl.bundle import format as bundle_format
+from propetl.errors import ConfigurationError, TaskError
 
 Problem = Literal["classification", "regression"]
 METRICS: dict[Problem, tuple[str, ...]] = {
@@ -13,8 +14,6 @@ METRICS: dict[Problem, tuple[str, ...]] = {
     "regression": ("pearson", "spearman"),
 }
 """The metrics that fit each problem."""
-
-TASK_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -132,17 +131,15 @@ class TaskSpec:
 
 
 def check_task_name(name: object) -> str:
-    """Return ``name`` if a task may be called so.
+    """Return ``name`` if a task may be called so: the rule is the bundle's.
 
     Raises:
         ConfigurationError: it may not.
     """
-    if not isinstance(name, str) or not TASK_NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"task name {name!r} cannot be used: take at most 64 of a-z, 0-9, '_', '.', '-', "
-            "beginning with a letter or digit"
-        )
-    return name
+    try:
+        return bundle_format.check_task_name(str(name) if isinstance(name, str) else "")
+    except TaskError as error:
+        raise ConfigurationError(f"{error} (got {name!r})" if not isinstance(name, str) else str(error)) from error
 
 
 def _glue(

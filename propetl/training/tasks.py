@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,10 @@ def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> list[
     Raises:
         DataError: a file or row cannot be used.
     """
+    if Path(config.data).is_file():
+        raise ConfigurationError(
+            f"data: {config.data} is one file; training needs two, train and dev: give the folder that holds them"
+        )
     return [_load(spec, config, tokenizer) for spec in specs_of(config.tasks).values()]
 
 

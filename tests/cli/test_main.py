@@ -31,7 +31,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
             raise error
 
         module = ModuleType("propetl.cli.export")
-        module.command = click.command("export")(fail)  # type: ignore[attr-defined]
+        module.command = click.command("export")(fail)
         monkeypatch.setitem(sys.modules, "propetl.cli.export", module)
         return CliRunner().invoke(main, [*flags, "export"])
 

@@ -89,7 +89,7 @@ def test_a_choice_of_tasks_is_all_that_is_exported(exported: Exported, tmp_path)
 def refused(exported: Exported, tmp_path, error: type[Exception], words: str, **options: object) -> None:
     target = tmp_path / "refused"
     with pytest.raises(error, match=words):
-        export_bundle(exported.bundle.path, target, ExportOptions(**options))  # type: ignore[arg-type]
+        export_bundle(exported.bundle.path, target, ExportOptions(**options))
     assert not target.exists()
     assert not list(tmp_path.glob(".refused*"))
 

@@ -231,7 +231,7 @@ def test_what_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 @given(
     st.lists(
-        st.tuples(st.text(st.characters(exclude_characters="\t\n\r"), min_size=1), st.integers(0, 1)),
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r"), min_size=1), st.integers(0, 1)),
         min_size=1,
     )
 )
