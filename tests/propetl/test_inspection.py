@@ -1,0 +1,190 @@
+"""Storage, sparsity and overlap, counted by hand and by brute force."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from propetl.bits import pack
+from propetl.bundle import read_bundle, write_bundle
+from propetl.errors import ConfigurationError, MissingExtraError
+from propetl.inspection import inspect, jaccard_matrix, overlap_by_chance, slot_names
+from propetl.inspection_plot import write_overlap_plot
+from propetl.prototypes.spec import PrototypeConfig, layout_of
+from tests.device_env import ROOT
+from tests.tiny_bundle import BACKBONE, random_contents
+
+HIDDEN, LAYERS = 12, 2  # of the tiny bundle
+
+
+@pytest.fixture
+def inspected(tmp_path):
+    """What inspecting a bundle of random contents finds."""
+
+    def make(config, **options):
+        write_bundle(tmp_path / "bundle", random_contents(config, **options))
+        return inspect(read_bundle(tmp_path / "bundle"))
+
+    return make
+
+
+MASKED = [
+    (PrototypeConfig(bottleneck=3), 2 * 3 * 12, 2 * 3 * 12 + 3 + 12, 2),
+    (PrototypeConfig(bottleneck=3, sites=("attention", "ffn")), 2 * 3 * 12, 2 * 3 * 12 + 3 + 12, 4),
+    (PrototypeConfig(method="lora", rank=2), 4 * 2 * 12, 4 * 2 * 12, 2),
+    (PrototypeConfig(method="prefix", prefix_length=5), 5 * 24, 5 * 24, 2),
+]
+
+
+@pytest.mark.parametrize(("config", "masked", "weights", "slots"), MASKED, ids=["adapter", "houlsby", "lora", "prefix"])
+def test_masks_cost_a_bit_per_entry_and_slot(inspected, config, masked, weights, slots):
+    storage = inspected(config).storage
+    assert storage.prototype == 32 * weights
+    assert storage.backbone == 32 * BACKBONE.parameters
+    for task, outputs in (("first", 2), ("second", 3)):
+        assert storage.tasks[task].masks == storage.tasks[task].bits == slots * masked
+        assert storage.tasks[task].head == 32 * (outputs * HIDDEN + outputs)
+    assert storage.bits == 32 * weights + 2 * slots * masked
+    assert storage.head_bits == 32 * 5 * (HIDDEN + 1)
+    assert storage.full_fine_tuning == 2 * 32 * BACKBONE.parameters
+
+
+@pytest.mark.parametrize("head", ["linear", "own"])
+def test_unshared_weights_cost_a_float_each(inspected, head):
+    storage = inspected(PrototypeConfig(bottleneck=3, sharing="unshared"), head=head, tasks={"one": 0}).storage
+    assert storage.prototype == storage.tasks["one"].masks == 0
+    assert storage.tasks["one"].bits == 32 * LAYERS * (2 * 3 * HIDDEN + 3 + HIDDEN)
+    dense = HIDDEN * HIDDEN + HIDDEN if head == "own" else 0
+    assert storage.tasks["one"].head == 32 * (HIDDEN + 1 + dense)
+
+
+def test_a_pack_without_its_head_is_hardly_more_than_its_masks(inspected):
+    """The size that the format promises: 1.02 x the bits of the masks plus 4 KiB."""
+    found = inspected(PrototypeConfig(bottleneck=32))
+    for storage in found.storage.tasks.values():
+        assert storage.file_bytes - storage.head / 8 <= 1.02 * storage.masks / 8 + 4096
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 1.0])
+def test_sparsity_is_counted_not_believed(inspected, sparsity):
+    found = inspected(PrototypeConfig(bottleneck=3, sparsity=sparsity))
+    kept = (36 - int((1 - sparsity) * 36)) / 36
+    for task in ("first", "second"):
+        for name in ("down.weight", "up.weight"):
+            assert found.kept[task][name].tolist() == pytest.approx([kept] * LAYERS)
+        assert [found.kept_at(task, slot) for slot in range(LAYERS)] == pytest.approx([kept] * LAYERS)
+
+
+def test_a_slot_that_keeps_less_shows(tmp_path):
+    contents = random_contents(PrototypeConfig(bottleneck=3))
+    masks = {name: mask.copy() for name, mask in contents.tasks["first"].masks.items()}
+    masks["up.weight"][1] = 0
+    tasks = {**contents.tasks, "first": dataclasses.replace(contents.tasks["first"], masks=masks)}
+    write_bundle(tmp_path / "bundle", dataclasses.replace(contents, tasks=tasks))
+    found = inspect(read_bundle(tmp_path / "bundle"))
+    assert found.kept["first"]["up.weight"].tolist() == [0.5, 0.0]
+    assert found.kept_at("first", 1) == 0.25
+
+
+@given(
+    masks=st.integers(1, 5).flatmap(
+        lambda rows: st.integers(1, 30).flatmap(
+            lambda size: st.lists(st.lists(st.booleans(), min_size=size, max_size=size), min_size=rows, max_size=rows)
+        )
+    )
+)
+def test_overlap_is_jaccards(masks):
+    matrix = jaccard_matrix(pack(np.array(masks)))
+    kept = [{place for place, bit in enumerate(row) if bit} for row in masks]
+    for left, one in enumerate(kept):
+        for right, other in enumerate(kept):
+            expected = len(one & other) / len(one | other) if one | other else 1.0
+            assert matrix[left, right] == pytest.approx(expected)
+
+
+def test_overlap_of_equal_slots_and_tasks_is_one(tmp_path):
+    contents = random_contents(PrototypeConfig(bottleneck=3))
+    first = contents.tasks["first"]
+    same = {name: np.repeat(mask[:1], LAYERS, axis=0) for name, mask in first.masks.items()}
+    tasks = {
+        "first": dataclasses.replace(first, masks=same),
+        "second": dataclasses.replace(contents.tasks["second"], masks=same),
+    }
+    write_bundle(tmp_path / "bundle", dataclasses.replace(contents, tasks=tasks))
+    overlap = inspect(read_bundle(tmp_path / "bundle")).overlap
+    assert overlap is not None
+    assert overlap.tasks.tolist() == [[1, 1], [1, 1]]
+    assert overlap.slots["first"].tolist() == [[1, 1], [1, 1]]
+
+
+def test_masks_drawn_apart_overlap_by_chance(inspected):
+    config = PrototypeConfig(bottleneck=400, sparsity=0.3)
+    overlap = inspected(config).overlap
+    assert overlap.tasks[0, 1] == pytest.approx(overlap_by_chance(0.3), abs=0.02)
+    assert overlap.slots["first"][0, 1] == pytest.approx(overlap_by_chance(0.3), abs=0.02)
+
+
+def test_names_of_slots():
+    assert slot_names(layout_of(PrototypeConfig(), HIDDEN, 2)) == ["layer 0", "layer 1"]
+    two = PrototypeConfig(sites=("attention", "ffn"))
+    assert slot_names(layout_of(two, HIDDEN, 2)) == [
+        "layer 0 attention",
+        "layer 0 ffn",
+        "layer 1 attention",
+        "layer 1 ffn",
+    ]
+    lora = PrototypeConfig(method="lora", sites=("attention", "ffn"))
+    assert slot_names(layout_of(lora, HIDDEN, 1)) == ["layer 0"]
+
+
+@pytest.mark.parametrize("config", [case[0] for case in MASKED] + [PrototypeConfig(method="head")])
+def test_json_holds_everything(inspected, config):
+    found = inspected(config)
+    value = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert value["sha256"] == found.bundle.sha256
+    assert value["tasks"]["first"]["storage"]["mask_bits"] == found.storage.tasks["first"].masks
+    assert value["storage"]["total_bits"] == found.storage.bits
+    if config.method == "head":
+        assert value["overlap"] is None
+    else:
+        assert value["overlap"]["tasks"]["order"] == ["first", "second"]
+        assert len(value["overlap"]["slots"]["second"]) == len(value["slots"])
+
+
+class TestPlot:
+    @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("SVG", b"<?xml"), ("pdf", b"%PDF")])
+    @pytest.mark.parametrize("tasks", [{"one": 2}, {"one": 2, "two": 3, "three": 0}], ids=["one", "three"])
+    def test_the_ending_decides_the_format(self, inspected, tmp_path, ending, start, tasks):
+        path = tmp_path / f"overlap.{ending}"
+        write_overlap_plot(inspected(PrototypeConfig(bottleneck=3), tasks=tasks), path)
+        assert path.read_bytes().startswith(start)
+
+    @pytest.mark.parametrize("name", ["overlap", "overlap.bmp"])
+    def test_another_ending_is_refused(self, inspected, tmp_path, name):
+        with pytest.raises(ConfigurationError, match=r"use one of \.png, \.svg, \.pdf"):
+            write_overlap_plot(inspected(PrototypeConfig(bottleneck=3)), tmp_path / name)
+
+    def test_nothing_to_compare(self, inspected, tmp_path):
+        with pytest.raises(ConfigurationError, match=r"no masks to compare \(lora, unshared\)"):
+            write_overlap_plot(
+                inspected(PrototypeConfig(method="lora", rank=2, sharing="unshared")), tmp_path / "overlap.png"
+            )
+
+    def test_a_missing_matplotlib_is_named_with_its_extra(self, inspected, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        with pytest.raises(MissingExtraError, match=r"pip install 'propetl\[plot\]'"):
+            write_overlap_plot(inspected(PrototypeConfig(bottleneck=3)), tmp_path / "overlap.png")
+
+
+def test_inspecting_loads_no_torch():
+    probe = (
+        "import sys, propetl.inspection, propetl.cli.inspect; "
+        "print(sorted({'torch', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
