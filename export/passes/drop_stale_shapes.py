@@ -1,5 +1,7 @@
 """Forgets the shapes of intermediate values, which binding made untrue."""
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
 
@@ -15,11 +17,19 @@ class DropStaleShapes(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Clears them."""
-        outputs = set(model.graph.outputs)
-        stale = [
-            value for node in model.graph for value in node.outputs if value not in outputs and value.shape is not None
-        ]
+        stale = list(_shaped_between(model))
         for value in stale:
             value.shape = None
             value.type = None
         return ir.passes.PassResult(model, bool(stale))
+
+    def ensures(self, model: ir.Model) -> None:
+        """Looks for a shape that is left."""
+        for value in _shaped_between(model):
+            raise ir.passes.PostconditionError(f"{value.name!r} still has a shape")
+
+
+def _shaped_between(model: ir.Model) -> Iterator[ir.Value]:
+    outputs = set(model.graph.outputs)
+    for node in model.graph:
+        yield from (value for value in node.outputs if value not in outputs and value.shape is not None)

@@ -1,15 +1,47 @@
+"""Where a graph comes from, and nothing of the machine it was made on."""
+
+import onnx_ir as ir
+import pytest
+
 from propetl.export.passes.describe_model import DescribeModel
-from tests.export.passes.graphs import graph
+
+METADATA = {"propetl.form": "folded", "propetl.tasks": '["rte"]'}
 
 
-def test_the_tracers_notes_give_way_to_ours() -> None:
-    model = graph("y = Relu (x)", "float[batch, 3] x", "float[batch, 3] y")
-    model.metadata_props["path"] = "/somewhere"
-    model.graph[0].metadata_props["stack"] = "/somewhere/else.py"
-    model.graph.metadata_props["more"] = "/somewhere"
-    DescribeModel("1.2", {"propetl.form": "folded"})(model)
-    assert (model.producer_name, model.producer_version, model.ir_version) == ("propetl", "1.2", 10)
-    assert dict(model.metadata_props) == {"propetl.form": "folded"}
-    assert not model.graph[0].metadata_props
-    assert not model.graph.metadata_props
-    assert model.graph.name == "folded"
+@pytest.fixture
+def model():
+    model = ir.from_onnx_text(
+        '<ir_version: 9, opset_import: ["" : 20]> graph (float[n] x) => (float[n] y) { y = Relu(x) }'
+    )
+    node = model.graph.node(0)
+    node.metadata_props["pkg.torch.onnx.stack_trace"] = 'File "/home/someone/model.py", line 3'
+    node.doc_string = "/home/someone"
+    node.outputs[0].metadata_props["note"] = "/home/someone"
+    model.graph.inputs[0].metadata_props["note"] = "/home/someone"
+    model.graph.inputs[0].doc_string = "/home/someone"
+    model.graph.metadata_props["note"] = "/home/someone"
+    model.metadata_props["note"] = "/home/someone"
+    model.doc_string = "/home/someone"
+    return model
+
+
+def test_it_says_what_was_given(model):
+    assert DescribeModel("1.2", METADATA)(model).modified
+    assert (model.producer_name, model.producer_version) == ("propetl", "1.2")
+    assert dict(model.metadata_props) == METADATA and model.graph.name == "folded"
+    assert model.ir_version == 10
+
+
+def test_no_notes_of_the_tracer_are_left(model):
+    assert b"/home/someone" in ir.to_proto(model).SerializeToString()
+    DescribeModel("1.2", METADATA)(model)
+    assert b"/home/someone" not in ir.to_proto(model).SerializeToString()
+
+
+def test_ensures_that_nothing_else_is_said(model):
+    with pytest.raises(ir.passes.PostconditionError, match="metadata"):
+        DescribeModel("1.2", METADATA).ensures(model)
+    DescribeModel("1.2", METADATA)(model)
+    model.graph.node(0).metadata_props["note"] = "/home/someone"
+    with pytest.raises(ir.passes.PostconditionError, match="Relu"):
+        DescribeModel("1.2", METADATA).ensures(model)

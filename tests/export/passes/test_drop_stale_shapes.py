@@ -1,16 +1,54 @@
+"""Shapes of intermediate values are forgotten."""
+
+import onnx
 import onnx_ir as ir
+import pytest
 
 from propetl.export.passes.drop_stale_shapes import DropStaleShapes
-from tests.export.passes.graphs import graph
 
 
-def test_only_the_interface_keeps_shapes() -> None:
-    model = graph("h = Relu (x) y = Neg (h)", "float[batch, 3] x", "float[batch, 3] y")
-    hidden = model.graph[0].outputs[0]
-    hidden.shape, hidden.type = ir.Shape([7, 3]), ir.TensorType(ir.DataType.FLOAT)
+@pytest.fixture
+def model():
+    model = ir.from_onnx_text(
+        """
+        <ir_version: 10, opset_import: ["" : 20]>
+        graph (float[n, 2] x) => (float[n, 3] y) <float[2, 3] w = {1, 2, 3, 4, 5, 6}> {
+            a = Relu(x)
+            b = MatMul(a, w)
+            y = Tanh(b)
+        }
+        """
+    )
+    for value in (model.graph.node(0).outputs[0], model.graph.node(1).outputs[0]):
+        value.shape, value.type = ir.Shape([7, 7]), ir.TensorType(ir.DataType.FLOAT)  # untrue
+    return model
+
+
+def test_only_the_interface_and_constants_keep_theirs(model):
     assert DropStaleShapes()(model).modified
-    assert hidden.shape is None
-    assert hidden.type is None
-    assert str(model.graph.inputs[0].shape) == "[batch,3]"
-    assert str(model.graph.outputs[0].shape) == "[batch,3]"
+    between = [value for node in list(model.graph)[:2] for value in node.outputs]
+    assert all(value.shape is None and value.type is None for value in between)
+    assert str(model.graph.inputs[0].shape) == "[n,2]" and str(model.graph.outputs[0].shape) == "[n,3]"
+    assert list(model.graph.initializers["w"].shape) == [2, 3]
+
+
+def test_they_can_be_inferred_anew(model):
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True)
+    DropStaleShapes()(model)
+    found = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True)
+    shapes = {
+        info.name: [size.dim_param or size.dim_value for size in info.type.tensor_type.shape.dim]
+        for info in found.graph.value_info
+    }
+    assert (shapes["a"], shapes["b"]) == (["n", 2], ["n", 3])
+
+
+def test_nothing_to_drop(model):
+    DropStaleShapes()(model)
     assert not DropStaleShapes()(model).modified
+
+
+def test_ensures_that_none_is_left(model):
+    with pytest.raises(ir.passes.PostconditionError, match="'a' still has a shape"):
+        DropStaleShapes().ensures(model)

@@ -1,49 +1,56 @@
+"""Large constants move to one file, once."""
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from propetl.export.passes.share_weights import ShareWeights
 from propetl.export.weight_store import WeightStore
-from tests.export.passes.graphs import constant, graph
+
+LARGE = np.arange(512, dtype=np.float32).reshape(2, 256)  # 2 KiB
 
 
-def with_weights(array: np.ndarray, bias: np.ndarray) -> ir.Model:
-    rows, columns = array.shape
-    model = graph(
-        "h = MatMul (x, w) y = Add (h, b)",
-        f"float[batch, {rows}] x, float[{rows}, {columns}] w, float[{columns}] b",
-        f"float[batch, {columns}] y",
-    )
-    constant(model, "w", array)
-    constant(model, "b", bias)
-    return model
+def model_of(**constants):
+    x = ir.Value(name="x", shape=ir.Shape(["n", 2]), type=ir.TensorType(ir.DataType.FLOAT))
+    values = [ir.Value(name=name, const_value=ir.tensor(array, name=name)) for name, array in constants.items()]
+    nodes = [ir.node("MatMul", [x, value]) for value in values]
+    graph = ir.Graph([x], [node.outputs[0] for node in nodes], nodes=nodes, initializers=values, opset_imports={"": 20})
+    return ir.Model(graph, ir_version=10)
 
 
-def test_equal_weights_of_two_graphs_are_written_once(tmp_path) -> None:
-    array = np.random.default_rng(0).normal(size=(32, 32)).astype(np.float32)
-    bias = np.ones(32, np.float32)
-    models = [with_weights(array, bias), with_weights(array, bias), with_weights(array + 1, bias)]
-    with WeightStore(tmp_path / "weights.data") as store:
-        for model in models:
-            assert ShareWeights(store)(model).modified
-    tensors = [model.graph.initializers["w"].const_value for model in models]
-    assert all(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
-    offsets = [tensor.offset for tensor in tensors if isinstance(tensor, ir.ExternalTensor)]
-    assert offsets == [0, 0, 4096]
-    assert (tmp_path / "weights.data").stat().st_size == 2 * 4096
-    for tensor, expected in zip(tensors, (array, array, array + 1), strict=True):
-        assert tensor is not None
-        np.testing.assert_array_equal(tensor.numpy(), expected)
+@pytest.fixture
+def store(tmp_path):
+    with WeightStore(tmp_path / "backbone.data") as store:
+        yield store
 
 
-def test_small_constants_stay_in_the_graph(tmp_path) -> None:
-    model = with_weights(np.zeros((32, 32), np.float32), np.ones(32, np.float32))
-    with WeightStore(tmp_path / "weights.data") as store:
-        ShareWeights(store)(model)
-    assert not isinstance(model.graph.initializers["b"].const_value, ir.ExternalTensor)
+def test_large_constants_become_references(store):
+    model = model_of(w=LARGE, small=np.ones((2, 2), np.float32))
+    assert ShareWeights(store)(model).modified
+    w, small = (model.graph.initializers[name].const_value for name in ("w", "small"))
+    assert isinstance(w, ir.ExternalTensor) and w.location == "backbone.data" and w.name == "w"
+    assert not isinstance(small, ir.ExternalTensor)
+    assert np.array_equal(w.numpy(), LARGE) and w.dtype == ir.DataType.FLOAT
 
 
-def test_a_large_constant_that_is_left_is_noticed(tmp_path) -> None:
-    model = with_weights(np.zeros((32, 32), np.float32), np.ones(32, np.float32))
-    with WeightStore(tmp_path / "weights.data") as store, pytest.raises(ir.passes.PostconditionError, match="w is not"):
-        ShareWeights(store).ensures(model)
+@pytest.mark.parametrize(("count", "shared"), [(255, False), (256, True)])
+def test_from_one_kilobyte_on(store, count, shared):
+    model = model_of(w=np.ones((1, count), np.float32))
+    assert ShareWeights(store)(model).modified == shared
+
+
+def test_two_graphs_share_the_bytes(store):
+    for _ in range(2):
+        ShareWeights(store)(model_of(w=LARGE, same=LARGE.copy(), other=LARGE + 1))
+    assert store.path.stat().st_size == 4096 + LARGE.nbytes  # two tensors, each from a page's start
+
+
+def test_again_there_is_nothing_to_do(store):
+    model = model_of(w=LARGE)
+    ShareWeights(store)(model)
+    assert not ShareWeights(store)(model).modified
+
+
+def test_ensures_that_none_stays(store):
+    with pytest.raises(ir.passes.PostconditionError, match="w is not in the shared file"):
+        ShareWeights(store).ensures(model_of(w=LARGE))
