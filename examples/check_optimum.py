@@ -1,6 +1,6 @@
 """Loads a folded task's folder with optimum, which knows nothing of ProPETL, and prints its answer to a text.
 
-    make check-optimum FOLDER=artifact/folded/TASK TEXT="some text"
+Called by `make check-optimum FOLDER=artifact/folded/TASK TEXT="some text"`.
 """
 
 import sys
