@@ -15,6 +15,7 @@ from propetl.files import write_atomically
 from propetl.training.evaluate import AVERAGE
 
 _SECONDS_BETWEEN_LINES = 15.0
+_STEPS_BEFORE_ESTIMATE = 5  # the first ones are slower
 
 
 class RunLog(TrainerCallback):
@@ -82,7 +83,8 @@ class ProgressDisplay(TrainerCallback):
             self._bar.update(self._task, completed=state.global_step, loss=self._loss)
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self.console.print(f"step {state.global_step}/{state.max_steps}  {self._loss}  {self._remaining(state)}")
+            parts = (f"step {state.global_step}/{state.max_steps}", self._loss, self._remaining(state))
+            self.console.print("  ".join(filter(None, parts)))
 
     def on_log(
         self,
@@ -111,7 +113,9 @@ class ProgressDisplay(TrainerCallback):
     def _remaining(self, state: TrainerState) -> str:
         since, first = self._started
         done = state.global_step - first
-        seconds = (time.monotonic() - since) / max(1, done) * (state.max_steps - state.global_step)
+        if done < _STEPS_BEFORE_ESTIMATE:
+            return ""
+        seconds = (time.monotonic() - since) / done * (state.max_steps - state.global_step)
         return f"about {max(1, round(seconds / 60))} min left"
 
 

@@ -99,3 +99,17 @@ def test_a_bar_on_a_terminal():
     assert "2/40" in output
     assert "loss 0.1235" in output
     assert "\x1b[?25h" in output  # the cursor is back
+
+
+def test_time_left_is_estimated_after_some_steps(monkeypatch):
+    monkeypatch.setattr(logs, "_SECONDS_BETWEEN_LINES", 0)
+    clock = iter(range(0, 10_000, 60))
+    monkeypatch.setattr(logs.time, "monotonic", lambda: float(next(clock)))
+    console = shown(False)
+    display = ProgressDisplay(console)
+    display.on_train_begin(None, state(10), TrainerControl())  # a resumed run counts its own steps only
+    display.on_step_end(None, state(14), TrainerControl())
+    display.on_step_end(None, state(20), TrainerControl())
+    first, second = console.file.getvalue().splitlines()
+    assert first == "step 14/40"
+    assert second.endswith("min left")
