@@ -156,7 +156,7 @@ def _plot(report: dict[str, Any], path: Path) -> None:
         axes.bar(middle, [100 * statistics.mean(values) for _, values in present], width, label=title)
     axes.set_xticks(range(len(TASKS)), [f"{task}\n{GLUE[task].metric}" for task in TASKS])
     axes.set_ylabel("score on GLUE dev (× 100)")
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(loc="outside upper center", fontsize=8, ncols=4)
     figure.savefig(path, dpi=150)
 
 
