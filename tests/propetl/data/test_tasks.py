@@ -100,13 +100,13 @@ def test_own_task_refused_in_one_line(mapping: object, words: list[str]) -> None
     assert all(word in message for word in words), message
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "-a", "A", "a/b", "a b", "é", "a" * 65, 3, None, "a\n"])
+@pytest.mark.parametrize("name", ["", ".", "..", "-a", "A", "a/b", "a b", "é", "a" * 65, 3, None, "a\n", "a..", "a.samples"])
 def test_task_names_refused(name: object) -> None:
     with pytest.raises(ConfigurationError, match="task name"):
         TaskSpec.from_mapping(name, {"columns": "text", "labels": ["a", "b"]})
 
 
-@pytest.mark.parametrize("name", ["a", "0", "rte-2.1_x", "a" * 64, "a.."])
+@pytest.mark.parametrize("name", ["a", "0", "rte-2.1_x", "a" * 64])
 def test_task_names_accepted(name: str) -> None:
     assert TaskSpec(name, ("text",), labels=("a", "b")).name == name
 
