@@ -143,7 +143,13 @@ def run_command(folder: Path, name: str, code: str) -> subprocess.CompletedProce
 
 
 def started(line: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """A process that Ctrl-C reaches as from a terminal: a job in the background inherits that it is ignored."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=_listen_to_control_c)
+
+
+def _listen_to_control_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 COMMAND = "import click\n@click.command()\ndef command():\n"
