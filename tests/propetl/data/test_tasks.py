@@ -100,7 +100,9 @@ def test_own_task_refused_in_one_line(mapping: object, words: list[str]) -> None
     assert all(word in message for word in words), message
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "-a", "A", "a/b", "a b", "é", "a" * 65, 3, None, "a\n", "a..", "a.samples"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "-a", "A", "a/b", "a b", "é", "a" * 65, 3, None, "a\n", "a..", "a.samples"]
+)
 def test_task_names_refused(name: object) -> None:
     with pytest.raises(ConfigurationError, match="task name"):
         TaskSpec.from_mapping(name, {"columns": "text", "labels": ["a", "b"]})

@@ -1,0 +1,88 @@
+"""Random bundles of every method and family, exported: what the equality of forms is tested on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from propetl.backbone import Backbone, load_backbone
+from propetl.bundle import Bundle, read_bundle, write_bundle
+from propetl.export.golden import text_inputs_of
+from propetl.export.writer import ExportOptions, export_bundle
+from propetl.model import ProPETLModel
+from propetl.prototypes.spec import PrototypeConfig
+from tests.tiny_backbone import VOCABULARY, tiny_backbone
+from tests.tiny_bundle import random_contents
+
+ALL_FORMS = ("folded", "switchable", "bank")
+TASKS = {"value": 0, "two": 2, "five": 5}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One random bundle: every field is chosen so that all values of all fields occur with the methods."""
+
+    family: str
+    config: PrototypeConfig
+    head: str = "linear"
+    hidden: int = 24
+    layers: int = 2
+
+    def __str__(self) -> str:
+        config = self.config
+        method = f"{config.method}-{config.sharing}-{len(config.sites)}"
+        return f"{self.family}-{method}-{self.head}-{self.hidden}x{self.layers}"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A random bundle, the torch model it stands for, and its artifact."""
+
+    bundle: Bundle
+    backbone: Backbone
+    model: ProPETLModel
+    artifact: Path
+
+    def logits(self, task: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """PyTorch's answer."""
+        return torch_logits(self.model, task, inputs)
+
+
+def make(folder: Path, case: Case, options: ExportOptions) -> Exported:
+    """Draws, writes and exports the bundle of ``case``."""
+    backbone = load_backbone(
+        str(tiny_backbone(folder / "backbone", case.family, hidden=case.hidden, layers=case.layers))
+    )
+    inputs = text_inputs_of(ProPETLModel(backbone, case.config, case.head))
+    contents = random_contents(
+        case.config,
+        backbone.info,
+        TASKS,
+        head=case.head,
+        seed=len(str(case)),
+        tokenizer=backbone.tokenizer_files,
+        token_inputs=inputs,
+    )
+    write_bundle(folder / "bundle", contents)
+    export_bundle(folder / "bundle", folder / "artifact", options)
+    bundle = read_bundle(folder / "bundle")
+    return Exported(bundle, backbone, ProPETLModel.from_bundle(bundle, backbone), folder / "artifact")
+
+
+def torch_logits(model: ProPETLModel, task: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """``model`` on token ids."""
+    with torch.no_grad():
+        return model(task, **{name: torch.from_numpy(array) for name, array in inputs.items()}).logits.numpy()
+
+
+def random_inputs(names: tuple[str, ...], seed: int, rows: int, length: int) -> dict[str, np.ndarray]:
+    """Token ids with padding of any length behind, at least one real token in each row."""
+    random = np.random.default_rng(seed)
+    mask = (np.arange(length) < random.integers(1, length + 1, size=(rows, 1))).astype(np.int64)
+    every = {
+        "input_ids": random.integers(5, len(VOCABULARY), size=(rows, length)) * mask,
+        "attention_mask": mask,
+        "token_type_ids": random.integers(0, 2, size=(rows, length)) * mask,
+    }
+    return {name: every[name] for name in names}

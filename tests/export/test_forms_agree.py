@@ -1,0 +1,127 @@
+"""All forms of a bundle compute what PyTorch computes, to 1e-5, on random bundles, inputs and tasks."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as draw
+
+from propetl.bundle import add_task, read_bundle
+from propetl.bundle.format import pack_path
+from propetl.errors import TaskError
+from propetl.export.writer import ExportOptions
+from propetl.families import FAMILIES
+from propetl.model import ProPETLModel
+from propetl.prototypes.spec import PrototypeConfig
+from propetl.runtime import Session
+from tests.export.random_artifact import ALL_FORMS, TASKS, Case, make, random_inputs, torch_logits
+from tests.tiny_bundle import random_task
+
+TOLERANCE = 1e-5
+
+ADAPTER = PrototypeConfig(bottleneck=5, sparsity=0.5, activation="gelu")
+HOULSBY = PrototypeConfig(bottleneck=3, sparsity=0.3, sites=("attention", "ffn"))
+LORA = PrototypeConfig("lora", rank=3, alpha=4.5, sparsity=0.6)
+LORA_ON_ALL = PrototypeConfig("lora", rank=2, targets=("query", "key", "value"), sparsity=0.2)
+PREFIX = PrototypeConfig("prefix", prefix_length=3, sparsity=0.5)
+
+# Every family with every method; sharing, head, sites, width and depth take turns.
+CASES = [
+    Case("bert", ADAPTER),
+    Case("bert", LORA_ON_ALL, head="own", layers=3),
+    Case("bert", PREFIX, hidden=16),
+    Case("roberta", HOULSBY, head="own"),
+    Case("roberta", LORA, layers=1),
+    Case("roberta", PrototypeConfig("prefix", "unshared", prefix_length=2)),
+    Case("xlm-roberta", PrototypeConfig("adapter", "unshared", bottleneck=4), head="own"),
+    Case("xlm-roberta", LORA, hidden=16),
+    Case("xlm-roberta", PREFIX, layers=1),
+    Case("electra", ADAPTER, head="own", layers=1),
+    Case("electra", PrototypeConfig("lora", "unshared", rank=2)),
+    Case("electra", PREFIX, head="own"),
+    Case("distilbert", HOULSBY, hidden=40),
+    Case("distilbert", LORA, head="own"),
+    Case("distilbert", PREFIX, layers=3),
+    Case("mpnet", ADAPTER, layers=1),
+    Case("mpnet", LORA, head="own"),
+    Case("mpnet", PREFIX),
+    Case("bert", PrototypeConfig("head"), head="own"),
+]
+
+
+def test_every_family_meets_every_method() -> None:
+    met = {(case.family, case.config.method) for case in CASES}
+    assert met >= {(family, method) for family in FAMILIES for method in ("adapter", "lora", "prefix")}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def random_artifact(request, tmp_path_factory):
+    return make(tmp_path_factory.mktemp("random"), request.param, ExportOptions(forms=ALL_FORMS))
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_every_form_is_the_torch_model(random_artifact) -> None:
+    sessions = {form: Session.open(random_artifact.artifact, form=form, threads=1) for form in ALL_FORMS}
+    names = tuple(random_artifact.bundle.samples("two"))
+
+    @settings(max_examples=12, deadline=None, database=None)
+    @given(
+        seed=draw.integers(0, 2**32 - 1),
+        rows=draw.integers(1, 5),
+        length=draw.integers(1, 20),
+        task=draw.sampled_from(sorted(TASKS)),
+    )
+    def agree(seed: int, rows: int, length: int, task: str) -> None:
+        inputs = random_inputs(names, seed, rows, length)
+        expected = random_artifact.logits(task, inputs)
+        for session in sessions.values():
+            close(session.run(task, inputs), expected)
+
+    agree()
+    for session in sessions.values():
+        session.close()
+
+
+def test_a_batch_of_mixed_tasks_is_its_rows_one_by_one(random_artifact) -> None:
+    texts = ["a man, a dog", "no good", "not bad at all, man!", "the dog was bad", "is", "man is not a dog"]
+    rows = [(task, _text(task, text)) for text in texts for task in TASKS]
+    with Session.open(random_artifact.artifact, form="bank", threads=1) as session:
+        mixed = session.run_mixed(rows)
+        for (task, text), logits in zip(rows, mixed, strict=True):
+            close(logits, session.run(task, [text])[0])
+
+
+def test_a_task_that_came_later_runs_in_the_switchable_graph(random_artifact, tmp_path) -> None:
+    """Trained over the same prototype, with more labels than any task that was exported."""
+    path, bundle = random_artifact.bundle.path, random_artifact.bundle
+    if "later" not in read_bundle(path).packs:
+        random = np.random.default_rng(7)
+        contents = random_task(bundle.info.layout, 7, random, bundle.info.head, tuple(bundle.samples("two")))
+        add_task(path, "later", contents)
+    grown = read_bundle(path)
+    model = ProPETLModel.from_bundle(grown, random_artifact.backbone)
+    inputs = random_inputs(tuple(bundle.samples("two")), 3, 4, 11)
+    with Session.open(random_artifact.artifact, form="switchable", threads=1) as session:
+        with pytest.raises(TaskError, match="later"):
+            session.run("later", inputs)
+        session.add_task(path / pack_path("later"))
+        close(session.run("later", inputs), torch_logits(model, "later", inputs))
+        close(session.run("five", inputs), torch_logits(model, "five", inputs))
+
+
+def _text(task: str, text: str) -> str | tuple[str, str]:
+    """The regression of these bundles reads pairs."""
+    return (text, text[::-1]) if task == "value" else text
+
+
+@pytest.mark.parametrize("opset", [18, 19, 20])
+@pytest.mark.parametrize("merge", [False, True], ids=["beside", "merged"])
+def test_lora_beside_and_merged_at_every_opset(opset: int, merge: bool, tmp_path) -> None:
+    options = ExportOptions(forms=("folded",), merge_lora=merge, opset=opset)
+    made = make(tmp_path, Case("bert", LORA), options)
+    inputs = random_inputs(tuple(made.bundle.samples("two")), 1, 3, 9)
+    with Session.open(made.artifact, threads=1) as session:
+        for task in TASKS:
+            close(session.run(task, inputs), made.logits(task, inputs))
