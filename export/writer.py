@@ -110,6 +110,8 @@ def _tasks_of(bundle: Bundle, options: ExportOptions) -> tuple[str, ...]:
 
 def _check_options(bundle: Bundle, options: ExportOptions) -> None:
     config = bundle.info.prototype
+    if not options.forms:
+        raise ConfigurationError(f"no form was chosen; known: {', '.join(FORM_RULES)}")
     if unknown := set(options.forms) - set(FORM_RULES):
         raise ConfigurationError(f"form {min(unknown)!r} is not known; known: {', '.join(FORM_RULES)}")
     if options.opset not in OPSETS:

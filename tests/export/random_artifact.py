@@ -1,6 +1,7 @@
 """Random bundles of every method and family, exported: what the equality of forms is tested on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,15 @@ from propetl.export.golden import text_inputs_of
 from propetl.export.writer import ExportOptions, export_bundle
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.runtime.manifest import Manifest
 from tests.tiny_backbone import VOCABULARY, tiny_backbone
 from tests.tiny_bundle import random_contents
 
 ALL_FORMS = ("folded", "switchable", "bank")
 TASKS = {"value": 0, "two": 2, "five": 5}
+
+# Tiny models gain nothing from threads, and wait for each other's on a busy machine.
+torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Case:
     head: str = "linear"
     hidden: int = 24
     layers: int = 2
+    tasks: Mapping[str, int] = field(default_factory=lambda: TASKS)
 
     def __str__(self) -> str:
         config = self.config
@@ -37,12 +43,27 @@ class Case:
 
 @dataclass(frozen=True)
 class Exported:
-    """A random bundle, the torch model it stands for, and its artifact."""
+    """A random bundle, the torch model it stands for, and its artifact.
+
+    Attributes:
+        bundle: as it was exported.
+        backbone: that it stands on.
+        model: PyTorch's side.
+        artifact: its folder.
+        manifest: of the artifact.
+        lines: what the exporter reported.
+    """
 
     bundle: Bundle
     backbone: Backbone
     model: ProPETLModel
     artifact: Path
+    manifest: Manifest
+    lines: tuple[str, ...]
+
+    def inputs(self, rows: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
+        """Random rows for this backbone."""
+        return random_inputs(text_inputs_of(self.model), seed, rows, length)
 
     def logits(self, task: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """PyTorch's answer."""
@@ -51,6 +72,12 @@ class Exported:
 
 def make(folder: Path, case: Case, options: ExportOptions) -> Exported:
     """Draws, writes and exports the bundle of ``case``."""
+    backbone, bundle = random_bundle(folder, case)
+    return export(backbone, bundle, folder / "artifact", options)
+
+
+def random_bundle(folder: Path, case: Case) -> tuple[Backbone, Bundle]:
+    """Draws and writes backbone and bundle of ``case``."""
     backbone = load_backbone(
         str(tiny_backbone(folder / "backbone", case.family, hidden=case.hidden, layers=case.layers))
     )
@@ -58,16 +85,21 @@ def make(folder: Path, case: Case, options: ExportOptions) -> Exported:
     contents = random_contents(
         case.config,
         backbone.info,
-        TASKS,
+        case.tasks,
         head=case.head,
         seed=len(str(case)),
         tokenizer=backbone.tokenizer_files,
         token_inputs=inputs,
     )
     write_bundle(folder / "bundle", contents)
-    export_bundle(folder / "bundle", folder / "artifact", options)
-    bundle = read_bundle(folder / "bundle")
-    return Exported(bundle, backbone, ProPETLModel.from_bundle(bundle, backbone), folder / "artifact")
+    return backbone, read_bundle(folder / "bundle")
+
+
+def export(backbone: Backbone, bundle: Bundle, path: Path, options: ExportOptions) -> Exported:
+    """Exports ``bundle`` to ``path``."""
+    lines: list[str] = []
+    manifest = export_bundle(bundle.path, path, options, lines.append)
+    return Exported(bundle, backbone, ProPETLModel.from_bundle(bundle, backbone), path, manifest, tuple(lines))
 
 
 def torch_logits(model: ProPETLModel, task: str, inputs: dict[str, np.ndarray]) -> np.ndarray:

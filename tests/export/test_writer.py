@@ -3,128 +3,410 @@
 import dataclasses
 import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
+from onnx.external_data_helper import uses_external_data
+from transformers import AutoConfig, AutoTokenizer
 
+import propetl
+from propetl.bundle import write_bundle
+from propetl.bundle.format import pack_path
 from propetl.errors import BundleError, ConfigurationError, TaskError
-from propetl.export.writer import ExportOptions, export_bundle
+from propetl.export.writer import DEFAULT_OPSET, OPSETS, ExportOptions, export_bundle
+from propetl.files import sha256_of_file
+from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
+from propetl.runtime.artifact import read_artifact
+from propetl.runtime.manifest import BACKBONE_FILE, MANIFEST, GraphInfo
 from propetl.runtime.selftest import self_test
-from tests.export.random_artifact import TASKS, Case, Exported, make
+from tests.export.random_artifact import ALL_FORMS as SESSION_FORMS
+from tests.export.random_artifact import TASKS, Case, export, random_bundle, torch_logits
 from tests.tiny_backbone import tiny_backbone
+from tests.tiny_bundle import random_contents
+
+ALL_FORMS = (*SESSION_FORMS, "bare")
+GRAPHS = {f"folded/{task}/model.onnx" for task in TASKS} | {f"{form}/model.onnx" for form in ALL_FORMS[1:]}
 
 
-def test_the_artifact_passes_its_own_test(exported: Exported) -> None:
-    report = self_test(exported.artifact)
-    assert report.passed, report.breaches
-    assert {item.form for item in report.comparisons} == {"folded", "switchable", "bank"}
+def graphs_of(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx"))
 
 
-def test_weights_are_on_disk_once(exported: Exported) -> None:
-    shared = exported.artifact / "backbone.data"
-    links = list((exported.artifact / "folded").glob("*/backbone.data"))
-    assert len(links) == len(TASKS)
-    assert {path.stat().st_ino for path in links} == {shared.stat().st_ino}
-    weights = sum(parameter.numel() * 4 for parameter in exported.backbone.model.parameters())
-    pages = 4096 * len(list(exported.backbone.model.parameters()))
-    assert shared.stat().st_size <= weights + pages
+def loaded(path):
+    return onnx.load(path, load_external_data=False)
 
 
-def test_graphs_pass_the_checker_beside_their_weights(exported: Exported, tmp_path) -> None:
-    (tmp_path / "backbone.data").write_bytes((exported.artifact / "backbone.data").read_bytes())
-    graphs = sorted(exported.artifact.rglob("model.onnx"))
-    assert len(graphs) == len(TASKS) + 3
-    for graph in graphs:
-        (tmp_path / "model.onnx").write_bytes(graph.read_bytes())
-        onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=True)
+def run_by_path(graph, feeds):
+    """As a user would who has only ONNX Runtime and the folder."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    return session.run(["logits"], feeds)[0]
 
 
-def test_graphs_say_where_they_come_from(exported: Exported) -> None:
-    for task in TASKS:
-        model = onnx.load(exported.artifact / "folded" / task / "model.onnx", load_external_data=False)
+def agree(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+class TestFiles:
+    def test_what_is_there(self, exported):
+        assert set(graphs_of(exported.artifact)) == GRAPHS
+        assert {path.name for path in exported.artifact.iterdir()} == {
+            *ALL_FORMS, "artifact.json", "backbone.data", "golden.safetensors", "tasks", "tokenizer",
+        }  # fmt: skip
+        assert {path.name for path in (exported.artifact / "tasks").iterdir()} == {
+            f"{task}.safetensors" for task in TASKS
+        }
+
+    def test_nothing_but_json_safetensors_onnx_and_weights(self, exported):
+        assert {path.suffix for path in exported.artifact.rglob("*") if path.is_file()} == {
+            ".json",
+            ".safetensors",
+            ".onnx",
+            ".data",
+        }
+
+    def test_the_manifest_is_what_was_returned(self, exported):
+        artifact = read_artifact(exported.artifact)
+        assert artifact.manifest.to_json() == exported.manifest.to_json()
+
+    def test_the_manifest_vouches_for_every_other_file(self, exported):
+        found = {
+            path.relative_to(exported.artifact).as_posix() for path in exported.artifact.rglob("*") if path.is_file()
+        }
+        assert set(exported.manifest.files) == found - {MANIFEST}
+        for relative, record in exported.manifest.files.items():
+            assert record == {
+                "sha256": sha256_of_file(exported.artifact / relative),
+                "bytes": (exported.artifact / relative).stat().st_size,
+            }
+
+    def test_the_manifest_says_what_was_exported(self, exported):
+        manifest, info = exported.manifest, exported.bundle.info
+        assert (manifest.precision, manifest.opset, manifest.head) == ("fp32", DEFAULT_OPSET, "linear")
+        assert (manifest.max_length, manifest.pad_token_id) == (24, 0)
+        assert (manifest.backbone, manifest.prototype) == (info.backbone, info.prototype)
+        assert manifest.bundle_sha256 == exported.bundle.sha256
+        assert manifest.prototype_sha256 == exported.bundle.prototype_sha256
+        assert {task: entry.info for task, entry in manifest.tasks.items()} == info.tasks
+        assert manifest.forms["bank"].task_ids == {task: row for row, task in enumerate(TASKS)}
+        assert set(manifest.tools) == {"propetl", "python", "torch", "transformers", "onnx", "onnx-ir", "onnxscript"}
+
+    def test_packs_and_tokenizer_are_the_bundles(self, exported):
+        for task in TASKS:
+            assert (exported.artifact / pack_path(task)).read_bytes() == (
+                exported.bundle.path / pack_path(task)
+            ).read_bytes()
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            copies = [
+                exported.artifact / "tokenizer" / name,
+                *(exported.artifact / "folded" / task / name for task in TASKS),
+            ]
+            assert {path.read_bytes() for path in copies} == {(exported.bundle.tokenizer_folder / name).read_bytes()}
+
+    def test_the_artifact_passes_its_own_test(self, exported):
+        report = self_test(exported.artifact)
+        assert report.passed, report.breaches
+        assert {item.form for item in report.comparisons} == {"folded", "switchable", "bank"}
+
+    def test_a_second_export_gives_the_same_bytes(self, plain, tmp_path):
+        for name in ("one", "other"):
+            export_bundle(plain[1].path, tmp_path / name, ExportOptions())
+        records = [read_artifact(tmp_path / name).manifest.files for name in ("one", "other")]
+        assert records[0] == records[1]
+
+
+class TestWeights:
+    def test_are_on_disk_once(self, exported):
+        shared = (exported.artifact / BACKBONE_FILE).stat()
+        links = list((exported.artifact / "folded").glob("*/backbone.data"))
+        assert len(links) == len(TASKS) and {path.stat().st_ino for path in links} == {shared.st_ino}
+        parameters = list(exported.backbone.model.parameters())
+        assert shared.st_size <= sum(4 * each.numel() for each in parameters) + 4096 * len(parameters)
+
+    def test_every_graph_refers_to_the_one_file(self, exported):
+        for relative in GRAPHS:
+            outside = [
+                each for each in loaded(exported.artifact / relative).graph.initializer if uses_external_data(each)
+            ]
+            assert len(outside) > 10
+            locations = {entry.value for each in outside for entry in each.external_data if entry.key == "location"}
+            assert locations == {"backbone.data"}
+
+    def test_graphs_hold_only_what_is_theirs(self, exported):
+        """The adapters of a folded task and its head, and constants of less than a kilobyte each."""
+        hidden, width, slots = 24, 6, 2
+        for task, outputs in TASKS.items():
+            held = loaded(exported.artifact / "folded" / task / "model.onnx").graph.initializer
+            large = sum(len(each.raw_data) for each in held if len(each.raw_data) >= 1024)
+            assert large <= 4 * (2 * slots * hidden * width + max(1, outputs) * hidden)
+
+    def test_masks_have_vanished_from_folded_graphs(self, exported):
+        graph = loaded(exported.artifact / "folded" / "two" / "model.onnx").graph
+        assert {item.name for item in graph.input} == {"input_ids", "attention_mask", "token_type_ids"}
+        assert all(item.data_type != onnx.TensorProto.UINT8 for item in graph.initializer)
+        assert "Gather" not in {node.op_type for node in graph.node if "table" in " ".join(node.input)}
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_a_folded_folder_runs_by_its_path(self, exported, task):
+        feeds = exported.inputs(3, 8)
+        agree(
+            run_by_path(exported.artifact / "folded" / task / "model.onnx", feeds),
+            torch_logits(exported.model, task, feeds),
+        )
+
+
+class TestGraphs:
+    def test_pass_the_checker_in_full(self, exported, tmp_path):
+        """Beside a copy of their weights: the checker refuses hard links."""
+        shutil.copyfile(exported.artifact / BACKBONE_FILE, tmp_path / BACKBONE_FILE)
+        for relative in GRAPHS:
+            shutil.copyfile(exported.artifact / relative, tmp_path / "model.onnx")
+            onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=True)
+
+    def test_use_standard_operators_of_one_opset(self, exported):
+        for relative in GRAPHS:
+            model = loaded(exported.artifact / relative)
+            assert {node.domain for node in model.graph.node} == {""}
+            assert {(each.domain, each.version) for each in model.opset_import} == {("", DEFAULT_OPSET)}
+            assert not model.functions
+
+    def test_take_and_give_what_the_manifest_says(self, exported):
+        for form in exported.manifest.forms.values():
+            for graph in form.all_graphs().values():
+                found = loaded(exported.artifact / graph.path).graph
+                for values, stated in ((found.input, graph.inputs), (found.output, graph.outputs)):
+                    assert [_signature(value) for value in values] == [
+                        (each.name, each.dtype, each.shape) for each in stated
+                    ]
+
+    @pytest.mark.parametrize("relative", sorted(GRAPHS))
+    def test_say_where_they_come_from(self, exported, relative):
+        model = loaded(exported.artifact / relative)
+        form, _, rest = relative.partition("/")
+        tasks = {"folded": [rest.split("/")[0]], "bare": []}.get(form, list(TASKS))
         notes = {item.key: item.value for item in model.metadata_props}
-        assert model.producer_name == "propetl"
-        assert notes["propetl.bundle_sha256"] == exported.bundle.sha256 or "later" in exported.bundle.packs
-        assert json.loads(notes["propetl.tasks"]) == [task]
-        assert json.loads(notes["propetl.labels"]) == {task: list(exported.bundle.info.tasks[task].labels)}
+        assert (model.producer_name, model.producer_version) == ("propetl", propetl.__version__)
+        assert notes["propetl.form"] == form and notes["propetl.bundle_sha256"] == exported.bundle.sha256
+        assert json.loads(notes["propetl.tasks"]) == tasks
+        labels = {task: list(exported.bundle.info.tasks[task].labels) for task in tasks}
+        assert json.loads(notes["propetl.labels"]) == labels
+
+    def test_name_no_path_of_this_machine(self, exported):
+        root = Path(propetl.__file__).resolve().parents[1]
+        names = [
+            str(root),
+            str(Path.home()),
+            str(exported.artifact.parent),
+            os.sep + "tmp" + os.sep,
+            "site-packages",
+            ".py",
+        ]
+        for relative in GRAPHS:
+            content = (exported.artifact / relative).read_bytes()
+            assert not [name for name in {*names, "/work", "/root"} if name.encode() in content]
 
 
-def test_no_path_of_this_machine_is_in_a_graph(exported: Exported) -> None:
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__))).encode()
-    for graph in exported.artifact.rglob("model.onnx"):
-        content = graph.read_bytes()
-        assert here not in content
-        assert b"site-packages" not in content
+def _signature(value):
+    kind = value.type.tensor_type
+    sizes = tuple(size.dim_param or size.dim_value for size in kind.shape.dim)
+    return value.name, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, sizes
 
 
-def test_masks_have_vanished_from_folded_graphs(exported: Exported) -> None:
-    model = onnx.load(exported.artifact / "folded" / "two" / "model.onnx", load_external_data=False)
-    assert {item.name for item in model.graph.input} == {"input_ids", "attention_mask", "token_type_ids"}
-    names = {item.name for item in model.graph.initializer}
-    assert not any("mask" in name for name in names)
-    assert all(item.data_type != onnx.TensorProto.UINT8 for item in model.graph.initializer)
+class TestTransformersLayout:
+    @pytest.mark.parametrize("task", TASKS)
+    def test_the_configuration_is_a_classifiers(self, exported, task):
+        config = AutoConfig.from_pretrained(exported.artifact / "folded" / task)
+        info = exported.bundle.info.tasks[task]
+        names = list(info.labels) or ["LABEL_0"]
+        assert config.architectures == ["BertForSequenceClassification"]
+        assert [config.id2label[index] for index in range(config.num_labels)] == names
+        assert config.label2id == {name: index for index, name in enumerate(names)}
+        expected = "regression" if task == "value" else "single_label_classification"
+        assert config.problem_type == expected
+
+    def test_the_configuration_names_no_path(self, exported):
+        assert str(exported.artifact.parent) not in (exported.artifact / "folded" / "two" / "config.json").read_text()
+
+    def test_the_tokenizer_is_beside_it(self, exported):
+        tokenizer = AutoTokenizer.from_pretrained(exported.artifact / "folded" / "two")
+        assert tokenizer("good dog")["input_ids"] == exported.backbone.tokenizer()("good dog")["input_ids"]
+
+    def test_a_standalone_folder_can_be_moved(self, lora, tmp_path):
+        backbone, bundle = lora
+        made = export(backbone, bundle, tmp_path / "artifact", ExportOptions(tasks=("two",), standalone=True))
+        assert (made.artifact / "folded" / "two" / "backbone.data").stat().st_nlink == 1
+        (made.artifact / "folded" / "two").rename(tmp_path / "moved")
+        shutil.rmtree(made.artifact)
+        onnx.checker.check_model(str(tmp_path / "moved" / "model.onnx"), full_check=True)
+        feeds = made.inputs(2, 6)
+        agree(run_by_path(tmp_path / "moved" / "model.onnx", feeds), torch_logits(made.model, "two", feeds))
 
 
-def test_a_standalone_folder_can_be_moved(exported: Exported, tmp_path) -> None:
-    export_bundle(exported.bundle.path, tmp_path / "out", ExportOptions(tasks=("two",), standalone=True))
-    folder = tmp_path / "out" / "folded" / "two"
-    assert (folder / "backbone.data").stat().st_nlink == 1
-    onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
-    config = json.loads((folder / "config.json").read_text())
-    assert config["architectures"] == ["BertForSequenceClassification"]
-    assert config["id2label"] == {"0": "label 0", "1": "label 1"}
-    assert (folder / "tokenizer.json").is_file()
+class TestOptions:
+    @pytest.mark.parametrize("opset", [18, 19, 20])
+    @pytest.mark.parametrize("merge", [False, True], ids=["beside", "merged"])
+    def test_lora_beside_and_merged_at_every_opset(self, lora, tmp_path, opset, merge):
+        backbone, bundle = lora
+        made = export(backbone, bundle, tmp_path / "artifact", ExportOptions(opset=opset, merge_lora=merge))
+        model, feeds = made.model, made.inputs(3, 9)
+        with Session.open(made.artifact, threads=1) as session:
+            for task in ("two", "three"):
+                agree(session.run(task, feeds), torch_logits(model, task, feeds))
+        graph = loaded(made.artifact / "folded" / "two" / "model.onnx")
+        assert [(each.domain, each.version) for each in graph.opset_import] == [
+            ("", opset)
+        ] and made.manifest.opset == opset
+        held = sum(len(each.raw_data) for each in graph.graph.initializer)
+        hidden, rank = 64, 3
+        matrices, pairs = 4 * 2 * hidden * hidden, 4 * 2 * 2 * hidden * rank
+        assert (matrices if merge else pairs) <= held < (matrices + 8192 if merge else matrices)
+
+    def test_every_opset_that_is_offered_is_tested(self):
+        assert OPSETS == (18, 19, 20) and DEFAULT_OPSET == 20
+
+    def test_a_choice_of_tasks_is_all_that_is_exported(self, tmp_path):
+        backbone, bundle = random_bundle(
+            tmp_path, Case("bert", PrototypeConfig("head"), layers=1, tasks={"a": 2, "b": 3})
+        )
+        made = export(backbone, bundle, tmp_path / "artifact", ExportOptions(tasks=("b", "b")))
+        assert set(made.manifest.tasks) == {"b"} and graphs_of(made.artifact) == ["folded/b/model.onnx"]
+        assert not (made.artifact / pack_path("a")).exists()
+        with Session.open(made.artifact) as session:
+            assert session.tasks == ("b",)
+
+    def test_one_trace_serves_all_graphs_of_a_program(self, exported):
+        assert [line for line in exported.lines if line.startswith("tracing")] == [
+            "tracing: one task per batch",
+            "tracing: one task per row",
+            "tracing: backbone alone",
+        ]
+        assert [line for line in exported.lines if line.startswith("binding")] == [
+            *(f"binding: folded {task}" for task in TASKS),
+            "binding: switchable",
+            "binding: bank",
+            "binding: bare",
+        ]
+
+    def test_the_bare_backbone_is_backbone_and_head(self, exported):
+        first, feeds = next(iter(TASKS)), exported.inputs(3, 7)  # the head is the first task's
+        options = onnxruntime.SessionOptions()
+        folder = str(exported.artifact)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        content = (exported.artifact / "bare" / "model.onnx").read_bytes()
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        config = PrototypeConfig(method="head")
+        model = ProPETLModel(exported.backbone, config, tasks={first: exported.bundle.info.tasks[first]}).eval()
+        model._load_head(first, {name: _tensor(value) for name, value in exported.bundle.pack(first).head.items()})
+        agree(session.run(["logits"], feeds)[0], torch_logits(model, first, feeds))
 
 
-def test_a_choice_of_tasks_is_all_that_is_exported(exported: Exported, tmp_path) -> None:
-    export_bundle(exported.bundle.path, tmp_path / "out", ExportOptions(tasks=("five",)))
-    with Session.open(tmp_path / "out") as session:
-        assert session.tasks == ("five",)
-    assert not (tmp_path / "out" / "tasks" / "two.safetensors").exists()
+def _tensor(array):
+    return torch.from_numpy(array)
 
 
-def refused(exported: Exported, tmp_path, error: type[Exception], words: str, **options: object) -> None:
-    target = tmp_path / "refused"
-    with pytest.raises(error, match=words):
-        export_bundle(exported.bundle.path, target, ExportOptions(**options))
-    assert not target.exists()
-    assert not list(tmp_path.glob(".refused*"))
+class TestRefused:
+    """Before anything is written, and in one line."""
+
+    @pytest.fixture
+    def refuse(self, plain, tmp_path):
+        def check(error, words, bundle=None, **options):
+            target = tmp_path / "out" / "artifact"
+            with pytest.raises(error, match=words) as caught:
+                export_bundle(bundle or plain[1].path, target, ExportOptions(**options))
+            assert "\n" not in str(caught.value)
+            assert not target.parent.exists() or not list(target.parent.iterdir())
+
+        return check
+
+    def test_an_unknown_task(self, refuse):
+        refuse(TaskError, r"task 'none' is not in .*; it has two", tasks=("none",))
+
+    def test_an_unknown_form(self, refuse):
+        refuse(
+            ConfigurationError, "form 'frozen' is not known; known: folded, switchable, bank, bare", forms=("frozen",)
+        )
+
+    def test_no_form(self, refuse):
+        refuse(ConfigurationError, "no form", forms=())
+
+    @pytest.mark.parametrize("opset", [5, 17, 21, 0])
+    def test_an_opset_that_was_not_tested(self, refuse, opset):
+        refuse(ConfigurationError, f"opset {opset} is not among those tested: 18, 19, 20", opset=opset)
+
+    def test_merging_what_is_no_lora(self, refuse):
+        refuse(ConfigurationError, "--merge-lora is for LoRA in folded form; this is head", merge_lora=True)
+
+    def test_merging_in_a_form_whose_masks_are_open(self, refuse, lora):
+        for form in ("switchable", "bank"):
+            refuse(ConfigurationError, "--merge-lora", bundle=lora[1].path, forms=("folded", form), merge_lora=True)
+
+    def test_another_backbone(self, refuse, tmp_path):
+        other = tiny_backbone(tmp_path / "other", "bert", layers=1, seed=1)
+        refuse(BundleError, "has fingerprint .*--backbone", backbone=str(other))
+
+    def test_a_backbone_that_is_not_there(self, refuse):
+        refuse(ConfigurationError, "'/nowhere' cannot be loaded", backbone="/nowhere")
+
+    def test_a_fully_trained_backbone(self, refuse, plain, tmp_path):
+        backbone, _ = plain
+        contents = random_contents(PrototypeConfig(method="full"), backbone.info, {"two": 2})
+        weights = {f"backbone.{name}": value.numpy() for name, value in backbone.model.state_dict().items()}
+        contents.tasks["two"] = dataclasses.replace(contents.tasks["two"], weights=weights)
+        write_bundle(tmp_path / "full", contents)
+        refuse(ConfigurationError, "fully trained backbone", bundle=tmp_path / "full")
+
+    def test_a_damaged_bundle(self, refuse, plain, tmp_path):
+        copy = Path(shutil.copytree(plain[1].path, tmp_path / "copy"))
+        (copy / pack_path("two")).write_bytes(b"damaged")
+        refuse(BundleError, "two.safetensors", bundle=copy)
+
+    def test_a_bundle_without_tasks(self, refuse, plain, tmp_path):
+        write_bundle(tmp_path / "empty", random_contents(PrototypeConfig(method="head"), plain[0].info, {}))
+        refuse(TaskError, "has no tasks", bundle=tmp_path / "empty")
 
 
-def test_what_cannot_be_exported_is_refused_before_anything_is_written(exported: Exported, tmp_path) -> None:
-    refused(exported, tmp_path, TaskError, "'none'.*it has", tasks=("none",))
-    refused(exported, tmp_path, ConfigurationError, "form 'frozen' is not known", forms=("frozen",))
-    refused(exported, tmp_path, ConfigurationError, "opset 5", opset=5)
-    refused(exported, tmp_path, ConfigurationError, "--merge-lora is for LoRA", merge_lora=True)
-    other = tiny_backbone(tmp_path / "other", "bert", hidden=24, seed=1)
-    refused(exported, tmp_path, BundleError, "fingerprint.*--backbone", backbone=str(other))
+class TestFaults:
+    def test_an_artifact_that_is_there_is_kept(self, plain, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "precious").write_text("mine")
+        for overwrite in (False, True):  # and a folder that is no artifact is not overwritten either
+            with pytest.raises(ConfigurationError, match=r"exists already|was not written by propetl"):
+                export_bundle(plain[1].path, tmp_path / "out", ExportOptions(overwrite=overwrite))
+        assert (tmp_path / "out" / "precious").read_text() == "mine"
+
+    @pytest.mark.parametrize("step", ["golden_bytes", "write_config", "read_artifact", "graph_info"])
+    def test_a_full_disk_half_way_leaves_the_old_artifact(self, plain, exported, tmp_path, monkeypatch, step):
+        old = Path(shutil.copytree(exported.artifact, tmp_path / "out"))
+        before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+
+        def full_disk(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(f"propetl.export.writer.{step}", full_disk)
+        monkeypatch.setattr("propetl.export.writer.Compiler.compile", lambda *_: iter([FakeGraph()]))
+        monkeypatch.setattr("propetl.export.writer.ir.save", lambda model, path: path.write_bytes(b""))
+        monkeypatch.setattr("onnx.checker.check_model", lambda *_, **__: None)
+        if step != "graph_info":
+            monkeypatch.setattr("propetl.export.writer.graph_info", lambda *_: _graph())
+        with pytest.raises(OSError, match="No space left"):
+            export_bundle(plain[1].path, old, ExportOptions(overwrite=True))
+        assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+        assert list(tmp_path.iterdir()) == [old]
 
 
-def test_an_artifact_that_is_there_is_kept(exported: Exported, tmp_path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "precious").write_text("mine")
-    with pytest.raises(ConfigurationError, match="exists"):
-        export_bundle(exported.bundle.path, tmp_path / "out", ExportOptions())
-    assert (tmp_path / "out" / "precious").read_text() == "mine"
+class FakeGraph:
+    """Stands for a compiled graph where only the steps after it matter."""
+
+    form, task, model, path = "folded", "two", None, "folded/two/model.onnx"
 
 
-def test_a_failure_half_way_leaves_nothing(exported: Exported, tmp_path, monkeypatch) -> None:
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("propetl.export.writer.golden_bytes", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        export_bundle(exported.bundle.path, tmp_path / "out", ExportOptions(tasks=("two",)))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_merged_lora_takes_the_matrices_size(tmp_path) -> None:
-    case = Case("bert", PrototypeConfig("lora", rank=2))
-    beside = make(tmp_path / "a", case, ExportOptions())
-    merged = make(tmp_path / "b", case, dataclasses.replace(ExportOptions(), merge_lora=True))
-    sizes = [(item.artifact / "folded" / "two" / "model.onnx").stat().st_size for item in (beside, merged)]
-    assert sizes[1] - sizes[0] > 2 * 2 * 24 * 24 * 4 - 2 * 2 * 2 * 2 * 24 * 4 - 8192
-    assert np.isfinite(sizes).all()
+def _graph():
+    return GraphInfo("folded/two/model.onnx", (), ())
