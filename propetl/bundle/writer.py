@@ -84,7 +84,8 @@ def add_task(path: Path, task: str, contents: TaskContents) -> BundleInfo:
     """Adds one task to the bundle at ``path``.
 
     The new files are written first and ``bundle.json`` last, in one rename, so that a kill in between leaves
-    the old bundle (and at most two files that no manifest names). No other file changes.
+    the old bundle (and at most two files that no manifest names). No other file changes. Two processes must
+    not add to one bundle at once; ``propetl train --add-to`` holds a lock meanwhile.
 
     Raises:
         TaskError: a task of this name is there already.

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from propetl.prototypes.spec import PrototypeConfig, layout_of
 from tests.tiny_bundle import random_contents, random_task
 
 CONFIG = PrototypeConfig(bottleneck=3)
+ROOT = Path(__file__).parents[3]
 
 
 def contents_of_folder(folder):
@@ -168,7 +171,8 @@ class TestAddTask:
     def test_a_kill_before_the_manifest_leaves_the_old_bundle(self, path, monkeypatch):
         """SIGKILL runs no clean-up: the files of the new task stay, but no manifest names them."""
         before, task = contents_of_folder(path), new_task(read_bundle(path))
-        killed_in_child(path, task)
+        done = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, timeout=60)
+        assert done.returncode == -signal.SIGKILL
         after = contents_of_folder(path)
         assert {name: after[name] for name in before} == before
         assert set(read_bundle(path).info.tasks) == {"first", "second"}
@@ -203,21 +207,21 @@ def fill_disk_after(monkeypatch, writes):
     fail_at(monkeypatch, "fsync", 1)
 
 
-_replace = os.replace
+# Adds a task in a process of its own, which is killed as it puts the new manifest in place.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from propetl.bundle import add_task, read_bundle
+from tests.tiny_bundle import random_task
 
+path, replace = Path(sys.argv[1]), os.replace
 
-def _die_at_the_manifest(old, new):
+def die_at_the_manifest(old, new):
     if Path(new).name == "bundle.json":
         os.kill(os.getpid(), signal.SIGKILL)
-    _replace(old, new)
+    replace(old, new)
 
-
-def killed_in_child(path, task):
-    """Adds a task in a process that is killed as it puts the new manifest in place."""
-    child = os.fork()
-    if child == 0:
-        pytest.MonkeyPatch().setattr(os, "replace", _die_at_the_manifest)
-        add_task(path, "third", task)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
+os.replace = die_at_the_manifest
+add_task(path, "third", random_task(read_bundle(path).info.layout, 4, np.random.default_rng(7)))
+"""
