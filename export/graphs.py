@@ -11,9 +11,9 @@ from propetl.bundle.pack import TaskPack
 from propetl.export.passes.bind_inputs import BindInputs
 from propetl.export.passes.drop_stale_shapes import DropStaleShapes
 from propetl.export.passes.fold_constants import FoldConstants
-from propetl.export.program import TASK_ID
 from propetl.export.trace import Trace
 from propetl.runtime.manifest import GraphInfo, TensorSignature
+from propetl.runtime.signatures import TASK_ID
 
 Arrays = dict[str, NDArray[Any]]
 

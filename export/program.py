@@ -6,7 +6,6 @@ whole batch for one task, and one in which every row picks its task from a bank.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -18,42 +17,8 @@ from propetl.bundle.pack import HEAD, MASK, WEIGHT
 from propetl.heads import logits_of
 from propetl.model import ProPETLModel
 from propetl.prototypes.effective import EffectiveWeights
-
-TASK_ID = "task_id"
-
-
-@dataclass(frozen=True)
-class TaskTensor:
-    """A tensor of the task pack as an argument of the program.
-
-    Attributes:
-        name: as in the pack, such as ``mask.down.weight``.
-        dtype: numpy's name of the type.
-        shape: sizes; a string names a free dimension.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-
-def task_tensors(model: ProPETLModel) -> tuple[TaskTensor, ...]:
-    """Arguments that the program of ``model`` takes for one task, in a fixed order.
-
-    The number of labels is a free dimension: a task trained later may have more.
-    """
-    layout = model.layout
-    masks = [TaskTensor(MASK + name, "uint8", shape) for name, shape in layout.mask_shapes().items()]
-    weights = [TaskTensor(WEIGHT + name, "float32", shape) for name, shape in layout.weight_shapes().items()]
-    hidden = layout.hidden_size
-    head = [
-        TaskTensor(HEAD + "bias", "float32", ("labels",)),
-        TaskTensor(HEAD + "weight", "float32", ("labels", hidden)),
-    ]
-    if model.head_kind == "own":
-        head.append(TaskTensor(HEAD + "dense.bias", "float32", (hidden,)))
-        head.append(TaskTensor(HEAD + "dense.weight", "float32", (hidden, hidden)))
-    return (*masks, *weights, *head)
+from propetl.prototypes.prototype import parameter_key
+from propetl.runtime.signatures import TASK_ID
 
 
 class Program(nn.Module):
@@ -67,7 +32,7 @@ class Program(nn.Module):
         super().__init__()
         self.model = model
         self.prototype = nn.ParameterDict(
-            {name.replace(".", "_"): nn.Parameter(value.detach()) for name, value in model.prototype.tensors().items()}
+            {parameter_key(name): nn.Parameter(value.detach()) for name, value in model.prototype.tensors().items()}
         )
         self.register_buffer("table", torch.from_numpy(unpacking_table()))
 
@@ -94,7 +59,7 @@ class Program(nn.Module):
         return EffectiveWeights(masked, shared, rows)
 
     def _prototype(self, name: str) -> Tensor:
-        value: Tensor = self.prototype[name.replace(".", "_")]
+        value: Tensor = self.prototype[parameter_key(name)]
         return value
 
     def _unpacked(self, packed: Tensor, shape: tuple[int, ...]) -> Tensor:

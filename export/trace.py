@@ -11,10 +11,11 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from propetl.export.program import TASK_ID, BankProgram, BareProgram, Program, TaskTensor
+from propetl.export.program import BankProgram, BareProgram, Program
+from propetl.runtime.manifest import TensorSignature
+from propetl.runtime.signatures import BATCH, LABELS, LOGITS, SEQUENCE, TASK_ID
 
-BATCH, SEQUENCE, LABELS, TASKS = "batch", "sequence", "labels", "tasks"
-OUTPUT = "logits"
+TASKS = "tasks"
 
 # Sizes of the example arguments: all different, and none 0 or 1, so that the tracer takes none for another's.
 _EXAMPLE = {BATCH: 3, SEQUENCE: 7, LABELS: 5, TASKS: 4}
@@ -33,12 +34,12 @@ class Trace:
 
     model: ir.Model
     text_inputs: tuple[str, ...]
-    task_inputs: tuple[TaskTensor, ...]
+    task_inputs: tuple[TensorSignature, ...]
     opset: int
 
 
 def trace(
-    program: Program | BareProgram, text_inputs: tuple[str, ...], tensors: tuple[TaskTensor, ...], opset: int
+    program: Program | BareProgram, text_inputs: tuple[str, ...], tensors: tuple[TensorSignature, ...], opset: int
 ) -> Trace:
     """Traces ``program`` with free batch, sequence and number of labels (and tasks, for a bank).
 
@@ -59,7 +60,7 @@ def trace(
             dynamo=True,
             opset_version=opset,
             input_names=[*text_inputs, *task],
-            output_names=[OUTPUT],
+            output_names=[LOGITS],
             dynamic_shapes=_dynamic_shapes(text_inputs, task_inputs),
             optimize=False,
             verbose=False,
@@ -68,18 +69,18 @@ def trace(
     return Trace(exported.model, text_inputs, task_inputs, opset)
 
 
-def _bank_inputs(tensors: tuple[TaskTensor, ...]) -> tuple[TaskTensor, ...]:
-    banked = (TaskTensor(tensor.name, tensor.dtype, (TASKS, *tensor.shape)) for tensor in tensors)
-    return (TaskTensor(TASK_ID, "int64", (BATCH,)), *banked)
+def _bank_inputs(tensors: tuple[TensorSignature, ...]) -> tuple[TensorSignature, ...]:
+    banked = (TensorSignature(tensor.name, tensor.dtype, (TASKS, *tensor.shape)) for tensor in tensors)
+    return (TensorSignature(TASK_ID, "int64", (BATCH,)), *banked)
 
 
-def _example(tensor: TaskTensor) -> Tensor:
+def _example(tensor: TensorSignature) -> Tensor:
     shape = [_EXAMPLE[size] if isinstance(size, str) else size for size in tensor.shape]
     return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
 
 
 def _dynamic_shapes(
-    text_inputs: tuple[str, ...], task_inputs: tuple[TaskTensor, ...]
+    text_inputs: tuple[str, ...], task_inputs: tuple[TensorSignature, ...]
 ) -> dict[str, Mapping[str, object]]:
     names = {name for tensor in task_inputs for name in tensor.shape if isinstance(name, str)} | {
         BATCH,

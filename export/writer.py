@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from propetl.errors import ConfigurationError, TaskError
 from propetl.export.compiler import Compiled, Compiler
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info
+from propetl.export.options import OPSETS, ExportOptions
 from propetl.export.transformers_layout import add_file, write_config
 from propetl.export.weight_store import WeightStore
-from propetl.files import file_record, json_bytes, staged_folder
+from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.golden import golden_bytes
@@ -34,35 +34,7 @@ from propetl.runtime.manifest import (
 )
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES
 
-DEFAULT_OPSET = 20
-"""Newest that ONNX Runtime runs and TensorRT's parser reads."""
-
-OPSETS = (18, 19, 20)
-
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What to export and how.
-
-    Attributes:
-        forms: among ``folded``, ``switchable``, ``bank`` and ``bare``.
-        tasks: which tasks; empty for all.
-        opset: of the standard operators.
-        merge_lora: put LoRA into the backbone's matrices (folded only) instead of beside them.
-        standalone: copy the shared files into each folded folder, so that it can be moved alone.
-        backbone: where to load the backbone from, instead of the place the bundle names.
-        overwrite: replace an artifact that is there.
-    """
-
-    forms: tuple[str, ...] = (FOLDED,)
-    tasks: tuple[str, ...] = ()
-    opset: int = DEFAULT_OPSET
-    merge_lora: bool = False
-    standalone: bool = False
-    backbone: str | None = None
-    overwrite: bool = False
 
 
 def export_bundle(
@@ -95,7 +67,7 @@ def export_bundle(
         manifest = _manifest(staging, bundle, backbone, tasks, graphs, options)
         (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
         report("checking the artifact")
-        read_artifact(staging)
+        read_artifact(staging, verify=False)  # the hashes were taken from these very files just now
     return manifest
 
 
@@ -191,7 +163,6 @@ def _manifest(
     graphs: list[tuple[Compiled, GraphInfo]],
     options: ExportOptions,
 ) -> Manifest:
-    files = sorted(path for path in staging.rglob("*") if path.is_file())
     return Manifest(
         precision="fp32",
         opset=options.opset,
@@ -205,7 +176,7 @@ def _manifest(
         tasks={task: ArtifactTask(bundle.info.tasks[task], pack_path(task)) for task in tasks},
         forms={form: _form_info(form, tasks, graphs) for form in options.forms},
         tools=_tools(),
-        files={path.relative_to(staging).as_posix(): file_record(path) for path in files},
+        files=folder_records(staging),
     )
 
 

@@ -41,14 +41,27 @@ def file_record(path: Path) -> dict[str, Any]:
     return {"sha256": sha256_of_file(path), "bytes": path.stat().st_size}
 
 
+def folder_records(root: Path) -> dict[str, dict[str, Any]]:
+    """Records of all files below ``root`` by relative path, sorted; hard links of one file are hashed once."""
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    records = {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        status = path.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity not in found:
+            found[identity] = file_record(path)
+        records[path.relative_to(root).as_posix()] = found[identity]
+    return records
+
+
 def record_of_bytes(content: bytes) -> dict[str, Any]:
     """:func:`file_record` of a file that holds ``content``."""
     return {"sha256": sha256_of_bytes(content), "bytes": len(content)}
 
 
-def fsync_folder(folder: Path) -> None:
-    """Makes renames and new names in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Makes a file's bytes, or a folder's renames and new names, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -67,7 +80,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_folder(path.parent)
+    flush(path.parent)
 
 
 @contextmanager
@@ -126,7 +139,7 @@ def _refuse_existing(target: Path, overwrite: bool, marker: str | None) -> None:
 def _sync_tree(folder: Path) -> None:
     for path in (*sorted(folder.rglob("*")), folder):
         if path.is_dir():
-            fsync_folder(path)
+            flush(path)
         elif path.is_file():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -138,7 +151,7 @@ def _swap_in(staging: Path, target: Path) -> None:
         os.replace(staging, target)
     elif not _exchanged(staging, target):
         _replace_by_way_of_aside(staging, target)
-    fsync_folder(target.parent)
+    flush(target.parent)
 
 
 def _exchanged(left: Path, right: Path) -> bool:
@@ -157,6 +170,26 @@ def _replace_by_way_of_aside(staging: Path, target: Path) -> None:
         os.replace(aside, target)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def read_json(path: Path, what: str, error: type[ProPETLError]) -> Any:
+    """The manifest at ``path``, not yet checked; ``what`` is what its folder should be, for messages.
+
+    Args:
+        path: the JSON file.
+        what: such as ``bundle``.
+        error: class of the error to raise.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as cause:
+        raise error(f"{path.parent}: no {what} is there ({path.name} is missing)") from cause
+    except PermissionError as cause:
+        raise error(f"{path}: no permission to read it") from cause
+    except OSError as cause:
+        raise error(f"{path}: cannot be read ({cause.strerror})") from cause
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as cause:
+        raise error(f"{path}: not valid JSON ({cause}); it was truncated or damaged") from cause
 
 
 def path_inside(root: Path, relative: str, error: type[ProPETLError]) -> Path:

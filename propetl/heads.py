@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from propetl.prototypes.adapter import ACTIVATIONS
 from propetl.prototypes.effective import project
 
-HEADS = ("linear", "own")
-
 
 def logits_of(
     pooled: Tensor,

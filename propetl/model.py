@@ -12,10 +12,10 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from propetl.attach import attach
 from propetl.backbone import Backbone, check_backbone
-from propetl.bundle.format import TaskInfo, check_task_name
+from propetl.bundle.format import HEADS, TaskInfo, check_task_name
 from propetl.bundle.reader import Bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
-from propetl.heads import HEADS, Head, logits_of
+from propetl.heads import Head, logits_of
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.prototype import TensorPrototype, new_prototype
 from propetl.prototypes.spec import PrototypeConfig, layout_of

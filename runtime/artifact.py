@@ -1,6 +1,5 @@
 """Reading an artifact: nothing is used before its hash and its signature were checked."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from propetl.bundle.pack import TaskPack, read_pack
 from propetl.bundle.reader import check_belongs
 from propetl.errors import ArtifactError, TaskError
-from propetl.files import path_inside, verify_files
+from propetl.files import path_inside, read_json, verify_files
 from propetl.runtime.golden import Golden, read_golden
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
@@ -131,7 +130,7 @@ def read_artifact(path: Path | str, verify: bool = True) -> Artifact:
 def read_manifest(path: Path) -> Artifact:
     """The artifact in folder ``path`` after all checks but the files' hashes."""
     source = path / MANIFEST
-    manifest = Manifest.from_json(_json_of(source), str(source))
+    manifest = Manifest.from_json(read_json(source, "artifact", ArtifactError), str(source))
     try:
         _check_references(manifest)
         check_forms(manifest)
@@ -175,14 +174,3 @@ def _check_references(manifest: Manifest) -> None:
     for needed in (BACKBONE_FILE, TOKENIZER_FILE, manifest.golden, *packs, *graphs):
         if needed not in manifest.files:
             raise ArtifactError(f"{needed} is not among its files; restore it from its source")
-
-
-def _json_of(source: Path) -> Any:
-    try:
-        return json.loads(source.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactError(f"{source.parent}: no artifact is there ({MANIFEST} is missing)") from error
-    except PermissionError as error:
-        raise ArtifactError(f"{source}: no permission to read it") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ArtifactError(f"{source}: not valid JSON ({error}); it was truncated or damaged") from error

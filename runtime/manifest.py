@@ -164,12 +164,16 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """As written to ``artifact.json``."""
         plain = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {"format": FORMAT, "version": VERSION} | plain | {
-            "backbone": asdict(self.backbone),
-            "prototype": self.prototype.to_json(),
-            "tasks": {name: asdict(task.info) | {"pack": task.pack} for name, task in self.tasks.items()},
-            "forms": {name: form.to_json() for name, form in self.forms.items()},
-        }
+        return (
+            {"format": FORMAT, "version": VERSION}
+            | plain
+            | {
+                "backbone": asdict(self.backbone),
+                "prototype": self.prototype.to_json(),
+                "tasks": {name: asdict(task.info) | {"pack": task.pack} for name, task in self.tasks.items()},
+                "forms": {name: form.to_json() for name, form in self.forms.items()},
+            }
+        )
 
     @classmethod
     def from_json(cls, value: Any, source: str) -> "Manifest":

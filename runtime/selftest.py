@@ -20,9 +20,7 @@ _DAMAGE = (ArtifactError, BundleError, TaskError)
 _LIBRARIES = ("propetl", "numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu")
 
 
-def self_test(
-    path: Path | str, form: str | None = None, provider: str = "cpu", threads: int | None = None
-) -> Report:
+def self_test(path: Path | str, form: str | None = None, provider: str = "cpu", threads: int | None = None) -> Report:
     """Checks files, task packs, signatures of the loaded graphs, and golden outputs of every task and form.
 
     Golden rows are run in one batch, row by row without padding, and in form bank all tasks mixed.
@@ -95,10 +93,7 @@ def _form_comparisons(
         return []
     chosen = {task: goldens[task] for task in loaded if task in goldens}
     tolerance = TOLERANCES[artifact.manifest.precision]
-    runs = {
-        f"task {task}, form {form}": replay_task(running, form, task, chosen[task], tolerance)
-        for task in chosen
-    }
+    runs = {f"task {task}, form {form}": replay_task(running, form, task, chosen[task], tolerance) for task in chosen}
     if isinstance(running, MixingForm) and chosen:
         mixed = replay_mixed(running, form, chosen, artifact.manifest.pad_token_id, tolerance)
         runs[f"all tasks mixed, form {form}"] = mixed
@@ -114,9 +109,7 @@ def _tried(run: Iterator[Comparison], subject: str, checks: list[Check]) -> list
         return []
 
 
-def _checked_engine(
-    artifact: Artifact, form: str, running: RunningForm, task: str, checks: list[Check]
-) -> bool:
+def _checked_engine(artifact: Artifact, form: str, running: RunningForm, task: str, checks: list[Check]) -> bool:
     """Whether the engine that runs ``task`` loads with the signature that the manifest states."""
     info = artifact.manifest.forms[form]
     graph = info.graph or info.graphs[task]

@@ -13,14 +13,19 @@ attention_mask (and token_type_ids where the backbone does): int64 [batch, seque
 from dataclasses import dataclass
 from typing import Literal
 
+from propetl.bundle.format import HEADS, head_shapes
+from propetl.bundle.pack import HEAD, MASK, WEIGHT
 from propetl.errors import ArtifactError
+from propetl.prototypes.spec import TaskLayout
 from propetl.runtime.manifest import TOKEN_INPUTS, Dimension, FormInfo, GraphInfo, Manifest, TensorSignature
 
 LOGITS = "logits"
 TASK_ID = "task_id"
 FOLDED, SWITCHABLE, BANK, BARE = "folded", "switchable", "bank", "bare"
 
-TOKEN_SHAPE: tuple[Dimension, ...] = ("batch", "sequence")
+BATCH, SEQUENCE, LABELS = "batch", "sequence", "labels"
+
+TOKEN_SHAPE: tuple[Dimension, ...] = (BATCH, SEQUENCE)
 
 
 @dataclass(frozen=True)
@@ -45,27 +50,26 @@ FORM_RULES = {
     BARE: FormRule(graph_per_task=False, extra_inputs="none", width="any"),
 }
 
-HEAD_KINDS = ("linear", "own")
-
 
 def expected_inputs(form: str, manifest: Manifest) -> tuple[TensorSignature, ...]:
     """Inputs that a graph of ``form`` has."""
     tokens = tuple(TensorSignature(name, "int64", TOKEN_SHAPE) for name in manifest.token_inputs)
     extra = FORM_RULES[form].extra_inputs
     if extra == "task tensors":
-        return tokens + task_tensor_inputs(manifest)
+        return tokens + task_tensors(manifest.layout, manifest.head)
     return (*tokens, TensorSignature(TASK_ID, "int64", ("batch",))) if extra == "task_id" else tokens
 
 
-def task_tensor_inputs(manifest: Manifest) -> tuple[TensorSignature, ...]:
-    """One input for each tensor of a task pack, under the name it has there."""
-    layout, hidden = manifest.layout, manifest.backbone.hidden_size
-    masks = [TensorSignature(f"mask.{name}", "uint8", shape) for name, shape in layout.mask_shapes().items()]
-    shapes = {f"weight.{name}": shape for name, shape in layout.weight_shapes().items()}
-    head: dict[str, tuple[Dimension, ...]] = {"head.weight": ("labels", hidden), "head.bias": ("labels",)}
-    if manifest.head == "own":
-        head |= {"head.dense.weight": (hidden, hidden), "head.dense.bias": (hidden,)}
-    return (*masks, *(TensorSignature(name, "float32", shape) for name, shape in (shapes | head).items()))
+def task_tensors(layout: TaskLayout, head: str) -> tuple[TensorSignature, ...]:
+    """One tensor for each of a task pack, under the name it has there, in a fixed order.
+
+    The number of labels is a free dimension: a task trained later may have more.
+    """
+    masks = {MASK + name: shape for name, shape in layout.mask_shapes().items()}
+    weights = {WEIGHT + name: shape for name, shape in layout.weight_shapes().items()}
+    heads = {HEAD + name: shape for name, shape in head_shapes(head, layout.hidden_size, LABELS).items()}
+    packed = [TensorSignature(name, "uint8", shape) for name, shape in masks.items()]
+    return (*packed, *(TensorSignature(name, "float32", shape) for name, shape in (weights | heads).items()))
 
 
 def expected_width(form: str, manifest: Manifest, task: str | None) -> Dimension | None:
@@ -104,9 +108,7 @@ def _check_logits(form: str, graph: GraphInfo, width: Dimension | None) -> None:
 
 
 def _mismatch(form: str, graph: GraphInfo, kind: str, expected: str, found: str) -> ArtifactError:
-    return ArtifactError(
-        f"{graph.path}: a {form} graph has {kind} {expected}; found {found}; export the bundle again"
-    )
+    return ArtifactError(f"{graph.path}: a {form} graph has {kind} {expected}; found {found}; export the bundle again")
 
 
 def check_forms(manifest: Manifest) -> None:
@@ -115,8 +117,8 @@ def check_forms(manifest: Manifest) -> None:
     Raises:
         ArtifactError: an unknown form or head, a form that lacks its graphs, or a graph that breaks its form.
     """
-    if manifest.head not in HEAD_KINDS:
-        raise ArtifactError(f"head is one of {', '.join(HEAD_KINDS)}; found {manifest.head!r}")
+    if manifest.head not in HEADS:
+        raise ArtifactError(f"head is one of {', '.join(HEADS)}; found {manifest.head!r}")
     if missing := [name for name in TOKEN_INPUTS[:2] if name not in manifest.token_inputs]:
         raise ArtifactError(f"no graph takes {missing[0]}; export the bundle again")
     for form, info in manifest.forms.items():

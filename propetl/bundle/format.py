@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from propetl.errors import BundleError, ProPETLError, TaskError
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
@@ -23,9 +23,25 @@ METADATA_KEY = "propetl"
 _TASK_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
-def check_task_name(name: str) -> str:
+Size = TypeVar("Size", int, str)
+
+
+def head_shapes(kind: str, hidden: int, outputs: Size) -> dict[str, tuple[int | Size, ...]]:
+    """Shapes of a head's tensors by name.
+
+    Args:
+        kind: one of :data:`HEADS`.
+        hidden: width of the backbone.
+        outputs: width of the logits, or the name of a width that is free.
+    """
+    shapes: dict[str, tuple[int | Size, ...]] = {"bias": (outputs,), "weight": (outputs, hidden)}
+    own: dict[str, tuple[int | Size, ...]] = {"dense.bias": (hidden,), "dense.weight": (hidden, hidden)}
+    return shapes | own if kind == "own" else shapes
+
+
+def check_task_name(name: object) -> str:
     """``name`` if it can be a task's: it becomes a file name, so it is held to a few characters."""
-    if not _TASK_NAME.fullmatch(name) or ".." in name:
+    if not isinstance(name, str) or not _TASK_NAME.fullmatch(name) or ".." in name:
         allowed = "use 1-64 of a-z, 0-9, '_', '-', '.', starting with a letter or digit"
         raise TaskError(f"task name {name!r}: {allowed}")
     if name.endswith(".samples"):

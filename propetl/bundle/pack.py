@@ -16,6 +16,7 @@ from propetl.bundle.format import (
     TaskInfo,
     check_format,
     check_task_name,
+    head_shapes,
     metadata,
     task_info,
 )
@@ -97,10 +98,7 @@ class TaskPack:
             raise BundleError(f"{source}: its kind of head is {self.head_kind}, the bundle's is {kind}")
 
     def _check_head(self, hidden: int, source: str) -> None:
-        outputs = self.info.outputs
-        expected: dict[str, tuple[int, ...]] = {"weight": (outputs, hidden), "bias": (outputs,)}
-        if self.head_kind == "own":
-            expected |= {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
+        expected = head_shapes(self.head_kind, hidden, self.info.outputs)
         check_shapes(dict(self.head), expected, "float32", f"{source} (head)")
 
 

@@ -1,9 +1,7 @@
 """Reading a bundle: nothing is used before its hash and its shapes were checked."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +19,7 @@ from propetl.bundle.pack import TaskPack, read_pack
 from propetl.bundle.samples import read_samples
 from propetl.bundle.tensors import Arrays, check_shapes, read_tensors
 from propetl.errors import BundleError, TaskError
-from propetl.files import sha256_of_file, verify_files
+from propetl.files import read_json, sha256_of_file, verify_files
 
 
 @dataclass(frozen=True)
@@ -81,24 +79,11 @@ def read_bundle(path: Path) -> Bundle:
 def read_info(path: Path) -> BundleInfo:
     """``bundle.json`` of the bundle in folder ``path``; the files it names are not read."""
     manifest = path / MANIFEST
-    info = BundleInfo.from_json(_json_of(manifest), str(manifest))
+    info = BundleInfo.from_json(read_json(manifest, "bundle", BundleError), str(manifest))
     for needed in (PROTOTYPE_FILE, *map(pack_path, info.tasks), *map(samples_path, info.tasks)):
         if needed not in info.files:
             raise BundleError(f"{manifest}: {needed} is not among its files; restore it from its source")
     return info
-
-
-def _json_of(manifest: Path) -> Any:
-    try:
-        return json.loads(manifest.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(f"{manifest.parent}: no bundle is there ({MANIFEST} is missing)") from error
-    except PermissionError as error:
-        raise BundleError(f"{manifest}: no permission to read it") from error
-    except OSError as error:
-        raise BundleError(f"{manifest}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BundleError(f"{manifest}: not valid JSON ({error}); it was truncated or damaged") from error
 
 
 def _checked_pack(path: Path, task: str, info: BundleInfo, prototype_sha256: str) -> TaskPack:

@@ -30,7 +30,7 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
     try:
         with safe_open(path, framework="np") as stream:
             described = json.loads((stream.metadata() or {}).get(METADATA_KEY, "{}"))
-            return {name: stream.get_tensor(name) for name in stream.keys()}, described  # noqa: SIM118
+            return {name: stream.get_tensor(name) for name in stream.keys()}, described  # noqa: SIM118  # no mapping
     except FileNotFoundError as error:
         raise BundleError(f"{path}: no such file") from error
     except PermissionError as error:

@@ -24,7 +24,7 @@ from propetl.bundle.samples import sample_bytes
 from propetl.bundle.tensors import Arrays, tensor_bytes
 from propetl.errors import TaskError
 from propetl.files import (
-    file_record,
+    folder_records,
     json_bytes,
     record_of_bytes,
     sha256_of_bytes,
@@ -136,13 +136,12 @@ def _task_files(
 
 
 def _info_of(contents: BundleContents, staging: Path) -> BundleInfo:
-    files = sorted(path for path in staging.rglob("*") if path.is_file())
     return BundleInfo(
         backbone=contents.backbone,
         prototype=contents.config,
         head=contents.head,
         max_length=contents.max_length,
         tasks={name: task.info for name, task in contents.tasks.items()},
-        files={path.relative_to(staging).as_posix(): file_record(path) for path in files},
+        files=folder_records(staging),
         created_by=contents.created_by,
     )

@@ -36,7 +36,7 @@ def _problem(name: str, mapping: Mapping[Any, Any]) -> Problem:
     problem = mapping.get("problem", "classification")
     for known in get_args(Problem):
         if problem == known:
-            return known  # type: ignore[no-any-return]
+            return known  # type: ignore[no-any-return]  # get_args is untyped
     raise _wrong(name, f"has problem: {problem!r}: use one of {', '.join(METRICS)}")
 
 

@@ -137,9 +137,9 @@ def check_task_name(name: object) -> str:
         ConfigurationError: it may not.
     """
     try:
-        return bundle_format.check_task_name(str(name) if isinstance(name, str) else "")
+        return bundle_format.check_task_name(name)
     except TaskError as error:
-        raise ConfigurationError(f"{error} (got {name!r})" if not isinstance(name, str) else str(error)) from error
+        raise ConfigurationError(str(error)) from error
 
 
 def _glue(

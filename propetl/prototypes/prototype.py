@@ -1,5 +1,6 @@
 """The shared prototype as a module: plain tensors, or a prefix that an MLP makes while training."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -9,12 +10,12 @@ from propetl.prototypes.prefix import PrefixReparametrisation
 from propetl.prototypes.spec import TaskLayout
 
 
-class Prototype(nn.Module):
+class Prototype(nn.Module, ABC):
     """Tensors that all layers and tasks share."""
 
+    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Prototype tensors by name, ``[*shape]`` each."""
-        raise NotImplementedError
 
 
 class TensorPrototype(Prototype):
@@ -23,12 +24,14 @@ class TensorPrototype(Prototype):
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         """``values`` by tensor name."""
         super().__init__()
-        self.parameters_by_name = nn.ParameterDict({_key(name): nn.Parameter(value) for name, value in values.items()})
+        self.parameters_by_name = nn.ParameterDict(
+            {parameter_key(name): nn.Parameter(value) for name, value in values.items()}
+        )
         self.names = tuple(values)
 
     def tensors(self) -> dict[str, Tensor]:
         """Prototype tensors by name."""
-        return {name: self.parameters_by_name[_key(name)] for name in self.names}
+        return {name: self.parameters_by_name[parameter_key(name)] for name in self.names}
 
 
 class PrefixPrototype(Prototype):
@@ -63,6 +66,6 @@ def initial_values(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.empty(shape).normal_(std=0.02)
 
 
-def _key(name: str) -> str:
+def parameter_key(name: str) -> str:
     """Parameter names may not hold dots."""
     return name.replace(".", "_")

@@ -1,5 +1,6 @@
 """What a task owns of a prototype: masks over what is shared, or weights of its own."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,16 +12,16 @@ from propetl.bits import unpack
 from propetl.masks import initial_scores, mask_of_scores, packed_mask_of_scores
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.prefix import PrefixReparametrisation
-from propetl.prototypes.prototype import initial_values
+from propetl.prototypes.prototype import initial_values, parameter_key
 from propetl.prototypes.spec import TaskLayout
 
 
-class TaskPart(nn.Module):
+class TaskPart(nn.Module, ABC):
     """One task's share; knows how to make the weights that run."""
 
+    @abstractmethod
     def effective(self, prototype: Mapping[str, Tensor]) -> EffectiveWeights:
         """Weights for all slots from the shared prototype's tensors."""
-        raise NotImplementedError
 
     def packed_masks(self) -> dict[str, NDArray[np.uint8]]:
         """Masks as bits, uint8 ``[slots, bytes]``; empty if the task masks nothing."""
@@ -34,9 +35,9 @@ class TaskPart(nn.Module):
 class MaskedPart(TaskPart):
     """Common to trained and fixed masks."""
 
+    @abstractmethod
     def masks(self) -> dict[str, Tensor]:
         """Zeros and ones by tensor, ``[slots, *shape]``."""
-        raise NotImplementedError
 
     def effective(self, prototype: Mapping[str, Tensor]) -> EffectiveWeights:
         """``prototype * mask`` at every slot; what is not masked is shared as it is."""
@@ -55,18 +56,18 @@ class TrainedMasks(MaskedPart):
         self.names = tuple(tensor.name for tensor in layout.masked_tensors)
         self.scores = nn.ParameterDict(
             {
-                tensor.name.replace(".", "_"): nn.Parameter(initial_scores(layout.slots, tensor.shape))
+                parameter_key(tensor.name): nn.Parameter(initial_scores(layout.slots, tensor.shape))
                 for tensor in layout.masked_tensors
             }
         )
 
     def masks(self) -> dict[str, Tensor]:
         """Masks with the straight-through gradient."""
-        return {name: mask_of_scores(self.scores[name.replace(".", "_")], self.sparsity) for name in self.names}
+        return {name: mask_of_scores(self.scores[parameter_key(name)], self.sparsity) for name in self.names}
 
     def packed_masks(self) -> dict[str, NDArray[np.uint8]]:
         """The same masks as bits."""
-        return {name: packed_mask_of_scores(self.scores[name.replace(".", "_")], self.sparsity) for name in self.names}
+        return {name: packed_mask_of_scores(self.scores[parameter_key(name)], self.sparsity) for name in self.names}
 
 
 class FixedMasks(MaskedPart):
@@ -79,11 +80,11 @@ class FixedMasks(MaskedPart):
         self.names = tuple(tensor.name for tensor in layout.masked_tensors)
         for tensor in layout.masked_tensors:
             mask = torch.from_numpy(unpack(self.packed[tensor.name], tensor.size)).float()
-            self.register_buffer(tensor.name.replace(".", "_"), mask.view(layout.slots, *tensor.shape))
+            self.register_buffer(parameter_key(tensor.name), mask.view(layout.slots, *tensor.shape))
 
     def masks(self) -> dict[str, Tensor]:
         """Constant masks."""
-        return {name: self.get_buffer(name.replace(".", "_")) for name in self.names}
+        return {name: self.get_buffer(parameter_key(name)) for name in self.names}
 
     def packed_masks(self) -> dict[str, NDArray[np.uint8]]:
         """The bits they were read from."""
@@ -99,13 +100,15 @@ class OwnWeights(TaskPart):
         self.names = tuple(tensor.name for tensor in layout.tensors)
         self.weights = nn.ParameterDict()
         for tensor in layout.tensors:
-            fresh = torch.stack([initial_values(tensor.name, tensor.shape) for _ in range(layout.slots)])
-            value = fresh if values is None else torch.from_numpy(values[tensor.name].copy())
-            self.weights[tensor.name.replace(".", "_")] = nn.Parameter(value)
+            if values is None:
+                value = torch.stack([initial_values(tensor.name, tensor.shape) for _ in range(layout.slots)])
+            else:
+                value = torch.from_numpy(values[tensor.name].copy())
+            self.weights[parameter_key(tensor.name)] = nn.Parameter(value)
 
     def own_weights(self) -> dict[str, Tensor]:
         """Weights by tensor ``[slots, *shape]``."""
-        return {name: self.weights[name.replace(".", "_")] for name in self.names}
+        return {name: self.weights[parameter_key(name)] for name in self.names}
 
     def effective(self, prototype: Mapping[str, Tensor]) -> EffectiveWeights:
         """The task's own weights; the prototype is empty."""

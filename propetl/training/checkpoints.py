@@ -1,7 +1,6 @@
 """Checkpoints that are complete or ignored: a marker, written last, says so."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from propetl.errors import ConfigurationError
-from propetl.files import fsync_folder, json_bytes, write_atomically
+from propetl.files import flush, json_bytes, write_atomically
 
 MARKER = "complete.json"
 WEIGHTS = "model.safetensors"
@@ -41,9 +40,9 @@ def mark_complete(folder: Path) -> None:
     """Flushes every file of ``folder`` to disk, then writes the marker that lists them with their sizes."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MARKER)
     for path in files:
-        _flush(path)
-    fsync_folder(folder)
-    fsync_folder(folder.parent)
+        flush(path)
+    flush(folder)
+    flush(folder.parent)
     write_atomically(folder / MARKER, json_bytes({"files": {path.name: path.stat().st_size for path in files}}))
 
 
@@ -99,11 +98,3 @@ def _complete(path: Path) -> Checkpoint | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Checkpoint(int(match[1]), path) if match and whole else None
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

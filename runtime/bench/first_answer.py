@@ -29,9 +29,9 @@ def print_stages(imports: Call, opening: Callable[[], Call]) -> None:
 
 
 def _import() -> None:
-    import onnxruntime  # noqa: F401
+    import onnxruntime  # noqa: F401  # only the time it takes is wanted
 
-    import propetl.runtime.session  # noqa: F401
+    import propetl.runtime.session  # noqa: F401  # likewise
 
 
 def _open(asked: dict[str, Any]) -> Call:

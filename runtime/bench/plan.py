@@ -196,7 +196,7 @@ def _runtimes_of(artifact: Artifact, options: BenchOptions, tasks: Sequence[str]
     runtimes = [Runtime(name, "propetl.runtime.bench.worker", artifact.path) for name in names]
     if options.bundle is not None:
         _check_eager(artifact, options.bundle, tasks)
-        runtimes.append(Runtime(EAGER, "propetl.eager", options.bundle))
+        runtimes.append(Runtime(EAGER, "propetl.export.eager", options.bundle))
     return tuple(runtimes)
 
 

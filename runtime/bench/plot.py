@@ -33,7 +33,7 @@ def check_plot(path: Path) -> None:
         ConfigurationError: a kind of file that is not written.
     """
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401  # only whether it is there is wanted
     except ImportError as error:
         raise MissingExtraError("propetl bench --plot", "matplotlib", "plot") from error
     if path.suffix not in _SUFFIXES:

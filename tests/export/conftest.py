@@ -4,7 +4,7 @@ import pytest
 
 from propetl.backbone import Backbone
 from propetl.bundle import Bundle
-from propetl.export.writer import ExportOptions
+from propetl.export.options import ExportOptions
 from propetl.prototypes.spec import PrototypeConfig
 from tests.export.random_artifact import ALL_FORMS, Case, Exported, make, random_bundle
 

@@ -10,7 +10,8 @@ import torch
 from propetl.backbone import Backbone, load_backbone
 from propetl.bundle import Bundle, read_bundle, write_bundle
 from propetl.export.golden import text_inputs_of
-from propetl.export.writer import ExportOptions, export_bundle
+from propetl.export.options import ExportOptions
+from propetl.export.writer import export_bundle
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.manifest import Manifest

@@ -10,7 +10,7 @@ from hypothesis import strategies as draw
 from propetl.bundle import add_task, read_bundle
 from propetl.bundle.format import pack_path
 from propetl.errors import TaskError
-from propetl.export.writer import ExportOptions
+from propetl.export.options import ExportOptions
 from propetl.families import FAMILIES
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig

@@ -7,9 +7,11 @@ import torch
 from propetl.bundle.reader import read_bundle
 from propetl.export.golden import text_inputs_of
 from propetl.export.graphs import bank_of
-from propetl.export.program import TASK_ID, BankProgram, BareProgram, Program, TaskTensor, task_tensors
+from propetl.export.program import BankProgram, BareProgram, Program
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.runtime.manifest import TensorSignature
+from propetl.runtime.signatures import TASK_ID, task_tensors
 from tests.export.random_artifact import Case, random_bundle, random_inputs, torch_logits
 
 METHODS = [(method, sharing) for method in ("adapter", "lora", "prefix", "head") for sharing in ("masked", "unshared")]
@@ -65,7 +67,7 @@ def test_the_bare_program_has_no_prototype(made):
 
 def test_arguments_are_the_tensors_of_the_pack(made):
     model, bundle, _ = made
-    expected = {tensor.name: tensor for tensor in task_tensors(model)}
+    expected = {tensor.name: tensor for tensor in task_tensors(model.layout, model.head_kind)}
     for pack in bundle.packs.values():
         assert set(pack.tensors()) == set(expected)
         for name, array in pack.tensors().items():
@@ -75,9 +77,10 @@ def test_arguments_are_the_tensors_of_the_pack(made):
 
 def test_arguments_of_a_linear_head(tmp_path):
     backbone, bundle = random_bundle(tmp_path, Case("bert", PrototypeConfig(bottleneck=3), hidden=32, tasks={"two": 2}))
-    assert task_tensors(ProPETLModel.from_bundle(read_bundle(bundle.path), backbone)) == (
-        TaskTensor("mask.down.weight", "uint8", (2, 12)),
-        TaskTensor("mask.up.weight", "uint8", (2, 12)),
-        TaskTensor("head.bias", "float32", ("labels",)),
-        TaskTensor("head.weight", "float32", ("labels", 32)),
+    model = ProPETLModel.from_bundle(read_bundle(bundle.path), backbone)
+    assert task_tensors(model.layout, model.head_kind) == (
+        TensorSignature("mask.down.weight", "uint8", (2, 12)),
+        TensorSignature("mask.up.weight", "uint8", (2, 12)),
+        TensorSignature("head.bias", "float32", ("labels",)),
+        TensorSignature("head.weight", "float32", ("labels", 32)),
     )

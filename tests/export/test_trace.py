@@ -6,9 +6,10 @@ import logging
 
 import pytest
 
-from propetl.export.program import BankProgram, Program, task_tensors
+from propetl.export.program import BankProgram, Program
 from propetl.export.trace import trace
 from propetl.model import ProPETLModel
+from propetl.runtime.signatures import task_tensors
 
 TEXTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -25,7 +26,7 @@ def model(plain):
 
 @pytest.fixture(scope="module")
 def single(model):
-    return trace(Program(model), TEXTS, task_tensors(model), 20)
+    return trace(Program(model), TEXTS, task_tensors(model.layout, model.head_kind), 20)
 
 
 def test_one_task_per_batch(single):
@@ -40,7 +41,7 @@ def test_one_task_per_batch(single):
 
 
 def test_one_task_per_row(model):
-    bank = trace(BankProgram(model), TEXTS, task_tensors(model), 20)
+    bank = trace(BankProgram(model), TEXTS, task_tensors(model.layout, model.head_kind), 20)
     assert [signature(value) for value in bank.model.graph.inputs] == [
         *((name, "INT64", ["batch", "sequence"]) for name in TEXTS),
         ("task_id", "INT64", ["batch"]),
@@ -58,5 +59,5 @@ def test_tracing_prints_nothing_and_leaves_logging_as_it_was(model):
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        trace(Program(model), TEXTS, task_tensors(model), 20)
+        trace(Program(model), TEXTS, task_tensors(model.layout, model.head_kind), 20)
     assert out.getvalue() == "" and [logger.level for logger in loggers] == before

@@ -11,6 +11,7 @@ from propetl import files
 from propetl.errors import BundleError, ConfigurationError
 from propetl.files import (
     file_record,
+    folder_records,
     json_bytes,
     path_inside,
     sha256_of_bytes,
@@ -303,3 +304,16 @@ def folder_with(folder, text):
     folder.mkdir()
     (folder / "file").write_text(text)
     return folder
+
+
+def test_hard_links_of_one_file_are_hashed_once(tmp_path, monkeypatch):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a").write_bytes(b"weights")
+    (tmp_path / "b" / "link").hardlink_to(tmp_path / "a")
+    (tmp_path / "b" / "other").write_bytes(b"weights")
+    hashed = []
+    monkeypatch.setattr("propetl.files.file_record", lambda path: (hashed.append(path.name), file_record(path))[1])
+    records = folder_records(tmp_path)
+    assert hashed == ["a", "other"]
+    assert list(records) == ["a", "b/link", "b/other"]
+    assert records == dict.fromkeys(records, file_record(tmp_path / "a"))

@@ -87,16 +87,16 @@ def test_a_kill_while_removing_leaves_nothing_that_looks_complete(tmp_path, monk
     assert steps(tmp_path) == [2]
 
 
-def test_the_marker_is_written_after_every_file_was_flushed(tmp_path, monkeypatch):
+def test_the_marker_is_written_after_files_and_folders_were_flushed(tmp_path, monkeypatch):
     path = write(tmp_path, 1, complete=False)
     done = []
-    flush, write_marker = checkpoints._flush, checkpoints.write_atomically
-    monkeypatch.setattr(checkpoints, "_flush", lambda file: (done.append(file.name), flush(file)))
+    flush, write_marker = checkpoints.flush, checkpoints.write_atomically
+    monkeypatch.setattr(checkpoints, "flush", lambda file: (done.append(file.name), flush(file)))
     monkeypatch.setattr(
         checkpoints, "write_atomically", lambda file, content: (done.append(file.name), write_marker(file, content))
     )
     mark_complete(path)
-    assert done == ["model.safetensors", "trainer_state.json", MARKER]
+    assert done == ["model.safetensors", "trainer_state.json", path.name, path.parent.name, MARKER]
 
 
 def test_a_missing_step_is_named(tmp_path):

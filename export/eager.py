@@ -1,4 +1,4 @@
-"""``python -m propetl.eager``: PyTorch's side of ``propetl bench``; a worker like those of the runtime.
+"""``python -m propetl.export.eager``: PyTorch's side of ``propetl bench``; a worker like those of the runtime.
 
 PyTorch is imported when a bundle is to be loaded, so that the worker can answer what is missing.
 """
@@ -83,9 +83,9 @@ def _load(source: Path, threads: int) -> EagerSubject:
 
 
 def _import() -> None:
-    import torch  # noqa: F401
+    import torch  # noqa: F401  # only the time it takes is wanted
 
-    import propetl.model  # noqa: F401
+    import propetl.model  # noqa: F401  # likewise
 
 
 def _first_answer(asked: Mapping[str, Any]) -> None:

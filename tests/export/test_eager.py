@@ -6,13 +6,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from propetl import eager
 from propetl.backbone import load_backbone
 from propetl.bundle import TaskInfo, read_bundle, write_bundle
 from propetl.cli.main import main
-from propetl.eager import load_eager
 from propetl.errors import BundleError, MissingExtraError
-from propetl.export.writer import ExportOptions, export_bundle
+from propetl.export import eager
+from propetl.export.eager import load_eager
+from propetl.export.options import ExportOptions
+from propetl.export.writer import export_bundle
 from propetl.harvest import bundle_contents
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig

@@ -1,0 +1,33 @@
+"""What to export and how; loads no torch, so that the command line can show its defaults."""
+
+from dataclasses import dataclass
+
+from propetl.runtime.signatures import FOLDED
+
+DEFAULT_OPSET = 20
+"""Newest that ONNX Runtime runs and TensorRT's parser reads."""
+
+OPSETS = (18, 19, 20)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export and how.
+
+    Attributes:
+        forms: among ``folded``, ``switchable``, ``bank`` and ``bare``.
+        tasks: which tasks; empty for all.
+        opset: of the standard operators.
+        merge_lora: put LoRA into the backbone's matrices (folded only) instead of beside them.
+        standalone: copy the shared files into each folded folder, so that it can be moved alone.
+        backbone: where to load the backbone from, instead of the place the bundle names.
+        overwrite: replace an artifact that is there.
+    """
+
+    forms: tuple[str, ...] = (FOLDED,)
+    tasks: tuple[str, ...] = ()
+    opset: int = DEFAULT_OPSET
+    merge_lora: bool = False
+    standalone: bool = False
+    backbone: str | None = None
+    overwrite: bool = False
