@@ -1,13 +1,14 @@
 """``propetl export``: compiles a bundle to an artifact."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from propetl.export.options import DEFAULT_OPSET, ExportOptions
+from propetl.export.options import DEFAULT_OPSET, OTHER_TOOLS, ExportOptions
 from propetl.runtime.manifest import BACKBONE_FILE, Manifest
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, SWITCHABLE
 
@@ -25,9 +26,10 @@ _OTHER_STEPS = 3
     "--form",
     "forms",
     multiple=True,
-    type=click.Choice([*FORM_RULES, ALL]),
+    type=click.Choice([*FORM_RULES, *OTHER_TOOLS, ALL]),
     help="folded (one graph a task; default), switchable (masks are inputs), bank (task_id is an input), "
-    "bare (backbone alone, for bench); all = the first three. May be repeated.",
+    "bare (backbone alone, for bench); all = the first three. May be repeated. Or, by itself, for other tools: "
+    "peft (LoRA for PeftModel.from_pretrained), onnx-adapter (files for onnxruntime.LoraAdapter).",
 )
 @click.option("--task", "tasks", multiple=True, help="Only this task; may be repeated.  [default: all]")
 @click.option("--opset", type=int, default=DEFAULT_OPSET, show_default=True, help="ONNX operator set, 18 to 20.")
@@ -55,8 +57,12 @@ def command(
       propetl export runs/glue/bundle -o artifact
       propetl export runs/glue/bundle -o artifact --form all --form bare
       propetl export runs/glue/bundle -o rte-only --task rte --standalone
+      propetl export runs/lora/bundle -o adapters --form peft
     """  # noqa: D301 (click looks for the control character)
     options = ExportOptions(_chosen(forms), tasks, opset, merge_lora, standalone, backbone, overwrite)
+    if set(options.forms) & set(OTHER_TOOLS):
+        _export_for_other_tools(bundle, output, options)
+        return
     manifest = _export(bundle, output, options, verbose)
     console = Console()
     console.print(_summary(manifest))
@@ -89,6 +95,26 @@ def _export(bundle: Path, output: Path, options: ExportOptions, verbose: bool) -
         manifest = export_bundle(bundle, output, options, report)
         progress.update(bar, completed=_steps(options.forms, tasks), description="exported")
     return manifest
+
+
+def _export_for_other_tools(bundle: Path, output: Path, options: ExportOptions) -> None:
+    from propetl.export.other_tools.writer import export_for_other_tools
+
+    with Console(stderr=True).status("export") as status:
+        written = export_for_other_tools(bundle, output, options, status.update)
+    table = Table(title=f"{written.form}: {len(written.tasks)} tasks")
+    table.add_column("task")
+    table.add_column("bytes", justify="right")
+    for task, path in written.tasks.items():
+        table.add_row(task, f"{_bytes_below(path, written.files):,}")
+    console = Console()
+    console.print(table)
+    console.print(f"written to {output}", soft_wrap=True)
+
+
+def _bytes_below(path: str, files: dict[str, dict[str, Any]]) -> int:
+    """Of a file, or of all files in a folder."""
+    return sum(record["bytes"] for name, record in files.items() if name == path or name.startswith(f"{path}/"))
 
 
 def _steps(forms: tuple[str, ...], tasks: int) -> int:

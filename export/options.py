@@ -9,13 +9,17 @@ DEFAULT_OPSET = 20
 
 OPSETS = (18, 19, 20)
 
+PEFT, ONNX_ADAPTER = "peft", "onnx-adapter"
+OTHER_TOOLS = (PEFT, ONNX_ADAPTER)
+"""Forms that other tools run; each is a folder of its own and no artifact."""
+
 
 @dataclass(frozen=True)
 class ExportOptions:
     """What to export and how.
 
     Attributes:
-        forms: among ``folded``, ``switchable``, ``bank`` and ``bare``.
+        forms: among ``folded``, ``switchable``, ``bank`` and ``bare``; or one of :data:`OTHER_TOOLS`.
         tasks: which tasks; empty for all.
         opset: of the standard operators.
         merge_lora: put LoRA into the backbone's matrices (folded only) instead of beside them.

@@ -54,7 +54,7 @@ def export_bundle(
         TaskError: a task that the bundle does not have.
     """
     bundle = read_bundle(bundle_path)
-    tasks = _tasks_of(bundle, options)
+    tasks = tasks_of(bundle, options)
     _check_options(bundle, options)
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
@@ -71,7 +71,12 @@ def export_bundle(
     return manifest
 
 
-def _tasks_of(bundle: Bundle, options: ExportOptions) -> tuple[str, ...]:
+def tasks_of(bundle: Bundle, options: ExportOptions) -> tuple[str, ...]:
+    """Tasks to export: those asked for, or all.
+
+    Raises:
+        TaskError: one that the bundle does not have, or none at all.
+    """
     tasks = tuple(dict.fromkeys(options.tasks)) or tuple(bundle.info.tasks)
     for task in tasks:
         bundle.pack(task)

@@ -26,7 +26,7 @@ class BindInputs(ir.passes.InPlacePass):
         for name, array in self.values.items():
             if name not in inputs:
                 raise ir.passes.PreconditionError(f"{name!r} is not an input of the graph: {sorted(map(str, inputs))}")
-            _check_fits(inputs[name], array)
+            check_fits(inputs[name], array)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Moves the inputs to the initialisers."""
@@ -46,7 +46,12 @@ class BindInputs(ir.passes.InPlacePass):
             raise ir.passes.PostconditionError(f"still inputs: {sorted(map(str, left))}")
 
 
-def _check_fits(value: ir.Value, array: NDArray[Any]) -> None:
+def check_fits(value: ir.Value, array: NDArray[Any]) -> None:
+    """Refuses an array of another type, or of other fixed sizes, than the input ``value`` has.
+
+    Raises:
+        onnx_ir.passes.PreconditionError: naming both.
+    """
     expected = value.dtype.numpy() if value.dtype is not None else None
     if expected != array.dtype:
         raise ir.passes.PreconditionError(f"{value.name}: takes {expected}, got {array.dtype}")

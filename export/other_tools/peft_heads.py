@@ -1,0 +1,65 @@
+"""Which class of transformers has a bundle's head, and where in it: PEFT saves these modules beside a LoRA."""
+
+from dataclasses import dataclass
+
+from propetl.errors import ConfigurationError
+
+SEQUENCE, TOKEN = "SEQ_CLS", "TOKEN_CLS"
+
+
+@dataclass(frozen=True)
+class PeftHead:
+    """One head as PEFT saves it.
+
+    Attributes:
+        task_type: PEFT's; it decides which class of transformers the folder is for.
+        saved: what goes into ``modules_to_save``; names of modules, matched from their end.
+        out: path of the module that holds ``weight`` and ``bias``.
+        dense: path of the module that holds ``dense.weight`` and ``dense.bias``; None for a linear head.
+    """
+
+    task_type: str
+    saved: tuple[str, ...]
+    out: str
+    dense: str | None = None
+
+    @property
+    def model_class(self) -> str:
+        """transformers' class to load the backbone with."""
+        kind = "SequenceClassification" if self.task_type == SEQUENCE else "TokenClassification"
+        return f"AutoModelFor{kind}"
+
+    def path_of(self, name: str) -> str:
+        """Parameter of that class which holds the head's tensor ``name``."""
+        if name.startswith("dense."):
+            assert self.dense is not None
+            return f"{self.dense}.{name.removeprefix('dense.')}"
+        return f"{self.out}.{name}"
+
+
+# A linear map of the first token: no family's sequence classifier is that, but every token classifier is, for each
+# token; the first one's logits are the task's.
+_LINEAR = PeftHead(TOKEN, ("classifier",), "classifier")
+_TWO_IN_ONE = PeftHead(SEQUENCE, ("classifier",), "classifier.out_proj", "classifier.dense")
+
+_OWN = {
+    "bert": PeftHead(SEQUENCE, ("pooler", "classifier"), "classifier", "bert.pooler.dense"),
+    "roberta": _TWO_IN_ONE,
+    "xlm-roberta": _TWO_IN_ONE,
+    "electra": _TWO_IN_ONE,
+    "distilbert": PeftHead(SEQUENCE, ("pre_classifier", "classifier"), "classifier", "pre_classifier"),
+    "mpnet": _TWO_IN_ONE,
+}
+
+FAMILIES = tuple(_OWN)
+
+
+def peft_head(family: str, kind: str) -> PeftHead:
+    """The place of head ``kind`` (``linear`` or ``own``) in ``family``.
+
+    Raises:
+        ConfigurationError: no class of transformers is known to have it.
+    """
+    if family not in _OWN:
+        raise ConfigurationError(f"form peft knows the heads of {', '.join(FAMILIES)}; this backbone is {family}")
+    return _OWN[family] if kind == "own" else _LINEAR

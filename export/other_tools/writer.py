@@ -1,0 +1,150 @@
+"""From a bundle to a folder that another tool reads."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import propetl
+from propetl.backbone import load_backbone_of
+from propetl.bundle.format import TOKENIZER_FOLDER
+from propetl.bundle.reader import Bundle, read_bundle
+from propetl.errors import ConfigurationError
+from propetl.export.options import ONNX_ADAPTER, OPSETS, OTHER_TOOLS, PEFT, ExportOptions
+from propetl.export.other_tools.onnx_adapter import SUFFIX, adapter_tensors, write_adapter, write_graph
+from propetl.export.other_tools.peft_folder import check_exportable, write_peft_folder
+from propetl.export.writer import tasks_of
+from propetl.files import folder_records, json_bytes, staged_folder
+from propetl.model import ProPETLModel
+
+FORMAT = "propetl-other-tools"
+VERSION = 1
+MANIFEST = "export.json"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        form: one of :data:`~propetl.export.options.OTHER_TOOLS`.
+        tasks: path of each task's folder or file.
+        files: size and SHA-256 of every file but the manifest.
+    """
+
+    form: str
+    tasks: dict[str, str]
+    files: dict[str, dict[str, Any]]
+
+
+def export_for_other_tools(
+    bundle_path: Path, output: Path, options: ExportOptions, report: Report = lambda line: None
+) -> Written:
+    """Writes a bundle's tasks for another tool; the folder appears whole at ``output`` or not at all.
+
+    Args:
+        bundle_path: folder of the bundle.
+        output: folder to write.
+        options: one form of :data:`~propetl.export.options.OTHER_TOOLS`, and the tasks.
+        report: called with a line about each step.
+
+    Raises:
+        ConfigurationError: several forms, or a bundle that the form cannot express; or ``output`` exists.
+        BundleError: the bundle is damaged, or the backbone found is another one.
+        TaskError: a task that the bundle does not have.
+        MissingExtraError: ONNX Runtime is needed to write its files, and is not installed.
+    """
+    bundle = read_bundle(bundle_path)
+    tasks = tasks_of(bundle, options)
+    form = _checked_form(bundle, options)
+    with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
+        report("loading the backbone")
+        model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone, options.backbone))
+        write = _write_peft if form == PEFT else _write_onnx_adapters
+        written = Written(form, write(staging, model, bundle, tasks, options, report), folder_records(staging))
+        (staging / MANIFEST).write_bytes(json_bytes(_manifest(bundle, written)))
+    return written
+
+
+def _checked_form(bundle: Bundle, options: ExportOptions) -> str:
+    form = options.forms[0] if options.forms else None
+    if len(options.forms) != 1 or form not in OTHER_TOOLS:
+        raise ConfigurationError(
+            f"forms {' and '.join(OTHER_TOOLS)} are folders for other tools, one form each; got "
+            f"{', '.join(options.forms) or 'none'}: export each with a command and an output of its own"
+        )
+    if options.opset not in OPSETS:
+        raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
+    if options.merge_lora:
+        raise ConfigurationError(f"--merge-lora is for LoRA in folded form; form {form} keeps A and B")
+    info = bundle.info
+    if form == PEFT:
+        check_exportable(info.backbone.family, info.head, info.prototype)
+    elif info.prototype.method == "full":
+        raise ConfigurationError(f"form {form}: a fully trained backbone is a model of its own; use optimum")
+    return form
+
+
+def _write_peft(
+    staging: Path,
+    model: ProPETLModel,
+    bundle: Bundle,
+    tasks: tuple[str, ...],
+    options: ExportOptions,
+    report: Report,
+) -> dict[str, str]:
+    for task in tasks:
+        report(f"writing: {task}")
+        (staging / task).mkdir()
+        write_peft_folder(staging / task, model, task)
+    return {task: task for task in tasks}
+
+
+def _write_onnx_adapters(
+    staging: Path,
+    model: ProPETLModel,
+    bundle: Bundle,
+    tasks: tuple[str, ...],
+    options: ExportOptions,
+    report: Report,
+) -> dict[str, str]:
+    paths = {task: f"{task}{SUFFIX}" for task in tasks}
+    for task, path in paths.items():
+        report(f"writing: {task}")
+        write_adapter(staging / path, adapter_tensors(model, task))
+    report("tracing: weights of the task as inputs")
+    write_graph(staging, model, _metadata(bundle, tasks), options.opset)
+    (staging / TOKENIZER_FOLDER).mkdir()
+    for source in bundle.tokenizer_folder.iterdir():
+        (staging / TOKENIZER_FOLDER / source.name).write_bytes(source.read_bytes())
+    return paths
+
+
+def _metadata(bundle: Bundle, tasks: tuple[str, ...]) -> dict[str, str]:
+    labels = {task: list(bundle.info.tasks[task].labels) for task in tasks}
+    return {
+        "propetl.form": ONNX_ADAPTER,
+        "propetl.bundle_sha256": bundle.sha256,
+        "propetl.tasks": json.dumps(list(tasks), ensure_ascii=False),
+        "propetl.labels": json.dumps(labels, ensure_ascii=False),
+    }
+
+
+def _manifest(bundle: Bundle, written: Written) -> dict[str, Any]:
+    info = bundle.info
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "form": written.form,
+        "created_by": f"propetl {propetl.__version__}",
+        "bundle_sha256": bundle.sha256,
+        "backbone": asdict(info.backbone),
+        "prototype": info.prototype.to_json(),
+        "head": info.head,
+        "max_length": info.max_length,
+        "tasks": {task: asdict(info.tasks[task]) | {"path": path} for task, path in written.tasks.items()},
+        "files": written.files,
+    }
