@@ -10,8 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from propetl.errors import ConfigurationError
-from propetl.files import json_bytes, write_atomically
+from propetl.cli.json_output import check_output_file, json_option, write_json
 from propetl.runtime.bench import steps
 from propetl.runtime.bench.plan import BenchOptions, plan_of
 from propetl.runtime.bench.plot import check_plot, write_plot
@@ -38,7 +37,7 @@ class NumberList(click.ParamType[tuple[int, ...]]):
 
 @click.command("bench", short_help="Measure an artifact.")
 @click.argument("artifact", type=click.Path(path_type=Path), metavar="OUT")
-@click.option("--form", "forms", multiple=True, help="Form to measure; all that are there by default.")
+@click.option("--form", "forms", multiple=True, help="Form to measure; may be repeated.  [default: all there are]")
 @click.option("--batch", "batches", type=NumberList(), help="Batch sizes.  [default: 1,8]")
 @click.option("--seq", "sequences", type=NumberList(), help="Sequence lengths.  [default: 16,64,128]")
 @click.option("--threads", type=int, default=_FULL.threads, show_default=True, help="Inside one operator.")
@@ -48,7 +47,7 @@ class NumberList(click.ParamType[tuple[int, ...]]):
 @click.option("--bundle", type=click.Path(path_type=Path), help="Adds PyTorch eager, on the bundle exported here.")
 @click.option("--provider", default=_FULL.provider, show_default=True, help="What runs the graphs.")
 @click.option("--quick", is_flag=True, help="Batch 1, lengths 16 and 128, 3 short rounds: rough, in 20 s.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the report for machines.")
+@json_option
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="Draw latency; .png, .svg, .pdf.")
 def command(
     artifact: Path,
@@ -62,7 +61,7 @@ def command(
     bundle: Path | None,
     provider: str,
     quick: bool,
-    json_path: Path | None,
+    json_file: str | None,
     plot_path: Path | None,
 ) -> None:
     """Measure the artifact in folder OUT: latency, start, memory, and what tasks cost.
@@ -73,40 +72,31 @@ def command(
     \b
     Examples:
       propetl bench demo/artifact
-      propetl bench demo/artifact --form folded,bank --batch 1,8 --seq 64 --threads 2
+      propetl bench demo/artifact --form folded --form bank --batch 1,8 --seq 64
       propetl bench demo/artifact --bundle demo/bundle --json bench.json --plot bench.png
     """  # noqa: D301 (click looks for the control character)
     given: dict[str, Any] = {"batches": batches, "sequences": sequences, "rounds": rounds, "seconds": seconds}
     chosen = {name: value for name, value in given.items() if value is not None}
     options = replace(
         _QUICK if quick else _FULL,
-        forms=tuple(form.strip() for value in forms for form in value.split(",")),
+        forms=forms,
         threads=threads,
         task=task,
         bundle=bundle,
         provider=provider,
         **chosen,
     )
-    _check_outputs(json_path, plot_path)
+    check_output_file("--json", json_file)
+    check_output_file("--plot", plot_path)
+    if plot_path is not None:
+        check_plot(plot_path)
     plan = plan_of(artifact, options)
     with _progress_bar() as progress:
         report = run_bench(plan, progress)
-    print_report(Console(), report)
-    if json_path is not None:
-        write_atomically(json_path, json_bytes(report.to_json()))
+    if write_json(report.to_json(), json_file):
+        print_report(Console(), report)
     if plot_path is not None:
         write_plot(report, plot_path)
-
-
-def _check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
-    """A run of minutes is not to end with a file that cannot be written."""
-    if plot_path is not None:
-        check_plot(plot_path)
-    for flag, path in (("--json", json_path), ("--plot", plot_path)):
-        if path is not None and not path.parent.is_dir():
-            raise ConfigurationError(f"{flag} {path}: there is no folder {path.parent}; make it first")
-        if path is not None and path.is_dir():
-            raise ConfigurationError(f"{flag} {path}: a folder is there; give the name of a file")
 
 
 @contextmanager

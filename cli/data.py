@@ -15,15 +15,14 @@ EXAMPLES = 2
 """Rows shown per task."""
 
 
-def task_names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Names out of ``--tasks a,b --tasks c``; all of them where none are given."""
-    names = [name.strip() for value in values for name in value.split(",")]
-    return tuple(dict.fromkeys(name for name in names if name)) or tuple(GENERATED)
-
-
 @click.command("data", short_help="Write the generated tasks.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--tasks", multiple=True, callback=task_names, help=f"Any of {', '.join(GENERATED)}; all by default.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    help=f"One of {', '.join(GENERATED)}; may be repeated.  [default: all]",
+)
 @click.option("--train-rows", type=click.IntRange(min=1), default=TRAIN_ROWS, show_default=True)
 @click.option("--dev-rows", type=click.IntRange(min=1), default=DEV_ROWS, show_default=True)
 @click.option("--seed", type=int, default=SEED, show_default=True, help="The same seed gives the same rows anywhere.")
@@ -34,8 +33,9 @@ def command(folder: Path, tasks: tuple[str, ...], train_rows: int, dev_rows: int
 
     \b
     Example:
-      propetl data demo/data --tasks verdict,likeness --train-rows 2000
+      propetl data demo/data --task verdict --task likeness --train-rows 2000
     """  # noqa: D301 (click looks for the control character)
+    tasks = tuple(dict.fromkeys(tasks)) or tuple(GENERATED)
     write_generated(folder, tasks, train_rows, dev_rows, seed)
     splits = {name: [load_split(GENERATED[name], folder, split) for split in ("train", "dev")] for name in tasks}
     console = Console()

@@ -1,6 +1,5 @@
 """``propetl inspect``: what a bundle holds."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -10,20 +9,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from propetl.bundle import read_bundle
-from propetl.files import json_bytes
+from propetl.cli.json_output import check_output_file, json_option, write_json
 from propetl.inspection import Inspection, Overlap, inspect, overlap_by_chance, slot_names
 
 
 @click.command("inspect", short_help="Show what a bundle holds.")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with every matrix.")
+@json_option
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
     help="Draw the overlap of masks (or .svg, .pdf).",
 )
-def command(bundle: Path, as_json: bool, plot: Path | None) -> None:
+def command(bundle: Path, json_file: str | None, plot: Path | None) -> None:
     """Show BUNDLE's tasks, bytes, bit-level storage, sparsity and the overlap of its masks.
 
     Every file is checked against its hash first. Storage is counted as in the paper: 32 bits per float, 1 per
@@ -34,17 +33,16 @@ def command(bundle: Path, as_json: bool, plot: Path | None) -> None:
     Examples:
       propetl inspect runs/glue/bundle
       propetl inspect runs/glue/bundle --plot overlap.png
-      propetl inspect runs/glue/bundle --json | jq .storage
+      propetl inspect runs/glue/bundle --json - | jq .storage
     """  # noqa: D301 (click looks for the control character)
+    check_output_file("--json", json_file)
     found = inspect(read_bundle(bundle))
     if plot is not None:
         # Imported here: matplotlib is an extra.
         from propetl.inspection_plot import write_overlap_plot
 
         write_overlap_plot(found, plot)
-    if as_json:
-        sys.stdout.buffer.write(json_bytes(found.to_json()))
-    else:
+    if write_json(found.to_json(), json_file):
         _show(found)
 
 

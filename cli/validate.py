@@ -1,6 +1,5 @@
 """``propetl validate``: an artifact by itself, or against PyTorch."""
 
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from propetl.cli.json_output import check_output_file, json_option, write_json
 from propetl.errors import CheckFailed, ConfigurationError
-from propetl.files import json_bytes, write_atomically
 from propetl.runtime.report import Comparison, Report
 from propetl.runtime.selftest import self_test
 
@@ -23,7 +22,7 @@ from propetl.runtime.selftest import self_test
 @click.option("--data", help="Real rows to compare on: a data folder, as for train. Goes with --bundle.")
 @click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
 @click.option("--max-rows", type=click.IntRange(min=1), help="Real rows of each task at most.  [default: all]")
-@click.option("--json", "json_file", help="Write the report as JSON to this file; - for standard output.")
+@json_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
 @click.option("--provider", default="cpu", show_default=True, help="What runs it: cpu, cuda or tensorrt.")
 def command(
@@ -52,6 +51,7 @@ def command(
         raise ConfigurationError("--bundle and --data go together; give both, or neither")
     if bundle is None and (backbone is not None or max_rows is not None):
         raise ConfigurationError("--backbone and --max-rows go with --bundle and --data; leave them out")
+    check_output_file("--json", json_file)
     report = self_test(artifact, form, provider, threads)
     if bundle is not None and data is not None and report.passed:
         # Imported here: this part needs torch, which a device does not have.
@@ -76,12 +76,8 @@ def command(
 
 
 def _show(report: Report, json_file: str | None) -> None:
-    content = json_bytes(report.to_json())
-    if json_file == "-":
-        sys.stdout.buffer.write(content)
+    if not write_json(report.to_json(), json_file):
         return
-    if json_file is not None:
-        write_atomically(Path(json_file), content)
     console = Console()
     console.print(_checks_table(report))
     if report.comparisons:

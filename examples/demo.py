@@ -35,7 +35,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data, run, artifact = folder / "data", folder / "run", folder / "artifact"
     (folder / "config.yaml").write_text(CONFIG)
-    _propetl("data", data, "--tasks", ",".join(TASKS), "--train-rows", 2048, "--dev-rows", 256)
+    tasks = [word for task in TASKS for word in ("--task", task)]
+    _propetl("data", data, *tasks, "--train-rows", 2048, "--dev-rows", 256)
     _propetl("train", folder / "config.yaml", "--data", data, "--output", run, "--resume")
     _propetl("inspect", run / "bundle")
     _propetl("export", run / "bundle", "-o", artifact, "--form", "all", "--form", "bare", "--overwrite")

@@ -21,7 +21,7 @@ from propetl.export.program import BankProgram, BareProgram, Program
 from propetl.export.trace import Trace, trace
 from propetl.export.weight_store import WeightStore
 from propetl.model import ProPETLModel
-from propetl.runtime.signatures import BANK, BARE, FOLDED, SWITCHABLE, task_tensors
+from propetl.runtime.signatures import BANK, BARE, FOLDED, SWITCHABLE, TASK_ID, task_tensors
 
 Report = Callable[[str], None]
 
@@ -56,6 +56,7 @@ class Compiler:
         tasks: tasks to compile, in the order of the bank.
         opset: of the standard operators.
         store: receives the shared weights.
+        forms: those that :meth:`compile` is going to be asked for.
         report: called with a line about each step.
     """
 
@@ -64,6 +65,7 @@ class Compiler:
     tasks: tuple[str, ...]
     opset: int
     store: WeightStore
+    forms: tuple[str, ...]
     report: Report = field(default=lambda line: None)
 
     def compile(self, form: str) -> Iterator[Compiled]:
@@ -100,8 +102,16 @@ class Compiler:
         if isinstance(program, BareProgram):
             tensors = tuple(tensor for tensor in tensors if tensor.name in ("head.weight", "head.bias"))
         traced = trace(program, text_inputs_of(self.model), tensors, self.opset)
-        self._log(run_passes(traced.model, [FoldConstants(), RemoveNanGuard(), ShareWeights(self.store)]))
+        share = ShareWeights(self.store, self._always_bound(traced))
+        self._log(run_passes(traced.model, [FoldConstants(), RemoveNanGuard(), share]))
         return traced
+
+    def _always_bound(self, traced: Trace) -> frozenset[str]:
+        """Inputs that become constants in every graph made from ``traced``."""
+        names = frozenset(tensor.name for tensor in traced.task_inputs)
+        if TASK_ID not in names and SWITCHABLE in self.forms:
+            return frozenset()  # the trace of one task serves this form too, in which its tensors stay inputs
+        return names - {TASK_ID}
 
     def _bind(
         self,

@@ -17,7 +17,6 @@ from propetl.data.metrics import compute
 from propetl.data.tables import Rows, load_split
 from propetl.data.tasks import TASKS, Problem, TaskSpec
 from propetl.data.tokenise import collate_with, encode_rows
-from propetl.errors import ArtifactError
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.report import TOLERANCES, Comparison, compare_logits
@@ -83,11 +82,7 @@ def compare(
     """
     artifact = read_artifact(artifact_path)
     bundle = read_bundle(bundle_path)
-    if artifact.manifest.bundle_sha256 != bundle.sha256:
-        raise ArtifactError(
-            f"{artifact_path} was exported from bundle {artifact.manifest.bundle_sha256[:12]}, but {bundle_path} is "
-            f"{bundle.sha256[:12]}; export the bundle again"
-        )
+    artifact.check_origin(bundle)
     rows = {
         task: load_split(spec_of(task, bundle.info.tasks[task]), data, _SPLIT, max_rows)
         for task in artifact.manifest.tasks

@@ -112,7 +112,7 @@ def _write_graphs(
     report: Report,
 ) -> list[tuple[Compiled, GraphInfo]]:
     with WeightStore(staging / BACKBONE_FILE) as store:
-        compiler = Compiler(model, bundle, tasks, options.opset, store, report)
+        compiler = Compiler(model, bundle, tasks, options.opset, store, options.forms, report)
         return [
             (compiled, _write_graph(staging, compiled)) for form in options.forms for compiled in compiler.compile(form)
         ]

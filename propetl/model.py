@@ -181,8 +181,8 @@ class ProPETLModel(nn.Module):
         return [(name, parameter) for name, parameter in self._trainable() if ".scores." not in name]
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """What a checkpoint has to keep, by parameter name."""
-        return {name: parameter.detach() for name, parameter in self._trainable()}
+        """What a checkpoint has to keep, by parameter name: copies, which later steps do not change."""
+        return {name: parameter.detach().clone() for name, parameter in self._trainable()}
 
     def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
         """Puts back what :meth:`trainable_state` gave.

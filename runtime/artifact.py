@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from propetl.bundle.format import PROTOTYPE_FILE, pack_path
 from propetl.bundle.pack import TaskPack, read_pack
-from propetl.bundle.reader import check_belongs
+from propetl.bundle.reader import Bundle, check_belongs
 from propetl.errors import ArtifactError, TaskError
 from propetl.files import path_inside, read_json, verify_files
 from propetl.runtime.golden import Golden, read_golden
@@ -93,6 +94,23 @@ class Artifact:
                 f"train the task with --head {manifest.head}"
             )
         pack.check(manifest.layout, source)
+
+    def check_origin(self, bundle: Bundle) -> None:
+        """Refuses a bundle whose prototype or packs are not those in here; tasks added to it since do not matter.
+
+        Raises:
+            ArtifactError: naming what differs.
+        """
+        manifest = self.manifest
+        here = {pack_path(task): manifest.files[entry.pack] for task, entry in manifest.tasks.items()}
+        differing = [path for path, record in here.items() if bundle.info.files.get(path) != record]
+        if manifest.prototype_sha256 != bundle.prototype_sha256:
+            differing.insert(0, PROTOTYPE_FILE)
+        if differing:
+            raise ArtifactError(
+                f"{self.path} was exported from another bundle than {bundle.path}: {', '.join(differing)} differ; "
+                "export that one, or pass the one it came from"
+            )
 
     def golden(self, task: str) -> Golden:
         """Golden inputs and outputs of ``task``."""

@@ -1,7 +1,10 @@
 """Writing a bundle whole, and adding one task to a bundle that is there."""
 
 import dataclasses
-from collections.abc import Iterable
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +22,10 @@ from propetl.bundle.format import (
     samples_path,
 )
 from propetl.bundle.pack import TaskPack
-from propetl.bundle.reader import read_bundle, read_info
+from propetl.bundle.reader import Bundle, read_bundle, read_info
 from propetl.bundle.samples import sample_bytes
 from propetl.bundle.tensors import Arrays, tensor_bytes
-from propetl.errors import TaskError
+from propetl.errors import BundleError, TaskError
 from propetl.files import (
     folder_records,
     json_bytes,
@@ -80,19 +83,59 @@ def write_bundle(path: Path, contents: BundleContents, *, overwrite: bool = Fals
     return info
 
 
-def add_task(path: Path, task: str, contents: TaskContents) -> BundleInfo:
+def add_task(path: Path, task: str, contents: TaskContents, *, again: bool = False) -> BundleInfo:
     """Adds one task to the bundle at ``path``.
 
     The new files are written first and ``bundle.json`` last, in one rename, so that a kill in between leaves
-    the old bundle (and at most two files that no manifest names). No other file changes. Two processes must
-    not add to one bundle at once; ``propetl train --add-to`` holds a lock meanwhile.
+    the old bundle (and at most two files that no manifest names). No other file changes. Callers at the same
+    time take turns.
+
+    Args:
+        path: folder of the bundle.
+        task: name of the new task.
+        contents: what it consists of.
+        again: a task of this name with just these contents is left as it is, as when a run that was killed
+            after adding it goes on.
 
     Raises:
         TaskError: a task of this name is there already.
     """
-    bundle = read_bundle(path)
-    if task in bundle.packs:
-        raise TaskError(f"task {task!r} is in {path} already; choose another name")
+    with _held(path):
+        bundle = read_bundle(path)
+        if task not in bundle.packs:
+            return _add_task(bundle, task, contents)
+        if again and _holds(bundle, task, contents):
+            return bundle.info
+        other = ", with other contents" if again else ""
+        raise TaskError(f"task {task!r} is in {path} already{other}; nothing was changed: choose another name")
+
+
+@contextmanager
+def _held(bundle: Path) -> Iterator[None]:
+    """Lets one caller at a time change ``bundle``: two would each write a manifest without the other's task."""
+    try:
+        descriptor = os.open(bundle, os.O_RDONLY)
+    except OSError as error:
+        raise BundleError(f"{bundle}: no bundle is there ({error.strerror})") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holds(bundle: Bundle, task: str, contents: TaskContents) -> bool:
+    pack = bundle.packs[task]
+    pairs = ((pack.masks, contents.masks), (pack.weights, contents.weights), (pack.head, contents.head))
+    return bundle.info.tasks[task] == contents.info and all(_equal(dict(there), dict(here)) for there, here in pairs)
+
+
+def _equal(left: Arrays, right: Arrays) -> bool:
+    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def _add_task(bundle: Bundle, task: str, contents: TaskContents) -> BundleInfo:
+    path = bundle.path
     files = _task_files(task, contents, bundle.prototype_sha256, bundle.info.backbone.fingerprint, bundle.info)
     records = {name: record_of_bytes(content) for name, content in files.items()}
     info = dataclasses.replace(

@@ -1,18 +1,13 @@
 """What a run trains and where the result goes: a bundle of its own, or one more task of one that is there."""
 
 import dataclasses
-import fcntl
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from propetl.backbone import Backbone, load_backbone, load_backbone_of
-from propetl.bundle import Bundle, TaskContents, add_task, read_bundle, write_bundle
+from propetl.bundle import Bundle, add_task, read_bundle, write_bundle
 from propetl.bundle.tensors import Arrays
 from propetl.errors import ConfigurationError, TaskError
 from propetl.files import sha256_of_bytes
@@ -115,14 +110,7 @@ class AddedTask(Target):
     def write(self, model: ProPETLModel, folder: RunFolder, samples: Samples, scores: Scores) -> Path:
         """Adds the pack, unless this run has done so already before it was killed."""
         contents = task_contents(model, self.task, samples[self.task], scores[self.task])
-        with _held(self.path):
-            there = read_bundle(self.path)
-            if self.task not in there.packs:
-                add_task(self.path, self.task, contents)
-            elif not _holds(there, self.task, contents):
-                raise TaskError(
-                    f"--add-to: meanwhile {self.path} was given another task {self.task!r}; nothing was changed"
-                )
+        add_task(self.path, self.task, contents, again=True)
         return self.path
 
 
@@ -161,24 +149,3 @@ def _without(bundle: Bundle, task: str) -> Bundle:
     packs = {name: pack for name, pack in bundle.packs.items() if name != task}
     infos = {name: info for name, info in bundle.info.tasks.items() if name != task}
     return dataclasses.replace(bundle, packs=packs, info=dataclasses.replace(bundle.info, tasks=infos))
-
-
-@contextmanager
-def _held(bundle: Path) -> Iterator[None]:
-    """Lets one run at a time change ``bundle``: two would each write a manifest without the other's task."""
-    descriptor = os.open(bundle, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _holds(bundle: Bundle, task: str, contents: TaskContents) -> bool:
-    pack = bundle.packs[task]
-    pairs = ((pack.masks, contents.masks), (pack.weights, contents.weights), (pack.head, contents.head))
-    return bundle.info.tasks[task] == contents.info and all(_equal(dict(there), dict(here)) for there, here in pairs)
-
-
-def _equal(left: Arrays, right: Arrays) -> bool:
-    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)

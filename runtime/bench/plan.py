@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from propetl.bundle.reader import read_bundle
-from propetl.errors import BackendError, BundleError, ConfigurationError, MissingExtraError
+from propetl.errors import BackendError, ConfigurationError, MissingExtraError
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.bench.messages import Cell, Vocabulary
 from propetl.runtime.engines import PROVIDERS
@@ -138,10 +138,10 @@ def plan_of(path: Path | str, options: BenchOptions) -> Plan:
     """Checks the artifact in folder ``path`` and what is asked of it.
 
     Raises:
-        ArtifactError: it is damaged.
+        ArtifactError: it is damaged, or was not made from the bundle given.
         ConfigurationError: a form it does not have, or sequences longer than it takes.
         TaskError: a task it does not have.
-        BundleError: the bundle is damaged, or not the one that the artifact was made from.
+        BundleError: the bundle is damaged.
         MissingExtraError: PyTorch is asked for and not installed.
     """
     artifact = read_artifact(path)
@@ -207,11 +207,7 @@ def _check_eager(artifact: Artifact, bundle_path: Path, tasks: Sequence[str]) ->
     bundle = read_bundle(bundle_path)
     for task in tasks:
         bundle.pack(task)
-    found = (bundle.prototype_sha256, bundle.info.backbone.fingerprint)
-    if found != (artifact.manifest.prototype_sha256, artifact.manifest.backbone.fingerprint):
-        raise BundleError(
-            f"{bundle_path}: {artifact.path} was exported from another bundle; pass that one with --bundle"
-        )
+    artifact.check_origin(bundle)
 
 
 def _vocabulary_of(artifact: Artifact) -> Vocabulary:

@@ -38,7 +38,7 @@ def asked(monkeypatch):
 
 def test_a_whole_run(tiny, tmp_path):
     report, plot = tmp_path / "bench.json", tmp_path / "bench.png"
-    line = [sys.executable, "-m", "propetl", "bench", tiny.path, "--form", "folded,bank", *SHORT]
+    line = [sys.executable, "-m", "propetl", "bench", tiny.path, "--form", "folded", "--form", "bank", *SHORT]
     done = subprocess.run(
         [*map(str, line), "--json", str(report), "--plot", str(plot)],
         cwd=ROOT,
@@ -58,7 +58,7 @@ def test_defaults_quick_and_flags(asked, tiny):
     run(tiny.path)
     run(tiny.path, "--quick")
     run(tiny.path, "--quick", "--rounds", "2", "--batch", "4,2", "--seq", "8", "--threads", "2")
-    run(tiny.path, "--form", "folded,bank", "--form", "bare", "--task", "mood", "--seconds", "0.5")
+    run(tiny.path, "--form", "folded", "--form", "bank", "--form", "bare", "--task", "mood", "--seconds", "0.5")
     default, quick, changed, forms = asked
     assert default == BenchOptions()
     assert (quick.batches, quick.usual_sequences, quick.rounds) == ((1,), (16, 128), 3)

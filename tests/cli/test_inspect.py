@@ -46,7 +46,7 @@ def test_without_masks_there_is_no_overlap(tmp_path, config):
 
 
 def test_json_is_nothing_but_json(bundle):
-    result = inspect(bundle, "--json")
+    result = inspect(bundle, "--json", "-")
     assert json.loads(result.stdout)["tasks"]["second"]["storage"]["mask_bits"] == 144
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from propetl.backbone import load_backbone
 from propetl.bundle import TaskInfo, read_bundle, write_bundle
 from propetl.cli.main import main
-from propetl.errors import BundleError, MissingExtraError
+from propetl.errors import ArtifactError, MissingExtraError
 from propetl.export import eager
 from propetl.export.eager import load_eager
 from propetl.export.options import ExportOptions
@@ -95,7 +95,7 @@ def test_without_pytorch_the_line_that_installs_it_is_named(bundle, monkeypatch)
 def test_a_bundle_that_the_artifact_was_not_made_from(tmp_path, artifact, bundle, backbone):
     other = write_random_bundle(tmp_path / "other", backbone, seed=2)
     assert [runtime.name for runtime in plan_of(artifact, BenchOptions(bundle=bundle)).runtimes][-1] == "eager"
-    with pytest.raises(BundleError, match="was exported from another bundle"):
+    with pytest.raises(ArtifactError, match="was exported from another bundle"):
         plan_of(artifact, BenchOptions(bundle=other))
 
 

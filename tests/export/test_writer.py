@@ -47,6 +47,14 @@ def run_by_path(graph, feeds):
     return session.run(["logits"], feeds)[0]
 
 
+def places_in_weights(graph):
+    """Offset and length of every tensor that ``graph`` has in the shared file."""
+    for tensor in loaded(graph).graph.initializer:
+        if uses_external_data(tensor):
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            yield int(entries["offset"]), int(entries["length"])
+
+
 def agree(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -264,6 +272,20 @@ class TestOptions:
         hidden, rank = 64, 3
         matrices, pairs = 4 * 2 * hidden * hidden, 4 * 2 * 2 * hidden * rank
         assert (matrices if merge else pairs) <= held < (matrices + 8192 if merge else matrices)
+
+    @pytest.mark.parametrize(
+        "options",
+        [ExportOptions(merge_lora=True), ExportOptions(), ExportOptions(forms=("folded", "switchable", "bank"))],
+        ids=["merged", "beside", "all forms"],
+    )
+    def test_shared_weights_hold_nothing_that_no_graph_reads(self, lora, tmp_path, options):
+        """Merged, neither the matrices that LoRA went into nor the prototype; beside, no prototype."""
+        backbone, bundle = lora
+        made = export(backbone, bundle, tmp_path / "artifact", options)
+        read = {place for graph in graphs_of(made.artifact) for place in places_in_weights(made.artifact / graph)}
+        pages = [-(-length // 4096) * 4096 for _, length in read]
+        size = (made.artifact / BACKBONE_FILE).stat().st_size
+        assert sum(pages) - 4096 < size <= sum(pages)  # the last page is not filled up
 
     def test_every_opset_that_is_offered_is_tested(self):
         assert OPSETS == (18, 19, 20) and DEFAULT_OPSET == 20

@@ -63,6 +63,14 @@ class TestStart:
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
         assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
 
+    def test_a_state_is_not_changed_by_what_comes_after(self, bert):
+        model = model_of(bert)
+        state, name = model.trainable_state(), model.score_parameters()[0][0]
+        before = state[name].clone()
+        with torch.no_grad():
+            model.get_parameter(name).add_(1.0)
+        assert torch.equal(state[name], before)
+
     def test_making_a_model_draws_nothing_from_the_callers_generator(self, bert):
         torch.manual_seed(1)
         expected = torch.rand(3)

@@ -54,3 +54,34 @@ def test_again_there_is_nothing_to_do(store):
 def test_ensures_that_none_stays(store):
     with pytest.raises(ir.passes.PostconditionError, match="w is not in the shared file"):
         ShareWeights(store).ensures(model_of(w=LARGE))
+
+
+def masked_model():
+    """``x @ (prototype * mask) @ w``, with the mask an input."""
+    x = ir.Value(name="x", shape=ir.Shape(["n", 2]), type=ir.TensorType(ir.DataType.FLOAT))
+    mask = ir.Value(name="mask", shape=ir.Shape([2, 256]), type=ir.TensorType(ir.DataType.FLOAT))
+    prototype = ir.Value(name="prototype", const_value=ir.tensor(LARGE, name="prototype"))
+    w = ir.Value(name="w", const_value=ir.tensor(LARGE.T.copy(), name="w"))
+    masked = ir.node("Mul", [prototype, mask])
+    first = ir.node("MatMul", [x, masked.outputs[0]])
+    last = ir.node("MatMul", [first.outputs[0], w])
+    graph = ir.Graph(
+        [x, mask], [last.outputs[0]], nodes=[masked, first, last], initializers=[prototype, w], opset_imports={"": 20}
+    )
+    return ir.Model(graph, ir_version=10)
+
+
+@pytest.mark.parametrize(("bound", "stored"), [(frozenset(), {"prototype", "w"}), (frozenset({"mask"}), {"w"})])
+def test_what_binding_ends_is_not_stored(store, bound, stored):
+    model = masked_model()
+    ShareWeights(store, bound)(model)
+    held = model.graph.initializers
+    assert {name for name in held if isinstance(held[name].const_value, ir.ExternalTensor)} == stored
+
+
+def test_what_the_text_also_reads_is_stored(store):
+    model = masked_model()
+    prototype, x = model.graph.initializers["prototype"], model.graph.inputs[0]
+    model.graph.append(ir.node("MatMul", [x, prototype]))
+    ShareWeights(store, frozenset({"mask"}))(model)
+    assert isinstance(prototype.const_value, ir.ExternalTensor)

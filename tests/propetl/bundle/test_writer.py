@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ def contents_of_folder(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def new_task(bundle, outputs=4, **options):
-    return random_task(bundle.info.layout, outputs, np.random.default_rng(7), **options)
+def new_task(bundle, outputs=4, seed=7, **options):
+    return random_task(bundle.info.layout, outputs, np.random.default_rng(seed), **options)
 
 
 @pytest.fixture
@@ -118,9 +119,25 @@ class TestAddTask:
 
     def test_a_name_that_is_taken(self, path):
         before = contents_of_folder(path)
-        with pytest.raises(TaskError, match=r"task 'first' is in .* already; choose another name"):
+        with pytest.raises(TaskError, match=r"task 'first' is in .* already; nothing was changed: choose another name"):
             add_task(path, "first", new_task(read_bundle(path)))
         assert contents_of_folder(path) == before
+
+    def test_adding_again_changes_nothing_or_is_refused(self, path):
+        third = new_task(read_bundle(path))
+        add_task(path, "third", third)
+        before = contents_of_folder(path)
+        assert "third" in add_task(path, "third", third, again=True).tasks
+        with pytest.raises(TaskError, match="with other contents"):
+            add_task(path, "third", new_task(read_bundle(path), seed=1), again=True)
+        assert contents_of_folder(path) == before
+
+    def test_callers_at_the_same_time_lose_no_task(self, path):
+        names = [f"task{index}" for index in range(8)]
+        task = new_task(read_bundle(path))
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(lambda name: add_task(path, name, task), names))
+        assert set(names) < set(read_bundle(path).packs)
 
     @pytest.mark.parametrize("name", ["../x", "first.samples", "", "A"])
     def test_a_name_that_cannot_be(self, path, name):
