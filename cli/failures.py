@@ -24,6 +24,7 @@ _EXTRAS = {
     "onnx_ir": "export",
     "onnxscript": "export",
     "onnxruntime": "cpu",
+    "onnxruntime_ep_nv_tensorrt_rtx": "rtx-ep",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "rtx",
     "optimum": "optimum",

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from propetl.cli.engine_options import engine_options
 from propetl.errors import ConfigurationError
 from propetl.runtime.jsonl import Answer, answer_line, answers
 from propetl.runtime.rows import Text
@@ -31,7 +32,7 @@ from propetl.runtime.session import Session
 @click.option("--scores", is_flag=True, help="The probability of every label as well.")
 @click.option("--form", help="folded, switchable or bank.  [default: the first of switchable, folded, bank]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
-@click.option("--provider", default="cpu", show_default=True, help="What runs it: cpu, cuda or tensorrt.")
+@engine_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 def command(
     artifact: Path,
@@ -43,6 +44,8 @@ def command(
     form: str | None,
     threads: int | None,
     provider: str,
+    device: int,
+    engine_cache: Path | None,
     batch_size: int,
 ) -> None:
     """Run a task of ARTIFACT on TEXTS, or on lines of JSON.
@@ -60,7 +63,9 @@ def command(
     """  # noqa: D301 (click looks for the control character)
     if (source is None) == (not texts) or (pairs and source is not None):
         raise ConfigurationError("give texts, or --file with lines of JSON (- for standard input), not both")
-    with Session.open(artifact, provider, form, threads, batch_size) as session:
+    with Session.open(
+        artifact, provider, form, threads, batch_size, device=device, engine_cache=engine_cache
+    ) as session:
         if source is not None:
             _answer_stream(session, source, task or _only_task(session), scores)
         else:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from propetl.cli.engine_options import engine_options
 from propetl.cli.json_output import check_output_file, json_option, write_json
 from propetl.errors import CheckFailed, ConfigurationError
 from propetl.runtime.report import Comparison, Report
@@ -24,7 +25,7 @@ from propetl.runtime.selftest import self_test
 @click.option("--max-rows", type=click.IntRange(min=1), help="Real rows of each task at most.  [default: all]")
 @json_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
-@click.option("--provider", default="cpu", show_default=True, help="What runs it: cpu, cuda or tensorrt.")
+@engine_options
 def command(
     artifact: Path,
     form: str | None,
@@ -35,6 +36,8 @@ def command(
     json_file: str | None,
     threads: int | None,
     provider: str,
+    device: int,
+    engine_cache: Path | None,
 ) -> None:
     """Check ARTIFACT on this machine; exit with 1 if anything is wrong.
 
@@ -52,7 +55,7 @@ def command(
     if bundle is None and (backbone is not None or max_rows is not None):
         raise ConfigurationError("--backbone and --max-rows go with --bundle and --data; leave them out")
     check_output_file("--json", json_file)
-    report = self_test(artifact, form, provider, threads)
+    report = self_test(artifact, form, provider, threads, device=device, engine_cache=engine_cache)
     if bundle is not None and data is not None and report.passed:
         # Imported here: this part needs torch, which a device does not have.
         from propetl.export.parity import compare
@@ -64,6 +67,8 @@ def command(
             form=form,
             provider=provider,
             threads=threads,
+            device=device,
+            engine_cache=engine_cache,
             backbone=backbone,
             max_rows=max_rows,
         )

@@ -19,7 +19,8 @@ from propetl.data.tasks import TASKS, Problem, TaskSpec
 from propetl.data.tokenise import collate_with, encode_rows
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
-from propetl.runtime.report import TOLERANCES, Comparison, compare_logits
+from propetl.runtime.engines import EngineOptions
+from propetl.runtime.report import TOLERANCES, Comparison, Tolerance, compare_logits, computed_precision
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import BANK
@@ -55,6 +56,8 @@ def compare(
     form: str | None = None,
     provider: str = "cpu",
     threads: int | None = None,
+    device: int = 0,
+    engine_cache: Path | None = None,
     backbone: str | None = None,
     max_rows: int | None = None,
 ) -> Iterator[Comparison]:
@@ -70,6 +73,8 @@ def compare(
         form: the only form to compare; None for all.
         provider: what runs the artifact.
         threads: threads on both sides; None for all cores.
+        device: number of the GPU, for providers that run on one; PyTorch's side runs on the CPU.
+        engine_cache: folder for engines that a provider builds here; None for the user's cache folder.
         backbone: where to load the backbone from, instead of the place the bundle names.
         max_rows: rows per task at most.
 
@@ -98,7 +103,8 @@ def compare(
             split = Split(task, encoded, collate_with(tokenizer), found.source)
             references.append(_reference(model, split, found, progress))
         for name in artifact.forms if form is None else (form,):
-            yield from _compare_form(artifact, name, references, provider, threads, progress)
+            options = EngineOptions(provider, threads, device=device, engine_cache=engine_cache)
+            yield from _compare_form(artifact, name, references, options, progress)
 
 
 def spec_of(task: str, info: TaskInfo) -> TaskSpec:
@@ -136,23 +142,31 @@ def _compare_form(
     artifact: Artifact,
     form: str,
     references: list[Reference],
-    provider: str,
-    threads: int | None,
+    options: EngineOptions,
     progress: Progress,
 ) -> Iterator[Comparison]:
     """One comparison per task; for form bank another one with the rows of all tasks mixed."""
-    with Session.open(artifact.path, provider, form, threads, verify=False) as session:
+    tolerance = TOLERANCES[computed_precision(artifact.manifest.precision, options.provider)]
+    with Session.open(
+        artifact.path,
+        options.provider,
+        form,
+        options.threads,
+        verify=False,
+        device=options.device,
+        engine_cache=options.engine_cache,
+    ) as session:
         for reference in references:
             bar = progress.add_task(f"{form}: {reference.task}", total=len(reference.rows))
             found = session.run(reference.task, reference.texts)
             progress.update(bar, completed=len(reference.rows))
-            yield _comparison(artifact, form, reference, found, "batch")
+            yield _comparison(tolerance, form, reference, found, "batch")
         if form == BANK and len(references) > 1:
-            yield from _compare_mixed(artifact, session, references, progress)
+            yield from _compare_mixed(tolerance, session, references, progress)
 
 
 def _compare_mixed(
-    artifact: Artifact, session: Session, references: list[Reference], progress: Progress
+    tolerance: Tolerance, session: Session, references: list[Reference], progress: Progress
 ) -> Iterator[Comparison]:
     """Rows of all tasks in one stream, in a fixed random order, so that batches mix tasks."""
     places = [(reference, row) for reference in references for row in range(len(reference.rows))]
@@ -164,16 +178,16 @@ def _compare_mixed(
     for (reference, row), logits in zip(shuffled, answers, strict=True):
         found[reference.task][row] = logits
     for reference in references:
-        yield _comparison(artifact, BANK, reference, found[reference.task], "mixed tasks")
+        yield _comparison(tolerance, BANK, reference, found[reference.task], "mixed tasks")
 
 
-def _comparison(artifact: Artifact, form: str, reference: Reference, found: Logits, batching: str) -> Comparison:
+def _comparison(tolerance: Tolerance, form: str, reference: Reference, found: Logits, batching: str) -> Comparison:
     return compare_logits(
         reference.task,
         form,
         reference.logits,
         found,
-        TOLERANCES[artifact.manifest.precision],
+        tolerance,
         batching=batching,
         metrics_reference=reference.metrics,
         metrics_artifact=compute(reference.info.metrics, found, reference.rows.labels),

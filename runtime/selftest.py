@@ -13,14 +13,22 @@ from propetl.runtime.forms.choose import choose_form, open_form
 from propetl.runtime.golden import Golden
 from propetl.runtime.manifest import GraphInfo, TensorSignature
 from propetl.runtime.replay import replay_mixed, replay_task
-from propetl.runtime.report import TOLERANCES, Check, Comparison, Report
+from propetl.runtime.report import TOLERANCES, Check, Comparison, Report, computed_precision
 from propetl.runtime.signatures import BARE
 
 _DAMAGE = (ArtifactError, BundleError, TaskError)
 _LIBRARIES = ("propetl", "numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu")
 
 
-def self_test(path: Path | str, form: str | None = None, provider: str = "cpu", threads: int | None = None) -> Report:
+def self_test(
+    path: Path | str,
+    form: str | None = None,
+    provider: str = "cpu",
+    threads: int | None = None,
+    *,
+    device: int = 0,
+    engine_cache: Path | None = None,
+) -> Report:
     """Checks files, task packs, signatures of the loaded graphs, and golden outputs of every task and form.
 
     Golden rows are run in one batch, row by row without padding, and in form bank all tasks mixed.
@@ -30,6 +38,8 @@ def self_test(path: Path | str, form: str | None = None, provider: str = "cpu", 
         form: the only form to look at; None for all.
         provider: what runs it.
         threads: threads inside one operator; None for all cores.
+        device: number of the GPU, for providers that run on one.
+        engine_cache: folder for engines that a provider builds here; None for the user's cache folder.
 
     Returns:
         What was found; a difference is in the report, not raised.
@@ -39,7 +49,7 @@ def self_test(path: Path | str, form: str | None = None, provider: str = "cpu", 
         BackendError: the provider is not there.
         ConfigurationError: no such form.
     """
-    options = EngineOptions(provider, threads)
+    options = EngineOptions(provider, threads, device=device, engine_cache=engine_cache)
     artifact = read_manifest(Path(path))
     forms = artifact.forms if form is None else (choose_form(artifact, form),)
     checks = [_check("files", "the artifact", partial(verify_artifact_files, artifact))]
@@ -50,7 +60,7 @@ def self_test(path: Path | str, form: str | None = None, provider: str = "cpu", 
             comparisons += _form_comparisons(artifact, name, options, goldens, checks)
         if form is None:
             _check_bare(artifact, options, checks)
-    precision = artifact.manifest.precision
+    precision = computed_precision(artifact.manifest.precision, provider)
     return Report(str(path), provider, precision, tuple(checks), tuple(comparisons), _versions())
 
 
@@ -92,7 +102,7 @@ def _form_comparisons(
         checks.append(Check("loading", f"form {form}", False, str(error)))
         return []
     chosen = {task: goldens[task] for task in loaded if task in goldens}
-    tolerance = TOLERANCES[artifact.manifest.precision]
+    tolerance = TOLERANCES[computed_precision(artifact.manifest.precision, options.provider)]
     runs = {f"task {task}, form {form}": replay_task(running, form, task, chosen[task], tolerance) for task in chosen}
     if isinstance(running, MixingForm) and chosen:
         mixed = replay_mixed(running, form, chosen, artifact.manifest.pad_token_id, tolerance)

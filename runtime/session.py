@@ -49,6 +49,8 @@ class Session:
         batch_size: int = 32,
         verify: bool = True,
         memory: Memory = "fast",
+        device: int = 0,
+        engine_cache: Path | None = None,
     ) -> "Session":
         """Opens the artifact in folder ``path``.
 
@@ -61,15 +63,15 @@ class Session:
             batch_size: rows that are run at once at most.
             verify: hash every file first.
             memory: ``fast``, or ``small`` for many sessions over one backbone.
+            device: number of the GPU, for providers that run on one.
+            engine_cache: folder for engines that a provider builds here; None for the user's cache folder.
 
         Raises:
             ArtifactError: the artifact is damaged, or its version is not known.
             BackendError: the provider or its library is not there.
             ConfigurationError: no such form, or an option out of range.
         """
-        options = EngineOptions(provider, threads, memory)
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size must be at least 1; got {batch_size}")
+        options = EngineOptions(provider, threads, memory, device, engine_cache, batch_size)
         artifact = read_artifact(path, verify)
         chosen = choose_form(artifact, form)
         manifest = artifact.manifest

@@ -1,8 +1,8 @@
 """``python -m propetl.runtime.bench.first_answer``: what a program that answers one row goes through.
 
 Imports as little as such a program would, so that the parent, which times the whole process, times that.
-Prints the nanoseconds of each stage. Its argument is JSON:
-``{"source", "runtime", "task", "provider", "threads", "verify", "inputs": {name: [[…]]}}``.
+Prints the nanoseconds of each stage. Its argument is JSON: ``{"source", "runtime", "task", "verify",
+"provider", "threads", "device", "engine_cache", "batch_size", "inputs": {name: [[…]]}}``.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 Call = Callable[[], object]
@@ -43,7 +44,14 @@ def _open(asked: dict[str, Any]) -> Call:
     from propetl.runtime.session import Session
 
     session = Session.open(
-        asked["source"], asked["provider"], asked["runtime"], asked["threads"], verify=asked["verify"]
+        asked["source"],
+        asked["provider"],
+        asked["runtime"],
+        asked["threads"],
+        asked["batch_size"],
+        verify=asked["verify"],
+        device=asked["device"],
+        engine_cache=_folder(asked["engine_cache"]),
     )
     return lambda: session.run(asked["task"], inputs)
 
@@ -54,8 +62,19 @@ def _open_bare(asked: dict[str, Any], inputs: dict[str, Any]) -> Call:
     from propetl.runtime.engines import EngineOptions
 
     artifact = read_artifact(asked["source"], asked["verify"])
-    subject = BareSubject(artifact, EngineOptions(asked["provider"], asked["threads"]))
+    options = EngineOptions(
+        asked["provider"],
+        asked["threads"],
+        device=asked["device"],
+        engine_cache=_folder(asked["engine_cache"]),
+        batch_size=asked["batch_size"],
+    )
+    subject = BareSubject(artifact, options)
     return lambda: subject.run(asked["task"], inputs)
+
+
+def _folder(asked: str | None) -> Path | None:
+    return None if asked is None else Path(asked)
 
 
 def main() -> None:

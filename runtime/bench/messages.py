@@ -46,6 +46,9 @@ class Load:
         provider: of the engine.
         threads: inside one operator.
         vocabulary: for the inputs of all later requests.
+        device: number of the GPU.
+        engine_cache: folder for engines that a provider builds; None for the user's cache folder.
+        batch_size: rows of the largest batch that is going to be run.
     """
 
     source: str
@@ -54,6 +57,9 @@ class Load:
     provider: str
     threads: int
     vocabulary: Vocabulary
+    device: int = 0
+    engine_cache: str | None = None
+    batch_size: int = 32
 
 
 @dataclass(frozen=True)

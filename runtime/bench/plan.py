@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from propetl.bundle.reader import read_bundle
-from propetl.errors import BackendError, ConfigurationError, MissingExtraError
+from propetl.errors import ConfigurationError, MissingExtraError
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.bench.messages import Cell, Vocabulary
-from propetl.runtime.engines import PROVIDERS
+from propetl.runtime.engines import EngineOptions
 from propetl.runtime.forms.choose import choose_form
 from propetl.runtime.signatures import BARE, SWITCHABLE
 
@@ -38,6 +38,8 @@ class BenchOptions:
         seconds: of running per visit, that is per round, runtime and cell.
         bundle: adds PyTorch eager, which runs this bundle.
         provider: of the engine.
+        device: number of the GPU, for providers that run on one.
+        engine_cache: folder for engines that a provider builds; None for the user's cache folder.
     """
 
     forms: tuple[str, ...] = ()
@@ -50,6 +52,8 @@ class BenchOptions:
     seconds: float = 0.35
     bundle: Path | None = None
     provider: str = "cpu"
+    device: int = 0
+    engine_cache: Path | None = None
 
     def __post_init__(self) -> None:
         counts = {"--batch": self.batches, "--seq": self.sequences}
@@ -60,9 +64,7 @@ class BenchOptions:
             raise ConfigurationError("--batch takes at least one number; got none")
         if not 0 < self.seconds < float("inf"):
             raise ConfigurationError(f"--seconds takes a number above 0; got {self.seconds}")
-        if self.provider not in PROVIDERS:
-            known = ", ".join(PROVIDERS)
-            raise BackendError(f"provider {self.provider!r} is not known; choose one of {known}")
+        EngineOptions(self.provider, device=self.device)  # refuses a provider that it does not know
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ class Plan:
     def start_rounds(self) -> int:
         """Times that processes are started to be timed as a whole."""
         return min(self.options.rounds, 5)
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of the largest batch."""
+        return max(*self.options.batches, 0 if self.mixing is None else self.mixing.batch)
 
     @property
     def first_cell(self) -> Cell:

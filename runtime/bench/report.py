@@ -267,6 +267,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     options = plan.options
     return {
         "provider": options.provider,
+        "device": options.device,
         "threads": options.threads,
         "task": plan.task,
         "turns": list(plan.tasks),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from propetl.runtime.bench.memory import Memory
@@ -96,7 +97,21 @@ def _load_seconds(runtime: Runtime) -> float:
 
 def _load_request(plan: Plan, runtime: Runtime) -> Load:
     options = plan.options
-    return Load(str(runtime.source), runtime.name, plan.task, options.provider, options.threads, plan.vocabulary)
+    return Load(
+        source=str(runtime.source),
+        runtime=runtime.name,
+        task=plan.task,
+        provider=options.provider,
+        threads=options.threads,
+        vocabulary=plan.vocabulary,
+        device=options.device,
+        engine_cache=_text_of(options.engine_cache),
+        batch_size=plan.most_rows,
+    )
+
+
+def _text_of(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _memory(plan: Plan, samples: Samples, runtime: Runtime) -> None:
@@ -126,6 +141,9 @@ def _cold_start(plan: Plan, samples: Samples, runtime: Runtime, kind: str) -> No
         "task": plan.task,
         "provider": plan.options.provider,
         "threads": plan.options.threads,
+        "device": plan.options.device,
+        "engine_cache": _text_of(plan.options.engine_cache),
+        "batch_size": plan.most_rows,
         "verify": kind == VERIFIED,
         "inputs": {name: tensor.tolist() for name, tensor in feeds.items()},
     }

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +36,13 @@ class Subject(Protocol):
 def load_subject(load: Load) -> Subject:
     """The runtime that ``load`` names, with the engine of its task loaded."""
     artifact = read_artifact(load.source)
-    options = EngineOptions(load.provider, load.threads)
+    options = EngineOptions(
+        load.provider,
+        load.threads,
+        device=load.device,
+        engine_cache=None if load.engine_cache is None else Path(load.engine_cache),
+        batch_size=load.batch_size,
+    )
     if load.runtime == BARE:
         return BareSubject(artifact, options)
     running = open_form(artifact, choose_form(artifact, load.runtime), options)
@@ -89,7 +96,15 @@ class FormSubject:
         pack = self._artifact.path / self._artifact.task(task).pack
         options = self._options
         taken = []
-        with Session.open(self._artifact.path, options.provider, self._form, options.threads) as session:
+        with Session.open(
+            self._artifact.path,
+            options.provider,
+            self._form,
+            options.threads,
+            options.batch_size,
+            device=options.device,
+            engine_cache=options.engine_cache,
+        ) as session:
             for _ in range(repeats):
                 session.remove_task(task)
                 start = time.perf_counter_ns()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -27,11 +28,18 @@ class EngineOptions:
         threads: threads inside one operator; None leaves it to the engine (all cores).
         memory: ``fast`` keeps weights a second time in the order that kernels like and an arena for
             activations; ``small`` does neither: 20 to 25% slower, and further graphs cost almost nothing.
+        device: number of the GPU, as CUDA counts; the CPU takes no notice.
+        engine_cache: folder for engines that a provider builds when it loads a graph; None for the user's
+            cache folder, see :mod:`propetl.runtime.engines.cache`.
+        batch_size: rows of a batch at most; engines that are built for a range of shapes are built up to it.
     """
 
     provider: str = "cpu"
     threads: int | None = None
     memory: Memory = "fast"
+    device: int = 0
+    engine_cache: Path | None = None
+    batch_size: int = 32
 
     def __post_init__(self) -> None:
         if self.provider not in PROVIDERS:
@@ -41,6 +49,10 @@ class EngineOptions:
             raise ConfigurationError(f"threads must be at least 1; got {self.threads}")
         if self.memory not in get_args(Memory):
             raise ConfigurationError(f"memory is one of {', '.join(get_args(Memory))}; got {self.memory!r}")
+        if self.device < 0:
+            raise ConfigurationError(f"device is the number of a GPU, counted from 0; got {self.device}")
+        if self.batch_size < 1:
+            raise ConfigurationError(f"batch_size must be at least 1; got {self.batch_size}")
 
 
 class Engine(Protocol):
@@ -65,6 +77,7 @@ PROVIDERS = {
     "cpu": "propetl.runtime.engines.ort",
     "cuda": "propetl.runtime.engines.ort",
     "tensorrt": "propetl.runtime.engines.ort",
+    "nv-tensorrt-rtx": "propetl.runtime.engines.ort",
 }
 """Module that runs each provider: it has a function ``load(artifact, graph, options) -> Engine``."""
 

@@ -1,7 +1,10 @@
 """ONNX Runtime. The only module that imports it."""
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stdout
+from importlib import import_module
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -10,36 +13,30 @@ from numpy.typing import NDArray
 from propetl.errors import ArtifactError, BackendError, MissingExtraError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions, Prepared
+from propetl.runtime.engines.cache import cache_folder
+from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, OrtProvider, provider_options
+from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
 from propetl.runtime.manifest import GraphInfo, TensorSignature
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+# What is raised where a provider is at fault and not the graph; the latter has classes of its own.
+_PROVIDER_ERRORS = ("RuntimeError", "EPFail", "EngineError")
 
-
-@dataclass(frozen=True)
-class OrtProvider:
-    """One execution provider of ONNX Runtime: its name there, and the extra that brings it."""
-
-    name: str
-    extra: str
-
-
-ORT_PROVIDERS = {
-    "cpu": OrtProvider("CPUExecutionProvider", "cpu"),
-    "cuda": OrtProvider("CUDAExecutionProvider", "gpu"),
-    "tensorrt": OrtProvider("TensorrtExecutionProvider", "gpu"),
-}
+_plugin_devices: dict[str, list[Any]] = {}
+_plugin_lock = threading.Lock()
 
 
 class OrtEngine:
     """One graph in an ``onnxruntime.InferenceSession``; made by :func:`load`."""
 
-    def __init__(self, session: Any, ort_value: Any, graph: GraphInfo) -> None:
+    def __init__(self, session: Any, ort_value: Any, graph: GraphInfo, device: tuple[str, int]) -> None:
         self._session = session
         self._ort_value = ort_value
         self._path = graph.path
         self._outputs = [item.name for item in graph.outputs]
+        self._device = device
 
     def inputs(self) -> tuple[TensorSignature, ...]:
         """Inputs that the loaded graph really has."""
@@ -50,8 +47,8 @@ class OrtEngine:
         return _signatures(self._session.get_outputs())
 
     def prepare(self, tensors: Mapping[str, NDArray[Any]]) -> Prepared:
-        """Tensors as OrtValues, which can be fed without being looked at again."""
-        return {name: self._ort_value(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
+        """Tensors as OrtValues in the provider's memory: fed again and again, they are not copied again."""
+        return self._values(tensors, self._device)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> NDArray[np.float32]:
         """Logits float32 ``[batch, labels]``.
@@ -60,31 +57,35 @@ class OrtEngine:
             BackendError: ONNX Runtime refuses the inputs, such as ids beyond the vocabulary.
         """
         try:
-            values = {**self.prepare(feeds), **prepared}
+            values = {**self._values(feeds, ("cpu", 0)), **prepared}
             logits: NDArray[np.float32] = self._session.run_with_ort_values(self._outputs, values)[0].numpy()
         except Exception as error:  # its exceptions have no common base but Exception
             reason = _first_line(error)
             raise BackendError(f"{self._path}: ONNX Runtime refused the inputs: {reason}") from error
         return logits
 
+    def _values(self, tensors: Mapping[str, NDArray[Any]], device: tuple[str, int]) -> dict[str, Any]:
+        return {name: self._ort_value(np.ascontiguousarray(tensor), *device) for name, tensor in tensors.items()}
+
 
 def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEngine:
     """Loads ``graph`` of ``artifact``; see :func:`propetl.runtime.engines.load_engine`."""
     provider = ORT_PROVIDERS[options.provider]
     runtime = _onnxruntime(provider)
-    _check_available(options.provider, provider, runtime.get_available_providers())
+    chosen = _session_options(runtime, artifact, options)
+    asked = _providers(runtime, chosen, provider, artifact, graph, options)
     try:
-        session = runtime.InferenceSession(
-            artifact.graph_bytes(graph),
-            _session_options(runtime, artifact, options),
-            providers=[provider.name],
-            enable_fallback=0,
-        )
+        session = runtime.InferenceSession(artifact.graph_bytes(graph), chosen, providers=asked, enable_fallback=0)
     except Exception as error:  # its exceptions have no common base but Exception
+        if type(error).__name__ in _PROVIDER_ERRORS:
+            raise _not_started(options.provider, provider, _first_line(error)) from error
         source = artifact.path / graph.path
         raise ArtifactError(f"{source}: ONNX Runtime cannot load it: {_first_line(error)}") from error
     _check_started(options.provider, provider, session.get_providers())
-    return OrtEngine(session, runtime.OrtValue.ortvalue_from_numpy, graph)
+    if provider.on_gpu:
+        check_placement(options.provider, provider, placement_of(session), graph.path)
+    memory = ("cuda", options.device) if provider.on_gpu else ("cpu", 0)
+    return OrtEngine(session, runtime.OrtValue.ortvalue_from_numpy, graph, memory)
 
 
 def _onnxruntime(provider: OrtProvider) -> Any:
@@ -92,7 +93,28 @@ def _onnxruntime(provider: OrtProvider) -> Any:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("running an artifact", "onnxruntime", provider.extra) from error
+    if provider.on_gpu and provider.plugin is None:
+        with redirect_stdout(StringIO()):  # it prints what it does not find, and a command may be writing JSON there
+            onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them, which no search path names
     return onnxruntime
+
+
+def _providers(
+    runtime: Any, chosen: Any, provider: OrtProvider, artifact: Artifact, graph: GraphInfo, options: EngineOptions
+) -> list[tuple[str, dict[str, str]]]:
+    """Providers and their options; a plug-in goes into the session options ``chosen`` instead."""
+    plugin = None
+    if provider.plugin is None:
+        _check_available(options.provider, provider, runtime.get_available_providers())
+    else:
+        plugin = _plugin_device(runtime, options, provider)
+    cache = cache_folder(artifact, graph, options) if provider.builds else None
+    names = (provider.name, *provider.helpers)
+    asked = [(name, provider_options(name, options, graph, artifact.manifest, cache)) for name in names]
+    if plugin is None:
+        return asked
+    chosen.add_provider_for_devices([plugin], asked[0][1])
+    return []  # what is named beside it would take its place
 
 
 def _session_options(runtime: Any, artifact: Artifact, options: EngineOptions) -> Any:
@@ -106,6 +128,8 @@ def _session_options(runtime: Any, artifact: Artifact, options: EngineOptions) -
         chosen.add_session_config_entry("session.disable_prepacking", "1")
         chosen.enable_cpu_mem_arena = False
         chosen.enable_mem_pattern = False
+    if options.provider != "cpu":
+        chosen.add_session_config_entry(RECORD_PLACEMENT, "1")
     return chosen
 
 
@@ -119,13 +143,45 @@ def _check_available(asked: str, provider: OrtProvider, available: Sequence[str]
     )
 
 
+def _plugin_device(runtime: Any, options: EngineOptions, provider: OrtProvider) -> Any:
+    """The device of a provider that is a plug-in: its library is registered once in a process."""
+    with _plugin_lock:
+        if provider.name not in _plugin_devices:
+            _plugin_devices[provider.name] = _registered(runtime, options.provider, provider)
+        devices = _plugin_devices[provider.name]
+    if options.device >= len(devices):
+        raise BackendError(
+            f"provider {options.provider!r} has {len(devices)} devices here, and --device {options.device} counts "
+            "from 0; choose another device, or look at nvidia-smi"
+        )
+    return devices[options.device]
+
+
+def _registered(runtime: Any, asked: str, provider: OrtProvider) -> list[Any]:
+    """Devices that registering the plug-in brings."""
+    assert provider.plugin is not None
+    try:
+        plugin = import_module(provider.plugin)
+    except ImportError as error:
+        raise MissingExtraError(f"provider {asked!r}", provider.plugin, provider.extra) from error
+    try:
+        runtime.register_execution_provider_library(provider.name, plugin.get_library_path())
+        return [device for device in runtime.get_ep_devices() if device.ep_name == plugin.get_ep_name()]
+    except Exception as error:  # its exceptions have no common base but Exception
+        raise _not_started(asked, provider, _first_line(error)) from error
+
+
 def _check_started(asked: str, provider: OrtProvider, running: Sequence[str]) -> None:
     """ONNX Runtime falls back without a word where a provider cannot start; that is an error here."""
     if provider.name not in running:
-        raise BackendError(
-            f"provider {asked!r} did not start: {provider.name} is installed, but {', '.join(running)} "
-            "would run instead; check the driver and the CUDA and cuDNN libraries"
-        )
+        raise _not_started(asked, provider, f"it is installed, but {', '.join(running)} would run instead")
+
+
+def _not_started(asked: str, provider: OrtProvider, reason: str) -> BackendError:
+    return BackendError(
+        f"provider {asked!r} did not start: {provider.name}: {reason}; "
+        "check the driver (nvidia-smi) and the libraries of CUDA that it names"
+    )
 
 
 def _signatures(nodes: Sequence[Any]) -> tuple[TensorSignature, ...]:

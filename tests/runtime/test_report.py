@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from propetl.runtime.report import TOLERANCES, Check, Report, Tolerance, compare_logits
+from propetl.runtime.report import TOLERANCES, Check, Report, Tolerance, compare_logits, computed_precision
 
 TOLERANCE = Tolerance(absolute=1e-3, relative=1e-2)
 REFERENCE = np.array([[1.0, -2.0], [10.0, 0.0], [0.5, 0.25]], np.float32)
@@ -90,3 +90,10 @@ def test_json_is_strict():
 
 def test_fp32_is_held_to_a_hundred_thousandth():
     assert TOLERANCES["fp32"] == Tolerance(1e-5, 1e-5)
+
+
+def test_a_provider_that_rounds_products_is_held_to_what_it_computes():
+    assert computed_precision("fp32", "tensorrt") == computed_precision("fp32", "nv-tensorrt-rtx") == "tf32"
+    assert computed_precision("fp32", "cpu") == computed_precision("fp32", "cuda") == "fp32"
+    assert computed_precision("fp16", "tensorrt") == "fp16"
+    assert list(TOLERANCES.values()) == sorted(TOLERANCES.values(), key=lambda tolerance: tolerance.absolute)

@@ -17,6 +17,9 @@ def asked(tiny, **changes):
         "task": "mood",
         "provider": "cpu",
         "threads": 1,
+        "device": 0,
+        "engine_cache": None,
+        "batch_size": 1,
         "verify": True,
         "inputs": INPUTS,
     }

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -9,8 +11,8 @@ from onnx.external_data_helper import set_external_data
 
 from propetl.errors import ArtifactError, BackendError, ConfigurationError, MissingExtraError
 from propetl.runtime.artifact import read_artifact, read_manifest
-from propetl.runtime.engines import PROVIDERS, EngineOptions, load_engine
-from propetl.runtime.engines.ort import ORT_PROVIDERS
+from propetl.runtime.engines import EngineOptions, load_engine, ort
+from propetl.runtime.engines.ort_providers import ORT_PROVIDERS
 from tests.device_env import ROOT
 from tests.runtime.tiny_artifact import ROWS, token_ids
 
@@ -65,19 +67,17 @@ def test_every_answer_is_memory_of_its_own(tiny, artifact, graph):
         (
             {"provider": "quantum"},
             BackendError,
-            "provider 'quantum' is not known; choose one of cpu, cuda, tensorrt",
+            "provider 'quantum' is not known; choose one of cpu, cuda, tensorrt, nv-tensorrt-rtx",
         ),
         ({"threads": 0}, ConfigurationError, "threads must be at least 1; got 0"),
         ({"memory": "tiny"}, ConfigurationError, "memory is one of fast, small; got 'tiny'"),
+        ({"device": -1}, ConfigurationError, "device is the number of a GPU, counted from 0; got -1"),
+        ({"batch_size": 0}, ConfigurationError, "batch_size must be at least 1; got 0"),
     ],
 )
 def test_options_out_of_range(options, error, message):
     with pytest.raises(error, match=message):
         EngineOptions(**options)
-
-
-def test_every_provider_has_its_line():
-    assert set(PROVIDERS) == set(ORT_PROVIDERS)
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
@@ -99,14 +99,148 @@ def test_a_provider_that_falls_back_is_an_error(artifact, graph, monkeypatch):
     start = onnxruntime.InferenceSession
 
     def fall_back(content, options, providers, enable_fallback):
-        assert providers == ["CUDAExecutionProvider"]
+        assert providers == [("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"})]
         assert enable_fallback == 0
         return start(content, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
     monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
-    with pytest.raises(BackendError, match=r"provider 'cuda' did not start: .* but CPUExecutionProvider would run"):
+    with pytest.raises(BackendError, match=r"provider 'cuda' did not start: .* CPUExecutionProvider would run"):
         load_engine(artifact, graph, EngineOptions("cuda"))
+
+
+class OnGpu:
+    """Stands in for ONNX Runtime with a GPU: runs on the CPU, and says of every node what ``placed`` says."""
+
+    def __init__(self, monkeypatch, placed, providers):
+        self.asked = []
+        start = onnxruntime.InferenceSession
+
+        def on_cpu(content, options, providers, enable_fallback):
+            self.asked.append(providers)
+            self.options = options
+            session = start(content, options, providers=["CPUExecutionProvider"])
+            monkeypatch.setattr(session, "get_providers", lambda: [name for name, _ in providers])
+            nodes = [SimpleNamespace(ep_name=name, get_nodes=lambda kind=kind: [kind]) for name, kind in placed]
+            monkeypatch.setattr(session, "get_provider_graph_assignment_info", lambda: nodes)
+            return session
+
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("noise"), raising=False)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)
+
+
+def kind(name):
+    return SimpleNamespace(op_type=name)
+
+
+def test_tensorrt_is_given_its_options_and_a_helper(artifact, graph, monkeypatch, tmp_path, capsys):
+    placed = [("TensorrtExecutionProvider", kind("MatMul")), ("CUDAExecutionProvider", kind("Cast"))]
+    gpu = OnGpu(monkeypatch, placed, ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"])
+    load_engine(artifact, graph, EngineOptions("tensorrt", device=1, engine_cache=tmp_path))
+    ((first, second),) = gpu.asked
+    assert first[0] == "TensorrtExecutionProvider" and first[1]["device_id"] == "1"
+    assert Path(first[1]["trt_engine_cache_path"]).parent == tmp_path
+    assert second == ("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"})
+    assert gpu.options.get_session_config_entry("session.record_ep_graph_assignment_info") == "1"
+    assert capsys.readouterr().out == ""
+
+
+def test_an_operator_that_falls_back_to_the_cpu_is_an_error(artifact, graph, monkeypatch):
+    placed = [("CUDAExecutionProvider", kind("MatMul")), ("CPUExecutionProvider", kind("Softmax"))]
+    OnGpu(monkeypatch, placed, ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with pytest.raises(BackendError, match=r"does not run all of switchable/model.onnx: Softmax \(1\) would fall back"):
+        load_engine(artifact, graph, EngineOptions("cuda"))
+
+
+def test_a_provider_without_its_libraries_did_not_start_and_the_graph_is_not_blamed(artifact, graph, monkeypatch):
+    def no_libraries(content, options, providers, enable_fallback):
+        raise RuntimeError("Please install TensorRT libraries\nand more")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", no_libraries)
+    with pytest.raises(BackendError, match=r"provider 'tensorrt' did not start: .*Please install TensorRT libraries;"):
+        load_engine(artifact, graph, EngineOptions("tensorrt"))
+
+
+def test_task_tensors_go_to_the_device_once_and_token_ids_with_each_call(tiny, artifact, graph, monkeypatch):
+    OnGpu(monkeypatch, [("CUDAExecutionProvider", kind("MatMul"))], ["CUDAExecutionProvider"])
+    made = []
+    real = onnxruntime.OrtValue.ortvalue_from_numpy
+
+    def recorded(array, device, number):
+        made.append((device, number))
+        return real(array)
+
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", recorded)
+    engine = load_engine(artifact, graph, EngineOptions("cuda", device=2))
+    tensors = tiny.packs["mood"].tensors()
+    prepared = engine.prepare(tensors)
+    assert made == [("cuda", 2)] * len(tensors)
+    for _ in range(2):
+        made.clear()
+        logits = engine.run(token_ids(ROWS["mood"]), prepared)
+        assert made == [("cpu", 0)] * 3
+    np.testing.assert_allclose(logits, tiny.expected("mood", ROWS["mood"]), atol=1e-5)
+
+
+class Plugin:
+    """Stands in for the package of a provider that is registered at run time."""
+
+    def __init__(self, monkeypatch, devices=1):
+        self.registered = []
+        found = [SimpleNamespace(ep_name="rtx", number=number) for number in range(devices)]
+        other = SimpleNamespace(ep_name="CPUExecutionProvider")
+        package = SimpleNamespace(get_library_path=lambda: "librtx.so", get_ep_name=lambda: "rtx")
+        monkeypatch.setitem(sys.modules, "onnxruntime_ep_nv_tensorrt_rtx", package)
+        monkeypatch.setattr(ort, "_plugin_devices", {})
+        monkeypatch.setattr(onnxruntime, "register_execution_provider_library", self._register)
+        monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: [other, *found])
+
+    def _register(self, name, path):
+        self.registered.append((name, path))
+
+
+def test_a_plugin_is_registered_once_and_added_for_the_device(artifact, graph, monkeypatch, tmp_path):
+    plugin = Plugin(monkeypatch, devices=2)
+    added = []
+
+    def add(self, devices, options):
+        added.append((devices[0].number, options))
+
+    name = "NvTensorRTRTXExecutionProvider"
+    OnGpu(monkeypatch, [(name, kind("MatMul"))], [])
+    monkeypatch.setattr(onnxruntime.SessionOptions, "add_provider_for_devices", add)
+    for _ in range(2):
+        with pytest.raises(BackendError, match="did not start"):  # the double runs on the CPU
+            load_engine(artifact, graph, EngineOptions("nv-tensorrt-rtx", device=1, engine_cache=tmp_path))
+    assert plugin.registered == [(name, "librtx.so")]
+    assert [number for number, _ in added] == [1, 1]
+    assert Path(added[0][1]["nv_runtime_cache_path"]).parent == tmp_path
+
+
+def test_a_device_that_is_not_there(artifact, graph, monkeypatch):
+    Plugin(monkeypatch, devices=1)
+    with pytest.raises(BackendError, match=r"has 1 devices here, and --device 3 counts from 0"):
+        load_engine(artifact, graph, EngineOptions("nv-tensorrt-rtx", device=3))
+
+
+def test_a_plugin_that_cannot_be_loaded(artifact, graph, monkeypatch):
+    Plugin(monkeypatch)
+
+    def broken(name, path):
+        raise RuntimeError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(onnxruntime, "register_execution_provider_library", broken)
+    with pytest.raises(BackendError, match=r"provider 'nv-tensorrt-rtx' did not start: .*libcuda.so.1: cannot open"):
+        load_engine(artifact, graph, EngineOptions("nv-tensorrt-rtx"))
+
+
+def test_a_missing_plugin_names_its_extra(artifact, graph, monkeypatch):
+    monkeypatch.setattr(ort, "_plugin_devices", {})
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_nv_tensorrt_rtx", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'propetl\[rtx-ep\]'"):
+        load_engine(artifact, graph, EngineOptions("nv-tensorrt-rtx"))
 
 
 @pytest.mark.parametrize(("provider", "extra"), [("cpu", "cpu"), ("cuda", "gpu"), ("tensorrt", "gpu")])

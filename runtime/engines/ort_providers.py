@@ -1,0 +1,112 @@
+"""ONNX Runtime's execution providers: their names, what they are installed with, and the options they are given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from propetl.runtime.engines import EngineOptions
+from propetl.runtime.manifest import GraphInfo, Manifest
+from propetl.runtime.signatures import BATCH, LABELS, SEQUENCE
+
+CPU_PROVIDER = "CPUExecutionProvider"
+
+_USUAL_ROWS, _USUAL_TOKENS = 8, 64
+_MOST_LABELS = 64
+"""Labels that an engine with heads as inputs is built for at least: a task that is added later may have more."""
+
+
+@dataclass(frozen=True)
+class OrtProvider:
+    """One execution provider of ONNX Runtime.
+
+    Attributes:
+        name: what ONNX Runtime calls it.
+        extra: of this project, that installs it.
+        on_gpu: whether tensors can be kept in the memory of a CUDA device.
+        builds: whether it builds engines for ranges of shapes and keeps them in a folder.
+        helpers: providers that may take what it leaves; none of them is the CPU's.
+        plugin: package of a provider that is registered at run time.
+    """
+
+    name: str
+    extra: str
+    on_gpu: bool = True
+    builds: bool = False
+    helpers: tuple[str, ...] = ()
+    plugin: str | None = None
+
+
+ORT_PROVIDERS = {
+    "cpu": OrtProvider(CPU_PROVIDER, "cpu", on_gpu=False),
+    "cuda": OrtProvider("CUDAExecutionProvider", "gpu"),
+    # Microsoft's advice: CUDA takes what TensorRT's parser refuses, such as the cast of packed masks.
+    "tensorrt": OrtProvider("TensorrtExecutionProvider", "gpu", builds=True, helpers=("CUDAExecutionProvider",)),
+    "nv-tensorrt-rtx": OrtProvider(
+        "NvTensorRTRTXExecutionProvider", "rtx-ep", builds=True, plugin="onnxruntime_ep_nv_tensorrt_rtx"
+    ),
+}
+
+_PREFIXES = {"TensorrtExecutionProvider": "trt", "NvTensorRTRTXExecutionProvider": "nv"}
+_PRECISION_FLAGS = {"fp16": "trt_fp16_enable", "bf16": "trt_bf16_enable", "int8": "trt_int8_enable"}
+
+
+def provider_options(
+    name: str, options: EngineOptions, graph: GraphInfo, manifest: Manifest, cache: Path | None
+) -> dict[str, str]:
+    """Options of the execution provider called ``name``, as ONNX Runtime takes them.
+
+    Args:
+        name: ONNX Runtime's name of it.
+        options: what the user asked for.
+        graph: what is going to be loaded.
+        manifest: of its artifact.
+        cache: folder for engines, for a provider that builds them.
+    """
+    if name == CPU_PROVIDER:
+        return {}
+    chosen = {"device_id": str(options.device)}
+    if name == "CUDAExecutionProvider":
+        # By default CUDA rounds float32 products to TF32, ten bits, and no answer would be within fp32's tolerance.
+        chosen["use_tf32"] = "0" if manifest.precision == "fp32" else "1"
+        if options.memory == "small":
+            chosen["arena_extend_strategy"] = "kSameAsRequested"
+        return chosen
+    assert cache is not None
+    return chosen | _shape_ranges(_PREFIXES[name], graph, manifest, options) | _caching(name, manifest, cache)
+
+
+def _caching(name: str, manifest: Manifest, cache: Path) -> dict[str, str]:
+    if name == "NvTensorRTRTXExecutionProvider":
+        return {"nv_runtime_cache_path": str(cache)}
+    flags = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
+    timing = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(cache)}
+    precision = _PRECISION_FLAGS.get(manifest.precision)
+    return flags | timing | ({precision: "1"} if precision else {})
+
+
+def _shape_ranges(prefix: str, graph: GraphInfo, manifest: Manifest, options: EngineOptions) -> dict[str, str]:
+    """Smallest, usual and largest shapes: without them, a batch larger than any before has its engine built anew."""
+    ranges = size_ranges(manifest, options.batch_size)
+    return {
+        f"{prefix}_profile_{kind}_shapes": _shapes_text(graph, {name: sizes[place] for name, sizes in ranges.items()})
+        for place, kind in enumerate(("min", "opt", "max"))
+    }
+
+
+def size_ranges(manifest: Manifest, batch_size: int) -> dict[str, tuple[int, int, int]]:
+    """Smallest, usual and largest size of every dimension that a call chooses."""
+    widest = max((task.info.outputs for task in manifest.tasks.values()), default=1)
+    return {
+        BATCH: (1, min(_USUAL_ROWS, batch_size), batch_size),
+        SEQUENCE: (1, min(_USUAL_TOKENS, manifest.max_length), manifest.max_length),
+        LABELS: (1, widest, max(widest, _MOST_LABELS)),
+    }
+
+
+def _shapes_text(graph: GraphInfo, sizes: Mapping[str, int]) -> str:
+    """``input_ids:1x64,attention_mask:1x64,…`` for the inputs that have a free size."""
+    free = [item for item in graph.inputs if any(isinstance(size, str) for size in item.shape)]
+    return ",".join(
+        f"{item.name}:{'x'.join(str(sizes[size] if isinstance(size, str) else size) for size in item.shape)}"
+        for item in free
+    )
