@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from propetl.cli.engine_options import engine_options
 from propetl.cli.json_output import check_output_file, json_option, write_json
+from propetl.cli.provider_options import provider_options
 from propetl.runtime.bench import steps
 from propetl.runtime.bench.plan import BenchOptions, plan_of
 from propetl.runtime.bench.plot import check_plot, write_plot
@@ -46,7 +46,7 @@ class NumberList(click.ParamType[tuple[int, ...]]):
 @click.option("--rounds", type=int, help=f"Times that every figure is taken.  [default: {_FULL.rounds}]")
 @click.option("--seconds", type=float, help=f"Per round, runtime, batch and length.  [default: {_FULL.seconds}]")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Adds PyTorch eager, on the bundle exported here.")
-@engine_options
+@provider_options
 @click.option("--quick", is_flag=True, help="Batch 1, lengths 16 and 128, 3 short rounds: rough, in 20 s.")
 @json_option
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="Draw latency; .png, .svg, .pdf.")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from propetl.cli.engine_options import engine_options
+from propetl.cli.provider_options import provider_options
 from propetl.errors import ConfigurationError
 from propetl.runtime.jsonl import Answer, answer_line, answers
 from propetl.runtime.rows import Text
@@ -32,7 +32,7 @@ from propetl.runtime.session import Session
 @click.option("--scores", is_flag=True, help="The probability of every label as well.")
 @click.option("--form", help="folded, switchable or bank.  [default: the first of switchable, folded, bank]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
-@engine_options
+@provider_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 def command(
     artifact: Path,

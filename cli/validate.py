@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from propetl.cli.engine_options import engine_options
 from propetl.cli.json_output import check_output_file, json_option, write_json
+from propetl.cli.provider_options import provider_options
 from propetl.errors import CheckFailed, ConfigurationError
 from propetl.runtime.report import Comparison, Report
 from propetl.runtime.selftest import self_test
@@ -25,7 +25,7 @@ from propetl.runtime.selftest import self_test
 @click.option("--max-rows", type=click.IntRange(min=1), help="Real rows of each task at most.  [default: all]")
 @json_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
-@engine_options
+@provider_options
 def command(
     artifact: Path,
     form: str | None,

@@ -21,7 +21,7 @@ _OPTIONS = (
 )
 
 
-def engine_options(command: Command) -> Command:
+def provider_options(command: Command) -> Command:
     """Adds ``provider``, ``device`` and ``engine_cache`` to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
