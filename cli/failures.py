@@ -30,7 +30,7 @@ _EXTRAS = {
     "optimum": "optimum",
     "matplotlib": "plot",
 }
-_TRAINING_COMMANDS = {"train", "data"}
+_TRAINING_COMMANDS = {"train", "data", "import"}
 
 
 @dataclass(frozen=True)
