@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from propetl.cli.engine_options import engine_options
 from propetl.export.options import DEFAULT_OPSET, OTHER_TOOLS, ExportOptions
+from propetl.export.tensorrt_engines.options import ShapeRange, TensorRTOptions
 from propetl.runtime.manifest import BACKBONE_FILE, Manifest
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, SWITCHABLE
 
@@ -19,7 +21,7 @@ _FORMS_OF_ALL = (FOLDED, SWITCHABLE, BANK)
 _OTHER_STEPS = 3
 
 
-@click.command("export", short_help="Compile a bundle to ONNX graphs.")
+@click.command("export", short_help="Compile a bundle to ONNX graphs and engines.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option(
@@ -36,6 +38,7 @@ _OTHER_STEPS = 3
 @click.option("--merge-lora", is_flag=True, help="Fold LoRA into the backbone's matrices; larger, no branch to run.")
 @click.option("--standalone", is_flag=True, help="Copy shared weights into each folded folder instead of linking.")
 @click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
+@engine_options
 @click.option("--overwrite", is_flag=True, help="Replace the artifact that is there.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what each pass did.")
 def command(
@@ -47,6 +50,7 @@ def command(
     merge_lora: bool,
     standalone: bool,
     backbone: str | None,
+    engines: TensorRTOptions | None,
     overwrite: bool,
     verbose: bool,
 ) -> None:
@@ -58,14 +62,17 @@ def command(
       propetl export runs/glue/bundle -o artifact --form all --form bare
       propetl export runs/glue/bundle -o rte-only --task rte --standalone
       propetl export runs/lora/bundle -o adapters --form peft
+      propetl export runs/glue/bundle -o rtx --target tensorrt-rtx --sm 86,89,120 --precision fp16
     """  # noqa: D301 (click looks for the control character)
-    options = ExportOptions(_chosen(forms), tasks, opset, merge_lora, standalone, backbone, overwrite)
+    options = ExportOptions(_chosen(forms), tasks, opset, merge_lora, standalone, backbone, overwrite, engines)
     if set(options.forms) & set(OTHER_TOOLS):
         _export_for_other_tools(bundle, output, options)
         return
     manifest = _export(bundle, output, options, verbose)
     console = Console()
     console.print(_summary(manifest))
+    if manifest.engines:
+        console.print(_engines(manifest))
     if manifest.prototype.method == "lora" and FOLDED in manifest.forms:
         console.print(_lora_sizes(manifest, merge_lora), soft_wrap=True)
     console.print(f"written to {output}", soft_wrap=True)
@@ -83,8 +90,10 @@ def _export(bundle: Path, output: Path, options: ExportOptions, verbose: bool) -
     tasks = len(options.tasks) or len(read_info(bundle).tasks)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
+    steps = _steps(options, tasks)
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("export", total=_steps(options.forms, tasks))
+        bar = progress.add_task("export", total=steps)
+        building = progress.add_task("engine", total=100, visible=False)
 
         def report(line: str) -> None:
             if not line.startswith("  "):
@@ -92,8 +101,12 @@ def _export(bundle: Path, output: Path, options: ExportOptions, verbose: bool) -
             elif verbose:
                 console.print(line, highlight=False)
 
-        manifest = export_bundle(bundle, output, options, report)
-        progress.update(bar, completed=_steps(options.forms, tasks), description="exported")
+        def report_build(phase: str, share: float) -> None:
+            progress.update(building, completed=100 * share, description=f"  {phase}", visible=True)
+
+        manifest = export_bundle(bundle, output, options, report, report_build)
+        progress.update(building, visible=False)
+        progress.update(bar, completed=steps, description="exported")
     return manifest
 
 
@@ -117,10 +130,12 @@ def _bytes_below(path: str, files: dict[str, dict[str, Any]]) -> int:
     return sum(record["bytes"] for name, record in files.items() if name == path or name.startswith(f"{path}/"))
 
 
-def _steps(forms: tuple[str, ...], tasks: int) -> int:
-    """Traces, graphs and the rest; folded and switchable share one trace."""
-    traces = len({FOLDED if form == SWITCHABLE else form for form in forms})
-    return traces + sum(tasks if form == FOLDED else 1 for form in forms) + _OTHER_STEPS
+def _steps(options: ExportOptions, tasks: int) -> int:
+    """Traces, graphs, engines and the rest; folded and switchable share one trace."""
+    traces = len({FOLDED if form == SWITCHABLE else form for form in options.forms})
+    graphs = sum(tasks if form == FOLDED else 1 for form in options.forms)
+    targets, precisions = (options.engines.targets, options.engines.precisions) if options.engines else ((), ())
+    return traces + graphs + len(targets) * (1 + len(precisions) * graphs) + _OTHER_STEPS
 
 
 def _summary(manifest: Manifest) -> Table:
@@ -135,6 +150,20 @@ def _summary(manifest: Manifest) -> Table:
     table.add_row("weights that all graphs share", "", f"{manifest.files[BACKBONE_FILE]['bytes']:,}")
     packs = sum(manifest.files[task.pack]["bytes"] for task in manifest.tasks.values())
     table.add_row("task packs", str(len(manifest.tasks)), f"{packs:,}")
+    return table
+
+
+def _engines(manifest: Manifest) -> Table:
+    """One row for each engine; what they have in common stands in the title."""
+    first = manifest.engines[0]
+    gpus = ", ".join(f"SM {capability}" for capability in first.compute_capabilities)
+    profiles = "; ".join(str(ShapeRange.of(profile)) for profile in first.profiles)
+    table = Table(title=f"Engines for {gpus}, profiles {profiles}")
+    for title in ("target", "form", "task", "precision", "bytes", "seconds"):
+        table.add_column(title, justify="right" if title in ("bytes", "seconds") else "left")
+    for engine in manifest.engines:
+        target, size = f"{engine.target} {engine.version}", f"{manifest.files[engine.path]['bytes']:,}"
+        table.add_row(target, engine.form, engine.task or "any", engine.precision, size, f"{engine.build_seconds:.1f}")
     return table
 
 

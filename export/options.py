@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.runtime.signatures import FOLDED
 
 DEFAULT_OPSET = 20
@@ -26,6 +27,7 @@ class ExportOptions:
         standalone: copy the shared files into each folded folder, so that it can be moved alone.
         backbone: where to load the backbone from, instead of the place the bundle names.
         overwrite: replace an artifact that is there.
+        engines: engines to build from the graphs; None for graphs alone.
     """
 
     forms: tuple[str, ...] = (FOLDED,)
@@ -35,3 +37,4 @@ class ExportOptions:
     standalone: bool = False
     backbone: str | None = None
     overwrite: bool = False
+    engines: TensorRTOptions | None = None

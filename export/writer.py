@@ -1,5 +1,6 @@
 """From a bundle to an artifact on disk."""
 
+import dataclasses
 import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -17,6 +18,8 @@ from propetl.export.compiler import Compiled, Compiler
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info
 from propetl.export.options import OPSETS, ExportOptions
+from propetl.export.tensorrt_engines.build_log import Progress
+from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.transformers_layout import add_file, write_config
 from propetl.export.weight_store import WeightStore
 from propetl.files import folder_records, json_bytes, staged_folder
@@ -38,7 +41,11 @@ Report = Callable[[str], None]
 
 
 def export_bundle(
-    bundle_path: Path, output: Path, options: ExportOptions, report: Report = lambda line: None
+    bundle_path: Path,
+    output: Path,
+    options: ExportOptions,
+    report: Report = lambda line: None,
+    progress: Progress = lambda phase, share: None,
 ) -> Manifest:
     """Compiles a bundle to an artifact, which appears whole at ``output`` or not at all.
 
@@ -47,15 +54,18 @@ def export_bundle(
         output: folder to write.
         options: forms, tasks and the rest.
         report: called with a line about each step; lines of detail start with two blanks.
+        progress: called with phase and share while an engine is built.
 
     Raises:
         ConfigurationError: options that do not go together, or ``output`` exists.
+        BackendError: an engine that cannot be built here.
         BundleError: the bundle is damaged, or the backbone found is another one.
         TaskError: a task that the bundle does not have.
     """
     bundle = read_bundle(bundle_path)
     tasks = tasks_of(bundle, options)
     _check_options(bundle, options)
+    builders = builders_of(options.engines) if options.engines else ()
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
         backbone = load_backbone_of(bundle.info.backbone, options.backbone)
@@ -65,6 +75,8 @@ def export_bundle(
         _write_companions(staging, model, bundle, tasks)
         _complete_folded_folders(staging, backbone, bundle, graphs, options.standalone)
         manifest = _manifest(staging, bundle, backbone, tasks, graphs, options)
+        engines = build_engines(staging, manifest, builders, report, progress) if builders else ()
+        manifest = dataclasses.replace(manifest, engines=engines, files=folder_records(staging))
         (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
         report("checking the artifact")
         read_artifact(staging, verify=False)  # the hashes were taken from these very files just now
@@ -181,7 +193,7 @@ def _manifest(
         tasks={task: ArtifactTask(bundle.info.tasks[task], pack_path(task)) for task in tasks},
         forms={form: _form_info(form, tasks, graphs) for form in options.forms},
         tools=_tools(),
-        files=folder_records(staging),
+        files={},
     )
 
 

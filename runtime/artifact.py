@@ -9,6 +9,7 @@ from propetl.bundle.pack import TaskPack, read_pack
 from propetl.bundle.reader import Bundle, check_belongs
 from propetl.errors import ArtifactError, TaskError
 from propetl.files import path_inside, read_json, verify_files
+from propetl.runtime.engine_records import check_engines
 from propetl.runtime.golden import Golden, read_golden
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
@@ -152,6 +153,7 @@ def read_manifest(path: Path) -> Artifact:
     try:
         _check_references(manifest)
         check_forms(manifest)
+        check_engines(manifest)
     except ArtifactError as error:
         raise ArtifactError(f"{source}: {error}") from error
     for relative in manifest.files:

@@ -7,6 +7,7 @@ from typing import Any
 from propetl.bundle.format import BackboneInfo, TaskInfo, check_format, check_task_name, task_info
 from propetl.errors import ArtifactError, ProPETLError
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
+from propetl.runtime.engine_records import EngineInfo
 
 FORMAT = "propetl-artifact"
 VERSION = 1
@@ -132,6 +133,7 @@ class Manifest:
         tools: versions of what made the artifact.
         files: size and SHA-256 of every file but this one.
         golden: path of the golden inputs and outputs.
+        engines: plans that were built ahead; empty for an artifact of graphs alone.
     """
 
     precision: str
@@ -148,6 +150,7 @@ class Manifest:
     tools: dict[str, str]
     files: dict[str, dict[str, Any]]
     golden: str = GOLDEN_FILE
+    engines: tuple[EngineInfo, ...] = ()
 
     @cached_property
     def layout(self) -> TaskLayout:
@@ -172,6 +175,7 @@ class Manifest:
                 "prototype": self.prototype.to_json(),
                 "tasks": {name: asdict(task.info) | {"pack": task.pack} for name, task in self.tasks.items()},
                 "forms": {name: form.to_json() for name, form in self.forms.items()},
+                "engines": [engine.to_json() for engine in self.engines],
             }
         )
 
@@ -209,6 +213,7 @@ class Manifest:
             tools=dict(value["tools"]),
             files={path: _record_from(path, item) for path, item in value["files"].items()},
             golden=str(value["golden"]),
+            engines=tuple(EngineInfo.from_json(item) for item in value["engines"]),
         )
 
 

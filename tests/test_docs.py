@@ -25,6 +25,7 @@ from propetl.data.tasks import TASKS
 from propetl.export import passes
 from propetl.families import FAMILIES
 from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.manifest import Manifest
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import FORM_RULES
@@ -168,6 +169,11 @@ def test_keys_of_the_bundle_manifest(tmp_path):
 def test_keys_of_the_artifact_manifest():
     stated = _keys("artifact-format.md", "artifact.json")
     assert stated == ["format", "version", *(item.name for item in fields(Manifest))]
+
+
+def test_keys_of_an_engine():
+    stated = [_code(row[0]) for row in _table("artifact-format.md", "Engines", "engine key")]
+    assert stated == [item.name for item in fields(EngineInfo)]
 
 
 def test_prototype_tensors_are_those_of_the_code():

@@ -80,6 +80,8 @@ def _checked_form(bundle: Bundle, options: ExportOptions) -> str:
         raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
     if options.merge_lora:
         raise ConfigurationError(f"--merge-lora is for LoRA in folded form; form {form} keeps A and B")
+    if options.engines is not None:
+        raise ConfigurationError(f"--target builds engines of an artifact's graphs; form {form} is no artifact")
     info = bundle.info
     if form == PEFT:
         check_exportable(info.backbone.family, info.head, info.prototype)

@@ -9,6 +9,7 @@ from propetl.cli.main import main
 from propetl.errors import ConfigurationError, MissingExtraError, TaskError
 from propetl.export.options import ExportOptions
 from propetl.export.other_tools.writer import MANIFEST, export_for_other_tools
+from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.files import verify_files
 
 PEFT = ExportOptions(forms=("peft",))
@@ -39,6 +40,7 @@ def test_one_task_of_several(lora, tmp_path) -> None:
         (ExportOptions(forms=()), ConfigurationError, "peft and onnx-adapter"),
         (ExportOptions(forms=("peft",), tasks=("none",)), TaskError, "'none' is not in"),
         (ExportOptions(forms=("peft",), merge_lora=True), ConfigurationError, "--merge-lora.*form peft"),
+        (ExportOptions(forms=("peft",), engines=TensorRTOptions(("tensorrt",))), ConfigurationError, "--target builds"),
         (ExportOptions(forms=("onnx-adapter",), opset=17), ConfigurationError, "opset 17"),
     ],
 )

@@ -1,0 +1,151 @@
+"""Turns a float32 graph into one of half the bits, whose inputs and outputs stay as they are."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
+
+LOWERED_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+
+# Sums of squares over the hidden size: they leave float16's range and bfloat16's digits first.
+_KEPT = frozenset({"LayerNormalization", "ReduceMean", "ReduceSum", "ReduceL2"})
+
+_LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 3.3895313892515355e38}
+
+
+class LowerFloats(ir.passes.InPlacePass):
+    """Computes in float16 or bfloat16 what was float32; constants keep their names, values are clipped to the type.
+
+    Float32 stay: inputs and outputs of the graph; normalisations; and whatever a conversion to integers depends
+    on, such as buckets of relative positions, where rounding would pick another entry of a table.
+
+    Requires: standard operators, types of all values that :class:`onnx_ir`'s inference can find.
+    Ensures: inputs and outputs have the types they had, and every MatMul multiplies the lower type.
+    """
+
+    def __init__(self, dtype: ir.DataType) -> None:
+        """``dtype`` among the values of :data:`LOWERED_TYPES`."""
+        super().__init__()
+        self.dtype = dtype
+
+    def requires(self, model: ir.Model) -> None:
+        """Checks that there is nothing whose type is an attribute this pass does not know."""
+        for node in model.graph:
+            if "dtype" in node.attributes or node.domain not in ("", "ai.onnx"):
+                raise ir.passes.PreconditionError(f"{node.op_type} ({node.name}) chooses its own type")
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Types first, then constants, casts and the borders to what stays float32."""
+        ShapeInferencePass()(model)
+        graph = model.graph
+        exact = _exact_nodes(graph)
+        floats = {value for value in _values(graph) if value.dtype == ir.DataType.FLOAT}
+        inputs = {value for value in graph.inputs if value in floats}
+        outputs = [value for value in graph.outputs if value in floats]
+        lowered = floats - inputs - {value for node in exact for value in node.outputs}
+        lowered -= {value for value in floats if value.is_initializer() and _read_by(value, exact)}
+        for value in lowered:
+            self._lower(value)
+        for node in graph:
+            if node not in exact:
+                self._lower_attributes(node)
+        self._join(graph, exact, lowered, floats)
+        for output in outputs:
+            self._restore_output(graph, output)
+        return ir.passes.PassResult(model, bool(lowered))
+
+    def ensures(self, model: ir.Model) -> None:
+        """Looks at every MatMul, and at the graph's outputs."""
+        for node in model.graph:
+            types = {value.dtype for value in node.inputs if value is not None}
+            if node.op_type in ("MatMul", "Gemm") and types != {self.dtype}:
+                raise ir.passes.PostconditionError(f"{node.op_type} ({node.name}) multiplies {types}")
+        for output in model.graph.outputs:
+            if output.dtype == self.dtype:
+                raise ir.passes.PostconditionError(f"output {output.name} is {output.dtype}")
+
+    def _lower(self, value: ir.Value) -> None:
+        value.dtype = self.dtype
+        if value.const_value is not None:
+            value.const_value = self._lowered_tensor(value.const_value, str(value.name))
+
+    def _lowered_tensor(self, tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
+        largest = _LARGEST[self.dtype]
+        array = np.clip(tensor.numpy(), -largest, largest)
+        return ir.Tensor(array.astype(self.dtype.numpy()), dtype=self.dtype, name=name)
+
+    def _lower_attributes(self, node: ir.Node) -> None:
+        """Casts to float32, and constants that a node carries with it."""
+        to, value = node.attributes.get("to"), node.attributes.get("value")
+        if node.op_type == "Cast" and to is not None and to.as_int() == ir.DataType.FLOAT:
+            node.attributes["to"] = ir.AttrInt64("to", self.dtype)
+        if value is not None and value.as_tensor().dtype == ir.DataType.FLOAT:
+            node.attributes["value"] = ir.AttrTensor("value", self._lowered_tensor(value.as_tensor(), ""))
+
+    def _join(self, graph: ir.Graph, exact: set[ir.Node], lowered: set[ir.Value], floats: set[ir.Value]) -> None:
+        """Puts a Cast where a float value of one type meets a node of the other."""
+        casts: dict[ir.Value, ir.Value] = {}
+        for node in list(graph):
+            wanted = ir.DataType.FLOAT if node in exact else self.dtype
+            for index, value in enumerate(node.inputs):
+                if value in floats and value.dtype != wanted and node.op_type != "Cast":
+                    if value not in casts:
+                        casts[value] = _cast(graph, value, wanted, f"{value.name}.{wanted.name.lower()}")
+                    node.replace_input_with(index, casts[value])
+
+    def _restore_output(self, graph: ir.Graph, output: ir.Value) -> None:
+        if output.dtype != self.dtype:
+            return
+        name = str(output.name)
+        output.name = f"{name}.{self.dtype.name.lower()}"
+        cast = _cast(graph, output, ir.DataType.FLOAT, name)
+        graph.outputs[list(graph.outputs).index(output)] = cast
+
+
+def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:
+    """``value`` as ``dtype``, computed right after it is there."""
+    node = ir.node("Cast", [value], attributes={"to": dtype}, name=f"cast_{name}")
+    node.outputs[0].name, node.outputs[0].dtype, node.outputs[0].shape = name, dtype, value.shape
+    producer = value.producer()
+    if producer is not None:
+        graph.insert_after(producer, node)
+    else:
+        graph.insert_before(graph.node(0), node)
+    return node.outputs[0]
+
+
+def _exact_nodes(graph: ir.Graph) -> set[ir.Node]:
+    """Normalisations, and nodes on whose float results an integer depends."""
+    indices = [node for node in graph if node.op_type == "Cast" and _makes_integers(node)]
+    found: set[ir.Node] = {node for node in graph if node.op_type in _KEPT}
+    waiting = [value.producer() for node in indices for value in node.inputs if value is not None]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in found or all(value.dtype != ir.DataType.FLOAT for value in node.outputs):
+            continue
+        found.add(node)
+        waiting += [value.producer() for value in node.inputs if value is not None]
+    return found
+
+
+def _makes_integers(cast: ir.Node) -> bool:
+    source = cast.inputs[0]
+    return (
+        source is not None
+        and source.dtype == ir.DataType.FLOAT
+        and ir.DataType(cast.attributes["to"].as_int()).is_integer()
+    )
+
+
+def _read_by(value: ir.Value, nodes: set[ir.Node]) -> bool:
+    """Whether all that reads a constant is among ``nodes``: it stays as it is for them."""
+    readers = value.consumers()
+    return bool(readers) and all(node in nodes for node in readers)
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs

@@ -1,0 +1,53 @@
+"""From a float32 graph of the artifact to one of a lower precision: TensorRT's types are those of the graph."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from propetl.export.passes import PassRecord, run_passes
+from propetl.export.passes.drop_stale_shapes import DropStaleShapes
+from propetl.export.passes.lower_floats import LOWERED_TYPES, LowerFloats
+from propetl.export.passes.share_weights import ShareWeights
+from propetl.export.weight_store import WeightStore
+from propetl.runtime.manifest import BACKBONE_FILE
+
+AS_THEY_ARE = ("fp32", "tf32")
+"""Precisions whose graphs are the artifact's own: they differ in a flag of the builder."""
+
+
+def weights_file(precision: str) -> str:
+    """Name of the file with the weights that all graphs of a lowered ``precision`` share."""
+    return f"{Path(BACKBONE_FILE).stem}-{precision}.data"
+
+
+def lower_graph(
+    source: Path, root: Path, precision: str, store: WeightStore
+) -> tuple[ir.Model, tuple[PassRecord, ...]]:
+    """The graph in file ``source`` at ``precision``, its weights in ``store``, and what the passes did.
+
+    Args:
+        source: a float32 graph of the artifact.
+        root: folder of the artifact, where the weights of ``source`` lie.
+        precision: a key of :data:`LOWERED_TYPES`.
+        store: receives the shared weights.
+    """
+    model = ir.load(source)
+    _hold_weights(model, root)
+    passes = [LowerFloats(LOWERED_TYPES[precision]), DropStaleShapes(), ShareWeights(store)]
+    return model, run_passes(model, passes)
+
+
+def _hold_weights(model: ir.Model, root: Path) -> None:
+    """Maps external weights: onnx_ir refuses to read files with hard links, and folded folders hold such."""
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            value.const_value = _mapped(tensor, root)
+
+
+def _mapped(tensor: ir.ExternalTensor, root: Path) -> ir.TensorProtocol:
+    shape = tensor.shape.numpy()
+    kind = tensor.dtype.numpy().newbyteorder("<")
+    array = np.memmap(root / tensor.location, kind, "r", offset=tensor.offset or 0, shape=shape)
+    return ir.Tensor(array, dtype=tensor.dtype, name=tensor.name)

@@ -1,0 +1,170 @@
+"""What a manifest says of its engines: plans of TensorRT and TensorRT for RTX, built ahead by ``propetl export``."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from propetl.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from propetl.runtime.manifest import FormInfo, Manifest
+
+ENGINE_TARGETS = ("tensorrt", "tensorrt-rtx")
+ENGINE_PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+
+Sizes = tuple[int, int, int]
+"""Smallest, best and largest size of a dimension."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One range of shapes that an engine was optimised for.
+
+    Attributes:
+        sizes: smallest, best and largest size of each named dimension: ``batch``, ``sequence`` and, for an
+            engine that takes heads as inputs, ``labels``.
+    """
+
+    sizes: Mapping[str, Sizes]
+
+    def holds(self, **sizes: int) -> bool:
+        """Whether every given size is in range, such as ``profile.holds(batch=8, sequence=64)``."""
+        return all(self.sizes[name][0] <= size <= self.sizes[name][2] for name, size in sizes.items())
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {'/'.join(map(str, sizes))}" for name, sizes in self.sizes.items())
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Profile":
+        """From name -> list of three sizes."""
+        return cls({str(name): _sizes(name, sizes) for name, sizes in value.items()})
+
+
+def _sizes(name: str, value: Any) -> Sizes:
+    whole = isinstance(value, list) and len(value) == 3 and all(type(size) is int for size in value)
+    if not whole or not 1 <= value[0] <= value[1] <= value[2]:
+        raise ValueError(f"profile of {name!r}: expected smallest, best and largest size, rising from 1; got {value}")
+    return (value[0], value[1], value[2])
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """One plan file of an artifact. Its inputs and outputs are those of the graph that it was built from.
+
+    Attributes:
+        path: inside the artifact, forward slashes.
+        form: of the graph.
+        task: that a folded plan is bound to; None for a plan that serves several.
+        target: ``tensorrt`` or ``tensorrt-rtx``; a plan of one does not load in the other.
+        version: of the library that built it.
+        compute_capabilities: GPUs that it runs on, as 86 for SM 8.6.
+        precision: of weights and matrix products; inputs and outputs keep the graph's types.
+        profiles: ranges of shapes, one optimisation profile each, in the engine's order.
+        hardware_compatible: built to run on later GPU architectures, too (TensorRT only).
+        version_compatible: built to load in later versions of the library, too (TensorRT only).
+        weights_graph: ONNX graph from which the weights of a stripped plan have to be restored; None for a
+            plan that has them.
+        refits: of a plan that serves several tasks by refitting: task -> file with its weights by name.
+        workspace_bytes: limit on scratch memory; None for all there is.
+        optimization_level: how long the builder may look for kernels, 0 to 5.
+        build_seconds: wall time of the build.
+    """
+
+    path: str
+    form: str
+    task: str | None
+    target: str
+    version: str
+    compute_capabilities: tuple[int, ...]
+    precision: str
+    profiles: tuple[Profile, ...]
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+    weights_graph: str | None = None
+    refits: dict[str, str] = field(default_factory=dict)
+    workspace_bytes: int | None = None
+    optimization_level: int = 3
+    build_seconds: float = 0.0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that is needed to run it."""
+        graph = () if self.weights_graph is None else (self.weights_graph,)
+        return (self.path, *graph, *self.refits.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to ``artifact.json``."""
+        profiles = [{name: list(sizes) for name, sizes in profile.sizes.items()} for profile in self.profiles]
+        return asdict(self) | {"compute_capabilities": list(self.compute_capabilities), "profiles": profiles}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "EngineInfo":
+        """Inverse of :meth:`to_json`."""
+        capabilities = value["compute_capabilities"]
+        if not capabilities or not all(type(capability) is int for capability in capabilities):
+            raise ValueError(f"compute_capabilities of {value['path']!r}: expected numbers; got {capabilities!r}")
+        return cls(
+            path=str(value["path"]),
+            form=str(value["form"]),
+            task=None if value["task"] is None else str(value["task"]),
+            target=str(value["target"]),
+            version=str(value["version"]),
+            compute_capabilities=tuple(capabilities),
+            precision=str(value["precision"]),
+            profiles=tuple(Profile.from_json(profile) for profile in value["profiles"]),
+            hardware_compatible=bool(value["hardware_compatible"]),
+            version_compatible=bool(value["version_compatible"]),
+            weights_graph=None if value["weights_graph"] is None else str(value["weights_graph"]),
+            refits={str(task): str(path) for task, path in value["refits"].items()},
+            workspace_bytes=None if value["workspace_bytes"] is None else int(value["workspace_bytes"]),
+            optimization_level=int(value["optimization_level"]),
+            build_seconds=float(value["build_seconds"]),
+        )
+
+
+def check_engines(manifest: "Manifest") -> None:
+    """Checks every engine of ``manifest`` against its forms, tasks and files.
+
+    Raises:
+        ArtifactError: an unknown target or precision, a form or task that is not there, a profile that leaves
+            a dimension open, or a file that is not listed.
+    """
+    paths: set[str] = set()
+    for engine in manifest.engines:
+        _check_engine(engine, manifest)
+        if engine.path in paths:
+            raise _wrong(engine, "it is listed twice")
+        paths.add(engine.path)
+
+
+def _check_engine(engine: EngineInfo, manifest: "Manifest") -> None:
+    for key, found, known in (
+        ("target", engine.target, ENGINE_TARGETS),
+        ("precision", engine.precision, ENGINE_PRECISIONS),
+        ("form", engine.form, tuple(manifest.forms)),
+    ):
+        if found not in known:
+            raise _wrong(engine, f"{key} {found!r} is not known here (known: {', '.join(known)})")
+    if unlisted := [path for path in engine.files if path not in manifest.files]:
+        raise _wrong(engine, f"{unlisted[0]} is not among the artifact's files")
+    graphs = _graphs_served(engine, manifest.forms[engine.form])
+    if not graphs:
+        raise _wrong(engine, f"form {engine.form} has no graph for task {engine.task!r}")
+    named = {size for graph in graphs for item in graph.inputs for size in item.shape if isinstance(size, str)}
+    for profile in engine.profiles:
+        if profile.sizes.keys() != named:
+            raise _wrong(engine, f"its profile is of {', '.join(profile.sizes)}; expected {', '.join(sorted(named))}")
+    if not engine.profiles:
+        raise _wrong(engine, "it has no profile")
+
+
+def _graphs_served(engine: EngineInfo, form: "FormInfo") -> list[Any]:
+    """Graphs whose answers the engine gives: of its task, of every task that it is refitted for, or of any."""
+    graphs = form.all_graphs()
+    tasks: tuple[str | None, ...] = tuple(engine.refits) or (engine.task,)
+    found = [graphs[task] for task in tasks if task in graphs]
+    return found if len(found) == len(tasks) else []
+
+
+def _wrong(engine: EngineInfo, reason: str) -> ArtifactError:
+    return ArtifactError(f"engine {engine.path}: {reason}; export the bundle again")

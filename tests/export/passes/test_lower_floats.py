@@ -1,0 +1,116 @@
+"""Lowering float32 graphs to half the bits."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from propetl.export.passes.lower_floats import LOWERED_TYPES, LowerFloats
+
+FP16, BF16 = LOWERED_TYPES["fp16"], LOWERED_TYPES["bf16"]
+
+LAYER = """
+    h = MatMul(x, w)
+    n = LayerNormalization(h, scale, shift)
+    y = Add(n, shift)
+"""
+CONSTANTS = "float[3, 3] w = {1, 2, 3, 4, 5, 6, 7, 8, 1e30}, float[3] scale = {1, 2, 1}, float[3] shift = {0, 1, 2}"
+
+
+def model_of(body, inputs="float[n, 3] x", output="float[n, 3] y", constants=CONSTANTS):
+    return ir.from_onnx_text(
+        f'<ir_version: 10, opset_import: ["" : 20]> graph ({inputs}) => ({output}) <{constants}> {{ {body} }}'
+    )
+
+
+def types(model):
+    """Operator -> types of its inputs."""
+    return {node.op_type: [value.dtype for value in node.inputs] for node in model.graph}
+
+
+def run(model, **feeds):
+    """By the reference: ONNX Runtime computes float16 in float32 on a CPU, and leaves casts out."""
+    return ReferenceEvaluator(ir.to_proto(model)).run(None, feeds)[0]
+
+
+@pytest.mark.parametrize("dtype", [FP16, BF16])
+def test_products_are_lowered_and_the_interface_and_normalisations_stay(dtype):
+    model = model_of(LAYER)
+    assert LowerFloats(dtype)(model).modified
+    assert types(model)["MatMul"] == [dtype, dtype] and types(model)["Add"] == [dtype, dtype]
+    assert types(model)["LayerNormalization"] == [ir.DataType.FLOAT] * 3
+    assert [value.dtype for value in (*model.graph.inputs, *model.graph.outputs)] == [ir.DataType.FLOAT] * 2
+    assert model.graph.outputs[0].name == "y"
+
+
+def test_constants_keep_their_names_and_are_clipped():
+    model = model_of(LAYER)
+    LowerFloats(FP16)(model)
+    assert model.graph.initializers["w"].const_value.numpy().max() == 65504
+    assert model.graph.initializers["w"].dtype == FP16
+    assert model.graph.initializers["scale"].dtype == ir.DataType.FLOAT  # only the normalisation reads it
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(FP16, 1e-2), (BF16, 1e-1)])
+def test_answers_are_those_of_before_but_for_rounding(dtype, rounding):
+    constants = CONSTANTS.replace("1e30", "2")
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    expected = run(model_of(LAYER, constants=constants), x=x)
+    model = model_of(LAYER, constants=constants)
+    LowerFloats(dtype)(model)
+    found = run(model, x=x)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=rounding)
+    assert np.abs(found - expected).max() > rounding / 100
+
+
+def test_what_decides_an_index_stays_exact():
+    """1 + 2**-12 is 1 in float16: lowered, the product would be 4096 and the index another."""
+    body = """
+        position = Cast<to = 1>(i)
+        scaled = Mul(position, factor)
+        entry = Cast<to = 7>(scaled)
+        row = Gather(w, entry)
+        y = MatMul(row, w)
+    """
+    constants = f"{CONSTANTS.replace('1e30', '2')}, float factor = {{0.00024418}}"
+    model = model_of(body, "int64[n] i", constants=constants)
+    i, expected = np.array([4095, 4096]), run(model, i=np.array([4095, 4096]))
+    LowerFloats(FP16)(model)
+    assert types(model)["Mul"] == [ir.DataType.FLOAT] * 2
+    assert types(model)["MatMul"] == [FP16] * 2
+    np.testing.assert_allclose(run(model, i=i), expected, rtol=1e-3)
+
+
+def test_casts_and_carried_constants_follow():
+    body = """
+        one = Constant<value = float {1.5}>()
+        wide = Cast<to = 1>(i)
+        s = Add(wide, one)
+        y = Mul(s, s)
+    """
+    model = model_of(body, "int64[n] i", "float[n] y")
+    LowerFloats(FP16)(model)
+    assert types(model)["Add"] == [FP16, FP16]
+    np.testing.assert_allclose(run(model, i=np.array([2, 3])), [12.25, 20.25])
+
+
+def test_a_float_input_is_cast_once_for_all_its_readers():
+    model = model_of("h = MatMul(x, w) g = MatMul(x, w) y = Add(h, g)")
+    LowerFloats(FP16)(model)
+    assert [node.op_type for node in model.graph] == ["Cast", "MatMul", "MatMul", "Add", "Cast"]
+
+
+def test_nothing_to_do_without_floats():
+    assert not LowerFloats(FP16)(model_of("y = Add(x, x)", "int64[n] x", "int64[n] y", "int64 unused = {0}")).modified
+
+
+def test_requires_operators_whose_types_follow_from_their_inputs():
+    body = "h = RandomUniformLike<dtype = 1>(x) y = Add(h, x)"
+    with pytest.raises(ir.passes.PreconditionError, match="chooses its own type"):
+        LowerFloats(FP16)(model_of(body))
+
+
+def test_ensures_that_products_are_lowered():
+    with pytest.raises(ir.passes.PostconditionError, match="MatMul"):
+        LowerFloats(FP16).ensures(model_of("y = MatMul(x, w)"))

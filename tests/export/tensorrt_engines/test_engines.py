@@ -1,0 +1,147 @@
+"""Engines of all forms, methods and precisions for SM 86, 89 and 120, built with no GPU."""
+
+import shutil
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from propetl.errors import BackendError
+from propetl.export.tensorrt_engines import engines
+from propetl.export.tensorrt_engines.engines import build_engines, builders_of
+from propetl.export.tensorrt_engines.options import TensorRTOptions, parse_shapes
+
+trt = pytest.importorskip("tensorrt_rtx")
+
+GPUS = (86, 89, 120)
+NUMPY = {"INT64": "int64", "UINT8": "uint8", "FLOAT": "float32"}
+SHAPES = (parse_shapes("1x1/2x8/4x16"),)
+
+
+def quiet(*told):
+    """Reports nothing."""
+
+
+def options(**chosen):
+    return TensorRTOptions(("tensorrt-rtx",), **{"compute_capabilities": GPUS, "shapes": SHAPES} | chosen)
+
+
+@pytest.fixture(scope="module")
+def built(made, tmp_path_factory):
+    """A function from method, precision and form to the engines of a copy of the method's artifact."""
+    found = {}
+
+    def of(method, precision, form):
+        key = (method, precision, form)
+        if key not in found:
+            folder, manifest = tmp_path_factory.mktemp("built") / "artifact", of_one_form(made(method).manifest, form)
+            shutil.copytree(made(method).artifact, folder)
+            told = []
+            records = build_engines(folder, manifest, builders_of(options(precisions=(precision,))), told.append, quiet)
+            found[key] = (folder, manifest, records, told)
+        return found[key]
+
+    return of
+
+
+def of_one_form(manifest, form):
+    """One graph is enough for a form that has one for each task."""
+    info = manifest.forms[form]
+    graphs = dict(list(info.graphs.items())[:1])
+    return type(manifest)(**vars(manifest) | {"forms": {form: type(info)(info.graph, graphs, info.task_ids)}})
+
+
+every_form = pytest.mark.parametrize("form", ["folded", "switchable", "bank"])
+every_method = pytest.mark.parametrize("method", ["adapter", "lora", "prefix"])
+
+
+@every_form
+@every_method
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_engine_is_built_and_recorded(built, method, precision, form):
+    folder, manifest, records, told = built(method, precision, form)
+    (record,) = records
+    task = next(iter(manifest.forms[form].graphs), None)
+    where = "/".join(filter(None, ("engines", form, task)))
+    assert record.path == f"{where}/tensorrt-rtx-{precision}.plan"
+    assert (record.form, record.task, record.precision) == (form, task, precision)
+    assert (record.target, record.version, record.compute_capabilities) == ("tensorrt-rtx", trt.__version__, GPUS)
+    assert record.profiles[0].sizes["batch"] == (1, 2, 4) and record.profiles[0].sizes["sequence"] == (1, 8, 16)
+    assert ("labels" in record.profiles[0].sizes) == (form == "switchable")
+    assert record.build_seconds > 0
+    size = (folder / record.path).stat().st_size
+    assert size > 100_000
+    assert any(line.startswith(f"  {record.path}: {size:,} bytes in ") for line in told)
+    assert f"checking 1 graphs: tensorrt-rtx {trt.__version__}" in told and f"building {record.path}" in told
+    assert not list(folder.glob(".lowered.*"))
+
+
+def test_precisions_are_different_engines(built):
+    contents = {
+        precision: (folder / records[0].path).read_bytes()
+        for precision in ("fp32", "fp16", "bf16", "tf32")
+        for folder, _, records, _ in [built("adapter", precision, "folded")]
+    }
+    assert len(set(contents.values())) == 4
+
+
+def test_a_rebuild_is_the_same_bytes(built, made, tmp_path):
+    folder, manifest, (record,), _ = built("adapter", "fp16", "folded")
+    shutil.copytree(made("adapter").artifact, tmp_path / "again")
+    build_engines(tmp_path / "again", manifest, builders_of(options(precisions=("fp16",))), quiet, quiet)
+    assert (tmp_path / "again" / record.path).read_bytes() == (folder / record.path).read_bytes()
+
+
+@every_form
+@every_method
+def test_the_network_takes_and_gives_what_the_manifest_says(made, method, form):
+    """Parsed here again, without the code under test."""
+    artifact, manifest = made(method).artifact, made(method).manifest
+    for info in manifest.forms[form].all_graphs().values():
+        logger = trt.Logger(trt.Logger.ERROR)
+        builder = trt.Builder(logger)
+        network = builder.create_network(0)
+        parser = trt.OnnxParser(network, logger)
+        assert parser.parse((artifact / info.path).read_bytes(), str(artifact / "model.onnx"))
+        inputs = [network.get_input(index) for index in range(network.num_inputs)]
+        outputs = [network.get_output(index) for index in range(network.num_outputs)]
+        for stated, tensors in ((info.inputs, inputs), (info.outputs, outputs)):
+            found = {(tensor.name, NUMPY[tensor.dtype.name], tuple(tensor.shape)) for tensor in tensors}
+            sizes = [tuple(size if isinstance(size, int) else -1 for size in item.shape) for item in stated]
+            assert found == {(item.name, item.dtype, shape) for item, shape in zip(stated, sizes, strict=True)}
+
+
+def test_nothing_is_built_if_one_graph_cannot_be_read(made, tmp_path):
+    folder, manifest = tmp_path / "artifact", made("adapter").manifest
+    shutil.copytree(made("adapter").artifact, folder)
+    info = manifest.forms["bank"].graph
+    model = ir.load(folder / info.path)
+    gelu = next(node for node in model.graph if node.op_type == "Gelu")
+    gelu.op_type, gelu.domain = "BiasGelu", "com.microsoft"
+    model.opset_imports["com.microsoft"] = 1
+    (folder / info.path).unlink()
+    ir.save(model, folder / info.path)
+    with pytest.raises(BackendError, match=rf"bank/model\.onnx at fp32: .*node '{gelu.name}' \(BiasGelu\): "):
+        build_engines(folder, manifest, builders_of(options()), quiet, quiet)
+    assert not (folder / "engines").exists()
+    assert not list(folder.glob(".lowered.*"))
+
+
+def test_lowered_graphs_share_weights_and_these_are_the_rounded_ones(made, tmp_path):
+    folder, manifest = made("adapter").artifact, made("adapter").manifest
+    wanted = list(engines._lowered(folder, tmp_path, manifest, options(precisions=("fp16",)), quiet))
+    assert len(wanted) == 6
+    lowered, shared = (folder / "backbone.data").read_bytes(), (tmp_path / "backbone-fp16.data").read_bytes()
+    for item in wanted:
+        before = ir.load(folder / item.info.path).graph.initializers
+        model = ir.from_proto(ir.serde.onnx.ModelProto.FromString(item.graph.content))
+        tensors = [value.const_value for value in model.graph.initializers.values()]
+        external = [tensor for tensor in tensors if isinstance(tensor, ir.ExternalTensor)]
+        halves = [tensor for tensor in external if tensor.dtype == ir.DataType.FLOAT16]
+        assert len(halves) > 10 and {tensor.location for tensor in external} == {"backbone-fp16.data"}
+        for tensor in halves:
+            original = before[tensor.name].const_value
+            if isinstance(original, ir.ExternalTensor):
+                found = np.frombuffer(shared, np.float16, tensor.shape[0], tensor.offset)
+                expected = np.frombuffer(lowered, np.float32, tensor.shape[0], original.offset)
+                np.testing.assert_array_equal(found, expected.astype(np.float16))
