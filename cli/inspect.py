@@ -1,5 +1,6 @@
 """``propetl inspect``: what a bundle holds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -10,7 +11,8 @@ from rich.table import Table
 
 from propetl.bundle import read_bundle
 from propetl.cli.json_output import check_output_file, json_option, write_json
-from propetl.inspection import Inspection, Overlap, inspect, overlap_by_chance, slot_names
+from propetl.inspection import Inspection, Matrix, Overlap, inspect, overlap_by_chance, slot_names
+from propetl.prototypes.spec import PrototypeConfig
 
 
 @click.command("inspect", short_help="Show what a bundle holds.")
@@ -53,20 +55,38 @@ def _show(found: Inspection) -> None:
     console.print(_storage_table(found))
     if found.overlap is not None:
         console.print(_kept_table(found))
-        console.print(_slots_table(found, found.overlap))
-    if found.overlap is not None and len(found.overlap.slots) > 1:
-        console.print(_pairs_table(found.overlap))
+        _show_overlap(console, found, found.overlap)
+
+
+def _show_overlap(console: Console, found: Inspection, overlap: Overlap) -> None:
+    info = found.bundle.info
+    if between := overlap.between_slots():
+        console.print(_slots_table(found, between))
+    for what, names, matrix in (
+        ("tasks", list(info.tasks), overlap.tasks),
+        ("languages", list(info.prototype.languages), overlap.languages),
+    ):
+        if matrix is not None and len(matrix) > 1:
+            console.print(_pairs_table(what, names, matrix))
 
 
 def _heading(found: Inspection) -> str:
     info = found.bundle.info
     method, backbone = info.prototype, info.backbone
     return escape(
-        f"{found.bundle.path}: {method.method}, {method.sharing}, head {info.head}, "
+        f"{found.bundle.path}: {method.method}, {_sharing(method)}, head {info.head}, "
         f"up to {info.max_length} tokens\n"
         f"backbone {backbone.name}: {backbone.family}, {backbone.layers} layers of {backbone.hidden_size}, "
         f"{backbone.parameters:,} weights, fingerprint {backbone.fingerprint[:12]}"
     )
+
+
+def _sharing(config: PrototypeConfig) -> str:
+    if not config.shares or config.masks == "layer":
+        return config.sharing
+    combined = f" ({config.combine})" if config.masks == "hybrid" else ""
+    languages = f" of {', '.join(config.languages)}" if config.languages else ""
+    return f"masks {config.masks}{combined}{languages}"
 
 
 def _tasks_table(found: Inspection) -> Table:
@@ -86,7 +106,7 @@ def _problem(labels: tuple[str, ...]) -> str:
 def _storage_table(found: Inspection) -> Table:
     storage = found.storage
     table = _table("Storage in bits", ("",), ("bits", "of backbone", "of full fine-tuning", "heads, apart"))
-    rows = [("prototype, once", storage.prototype, 0)]
+    rows = [(f"{name}, once", bits, 0) for name, bits in storage.shared.items()]
     rows += [(escape(task), each.bits, each.head) for task, each in storage.tasks.items()]
     for name, bits, head in rows:
         table.add_row(name, f"{bits:,}", f"{storage.share(bits):.3%}", "", f"{head:,}" if head else "")
@@ -109,14 +129,14 @@ def _kept_table(found: Inspection) -> Table:
     return table
 
 
-def _slots_table(found: Inspection, overlap: Overlap) -> Table:
+def _slots_table(found: Inspection, between: Mapping[str, Matrix]) -> Table:
     chance = overlap_by_chance(found.bundle.info.prototype.sparsity)
     table = _table(
-        f"Overlap between slots of a task ({chance:.3f} by chance)",
-        ("task",),
+        f"Overlap between slots ({chance:.3f} by chance)",
+        ("masks of",),
         ("mean", "least", "most", "neighbours"),
     )
-    for task, matrix in overlap.slots.items():
+    for task, matrix in between.items():
         others = matrix[np.triu_indices(len(matrix), k=1)]
         if len(others):
             values = (others.mean(), others.min(), others.max(), np.diagonal(matrix, offset=1).mean())
@@ -124,10 +144,10 @@ def _slots_table(found: Inspection, overlap: Overlap) -> Table:
     return table
 
 
-def _pairs_table(overlap: Overlap) -> Table:
-    names = tuple(map(escape, overlap.slots))
-    table = _table("Overlap between tasks", ("",), names)
-    for name, row in zip(names, overlap.tasks, strict=True):
+def _pairs_table(what: str, owners: list[str], matrix: Matrix) -> Table:
+    names = tuple(map(escape, owners))
+    table = _table(f"Overlap between {what}", ("",), names)
+    for name, row in zip(names, matrix, strict=True):
         table.add_row(name, *(f"{value:.3f}" for value in row))
     return table
 

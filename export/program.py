@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from propetl.bits import unpacking_table
-from propetl.bundle.pack import HEAD, MASK, WEIGHT
+from propetl.bundle.pack import HEAD, LANGUAGE_MASK, MASK, WEIGHT
 from propetl.heads import logits_of
+from propetl.masks import combined
 from propetl.model import ProPETLModel
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.prototype import parameter_key
+from propetl.prototypes.spec import Combination, TensorSpec
 from propetl.runtime.signatures import TASK_ID
 
 
@@ -35,6 +37,9 @@ class Program(nn.Module):
             {parameter_key(name): nn.Parameter(value.detach()) for name, value in model.prototype.tensors().items()}
         )
         self.register_buffer("table", torch.from_numpy(unpacking_table()))
+        layers = model.shared_masks.layers
+        for name, mask in ({} if layers is None else layers.masks()).items():
+            self.register_buffer(_layer_key(name), mask.detach() > 0)
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
         """Logits ``[batch, labels]``."""
@@ -49,14 +54,25 @@ class Program(nn.Module):
         layout = self.model.layout
         if not layout.tensors:
             return None
-        if layout.config.sharing == "unshared":
+        if not layout.config.shares:
             return EffectiveWeights({tensor.name: task[WEIGHT + tensor.name] for tensor in layout.tensors}, {}, rows)
-        masked = {
-            tensor.name: self._prototype(tensor.name) * self._unpacked(task[MASK + tensor.name], tensor.shape)
-            for tensor in layout.masked_tensors
-        }
+        masked = {tensor.name: self._masked(tensor, task) for tensor in layout.masked_tensors}
         shared = {tensor.name: self._prototype(tensor.name) for tensor in layout.tensors if not tensor.masked}
-        return EffectiveWeights(masked, shared, rows)
+        if layout.config.masks == "only-tasks":
+            return EffectiveWeights({}, shared | masked, rows)
+        return EffectiveWeights(masked, shared, rows and layout.config.masks != "only-layers")
+
+    def _masked(self, tensor: TensorSpec, task: Mapping[str, Tensor]) -> Tensor:
+        """What runs of one tensor: ``[..., slots, *shape]``, or ``[..., *shape]`` where all slots run the same."""
+        config, weight = self.model.config, self._prototype(tensor.name)
+        names = [prefix + tensor.name for prefix in (LANGUAGE_MASK, MASK)]
+        masks = [self._unpacked(task[name], tensor.shape) for name in names if name in task]
+        if config.masks in ("layer", "only-tasks"):
+            return weight * masks[0]
+        layer = self.get_buffer(_layer_key(tensor.name))  # [slots, *shape]
+        if not masks:
+            return torch.where(layer, weight, torch.zeros_like(weight))
+        return _over_layers(config.combine, layer, weight, weight * combined(config.combine, masks))
 
     def _prototype(self, name: str) -> Tensor:
         value: Tensor = self.prototype[parameter_key(name)]
@@ -97,3 +113,31 @@ class BareProgram(nn.Module):
         pooled = self.model.first_token(None, inputs)
         head = {"weight": task[HEAD + "weight"], "bias": task[HEAD + "bias"]}
         return logits_of(pooled, head, "tanh")
+
+
+def _over_layers(rule: Combination, layer: Tensor, weight: Tensor, masked: Tensor) -> Tensor:
+    """Combines the layers' masks with the rest: one choice per entry, since a layer's mask is a constant.
+
+    It is exactly ``weight * combined(rule, [layer, other])``, and computes with the slot axis only what differs there.
+
+    Args:
+        rule: how masks are combined.
+        layer: bool ``[slots, *shape]``.
+        weight: of the prototype ``[*shape]``.
+        masked: ``weight * other`` for the other masks, ``[..., *shape]``.
+
+    Returns:
+        ``[..., slots, *shape]``.
+    """
+    kept = {"or": weight, "and": masked, "add": weight + masked}[rule]
+    dropped = torch.zeros_like(masked) if rule == "and" else masked
+    return torch.where(layer, _with_slots(kept, weight.dim()), _with_slots(dropped, weight.dim()))
+
+
+def _with_slots(tensor: Tensor, dimensions: int) -> Tensor:
+    """``[..., *shape]`` to ``[..., 1, *shape]``."""
+    return tensor.unsqueeze(-1 - dimensions)
+
+
+def _layer_key(name: str) -> str:
+    return f"layer_mask_{parameter_key(name)}"

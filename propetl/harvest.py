@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import propetl
+from propetl.bundle.prototype import SharedMasks
 from propetl.bundle.tensors import Arrays
 from propetl.bundle.writer import BundleContents, TaskContents
 from propetl.model import ProPETLModel
@@ -34,6 +35,7 @@ def bundle_contents(model: ProPETLModel, max_length: int, samples: Samples, scor
         tasks={task: task_contents(model, task, samples[task], scores.get(task, {})) for task in model.tasks},
         tokenizer=model.backbone.tokenizer_files,
         created_by=f"propetl {propetl.__version__}",
+        shared_masks=_shared_masks(model),
     )
 
 
@@ -50,6 +52,12 @@ def task_contents(model: ProPETLModel, task: str, samples: Arrays, scores: dict[
         head=_arrays(model.head_tensors(task)),
         samples=samples,
     )
+
+
+def _shared_masks(model: ProPETLModel) -> SharedMasks:
+    shared = model.shared_masks
+    languages = {name: shared.language(name).packed() for name in shared.names}
+    return SharedMasks({} if shared.layers is None else shared.layers.packed(), languages)
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:

@@ -1,7 +1,8 @@
 """What a bundle holds, counted: storage in bits, sparsity per slot, overlap of masks. Loads no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import reduce
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from propetl.prototypes.spec import TaskLayout
 
 BITS_PER_FLOAT = 32
 
+Matrix = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class TaskStorage:
     """Bits of one task, as the paper counts them: 32 per float, 1 per mask entry.
 
     Attributes:
-        masks: bits of its masks.
+        masks: bits of its own masks.
         weights: bits of its own float weights (unshared methods).
         head: bits of its head.
         file_bytes: size of its pack on disk.
@@ -45,19 +48,30 @@ class Storage:
     """Bits of a whole bundle beside its backbone.
 
     Attributes:
-        prototype: bits of the shared prototype, counted once.
+        prototype: bits of the shared prototype's weights, counted once.
+        layer_masks: bits of the layers' masks where all tasks share them.
+        languages: bits of each language's masks.
         backbone: bits of the backbone, which full fine-tuning costs for every task.
         tasks: bits by task.
     """
 
     prototype: int
+    layer_masks: int
+    languages: dict[str, int]
     backbone: int
     tasks: dict[str, TaskStorage]
 
     @property
+    def shared(self) -> dict[str, int]:
+        """What is paid once, by what it is; only what is there."""
+        languages = {f"language {name}": bits for name, bits in self.languages.items()}
+        parts = {"prototype": self.prototype, "layer masks": self.layer_masks, **languages}
+        return {name: bits for name, bits in parts.items() if bits}
+
+    @property
     def bits(self) -> int:
-        """Prototype and all tasks, without heads."""
-        return self.prototype + sum(task.bits for task in self.tasks.values())
+        """What is shared and all tasks, without heads."""
+        return sum(self.shared.values()) + sum(task.bits for task in self.tasks.values())
 
     @property
     def head_bits(self) -> int:
@@ -76,15 +90,23 @@ class Storage:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Jaccard overlap of masks: entries in both / entries in either.
+    """Jaccard overlap of masks: entries in both / entries in either. Every matrix is symmetric.
 
     Attributes:
-        slots: by task, symmetric float ``[slots, slots]``: one task's slots among each other.
-        tasks: symmetric float ``[tasks, tasks]`` in the bundle's order: two tasks' masks of all slots.
+        layers: float ``[slots, slots]``: the layers' masks that all tasks share; None where each task has its own.
+        slots: by task, float ``[slots, slots]``: its slots' masks among each other; empty where all slots share one.
+        tasks: float ``[tasks, tasks]`` in the bundle's order: two tasks' own masks; None where they have none.
+        languages: float ``[languages, languages]`` in the prototype's order; None without languages.
     """
 
-    slots: dict[str, NDArray[np.float64]]
-    tasks: NDArray[np.float64]
+    layers: Matrix | None
+    slots: dict[str, Matrix]
+    tasks: Matrix | None
+    languages: Matrix | None
+
+    def between_slots(self) -> dict[str, Matrix]:
+        """Matrices over slots by whose masks they are: of the layers, or of each task."""
+        return self.slots if self.layers is None else {"layer masks": self.layers}
 
 
 @dataclass(frozen=True)
@@ -94,7 +116,7 @@ class Inspection:
     Attributes:
         bundle: what was inspected.
         storage: bits.
-        kept: by task and tensor, float ``[slots]``: the share of weights that each slot's mask keeps.
+        kept: by task and tensor, float ``[slots]``: the share of weights that run at each slot.
         overlap: None where nothing is masked.
     """
 
@@ -110,7 +132,7 @@ class Inspection:
         return float(ones / sum(sizes.values()))
 
     def mask_bytes(self, task: str) -> int:
-        """Bytes of the packed masks of ``task``: its bits, filled up to bytes slot by slot."""
+        """Bytes of the packed masks of ``task``'s own: its bits, filled up to bytes slot by slot."""
         return sum(mask.nbytes for mask in self.bundle.packs[task].masks.values())
 
     def to_json(self) -> dict[str, Any]:
@@ -145,9 +167,12 @@ class Inspection:
         }
 
     def _overlap_json(self, overlap: Overlap) -> dict[str, Any]:
+        info = self.bundle.info
         return {
+            "layers": None if overlap.layers is None else overlap.layers.tolist(),
             "slots": {task: matrix.tolist() for task, matrix in overlap.slots.items()},
-            "tasks": {"order": list(self.bundle.info.tasks), "matrix": overlap.tasks.tolist()},
+            "tasks": _pairs_json(list(info.tasks), overlap.tasks),
+            "languages": _pairs_json(list(info.prototype.languages), overlap.languages),
         }
 
 
@@ -155,16 +180,31 @@ def inspect(bundle: Bundle) -> Inspection:
     """Counts and compares what ``bundle`` holds."""
     sizes = {tensor.name: tensor.size for tensor in bundle.info.layout.masked_tensors}
     kept = {
-        task: {name: count_ones(mask) / sizes[name] for name, mask in pack.masks.items()}
+        task: {name: count_ones(mask) / sizes[name] for name, mask in running_masks(bundle, pack).items()}
         for task, pack in bundle.packs.items()
     }
     return Inspection(bundle, storage_of(bundle), kept, _overlap(bundle))
 
 
+def running_masks(bundle: Bundle, pack: TaskPack) -> dict[str, NDArray[np.uint8]]:
+    """Which weights run at each slot for one task, packed uint8 ``[slots, bytes]``; empty where nothing is masked."""
+    config, shared = bundle.info.prototype, bundle.shared_masks
+    groups = [group for group in (shared.layers, pack.language_masks, pack.masks) if group]
+    if not groups:
+        return {}
+    join = np.bitwise_and if config.combine == "and" else np.bitwise_or
+    shapes = bundle.info.layout.slot_masks()
+    found = {name: reduce(join, [group[name] for group in groups]) for name in shapes}
+    return {name: np.broadcast_to(mask, shapes[name]) for name, mask in found.items()}
+
+
 def storage_of(bundle: Bundle) -> Storage:
     """Bits of ``bundle``."""
+    layout, shared = bundle.info.layout, bundle.shared_masks
     return Storage(
         prototype=_float_bits(bundle.prototype),
+        layer_masks=_mask_bits(shared.layers, layout),
+        languages={name: _mask_bits(masks, layout) for name, masks in shared.languages.items()},
         backbone=BITS_PER_FLOAT * bundle.info.backbone.parameters,
         tasks={task: _task_storage(bundle.path, task, pack, bundle) for task, pack in bundle.packs.items()},
     )
@@ -182,13 +222,20 @@ def overlap_by_chance(sparsity: float) -> float:
 
 
 def _task_storage(path: Path, task: str, pack: TaskPack, bundle: Bundle) -> TaskStorage:
-    layout = bundle.info.layout
-    entries = sum(tensor.size for tensor in layout.masked_tensors) * layout.slots if pack.masks else 0
     return TaskStorage(
-        masks=entries,
+        masks=_mask_bits(pack.masks, bundle.info.layout),
         weights=_float_bits(pack.weights),
         head=_float_bits(pack.head),
         file_bytes=(path / pack_path(task)).stat().st_size,
+    )
+
+
+def _mask_bits(masks: Arrays, layout: TaskLayout) -> int:
+    """Entries of ``masks``, without what fills them up to bytes."""
+    return sum(
+        tensor.size * (masks[tensor.name].size // tensor.mask_bytes)
+        for tensor in layout.masked_tensors
+        if tensor.name in masks
     )
 
 
@@ -197,19 +244,31 @@ def _float_bits(tensors: Mapping[str, NDArray[np.float32]]) -> int:
 
 
 def _overlap(bundle: Bundle) -> Overlap | None:
+    shared = bundle.shared_masks
     rows = {task: _mask_rows(pack.masks) for task, pack in bundle.packs.items() if pack.masks}
-    if not rows:
+    if not rows and not shared.layers:
         return None
-    whole = np.stack([masks.reshape(-1) for masks in rows.values()])  # [tasks, slots * bytes]
-    return Overlap({task: jaccard_matrix(masks) for task, masks in rows.items()}, jaccard_matrix(whole))
+    per_slot = bundle.info.prototype.masks == "layer"
+    return Overlap(
+        layers=jaccard_matrix(_mask_rows(shared.layers)) if shared.layers else None,
+        slots={task: jaccard_matrix(masks) for task, masks in rows.items()} if per_slot else {},
+        tasks=_between(rows.values()),
+        languages=_between(map(_mask_rows, shared.languages.values())),
+    )
+
+
+def _between(owners: Iterable[NDArray[np.uint8]]) -> Matrix | None:
+    """Overlap of whole owners, all their slots together; None if there are none."""
+    whole = [masks.reshape(-1) for masks in owners]
+    return jaccard_matrix(np.stack(whole)) if whole else None
 
 
 def _mask_rows(masks: Arrays) -> NDArray[np.uint8]:
-    """All masks of a slot in one row: ``[slots, bytes]``."""
-    return np.concatenate([masks[name] for name in sorted(masks)], axis=1)
+    """All masks of a slot in one row: ``[slots, bytes]``, one row where all slots share a mask."""
+    return np.concatenate([np.atleast_2d(masks[name]) for name in sorted(masks)], axis=1)
 
 
-def jaccard_matrix(rows: NDArray[np.uint8]) -> NDArray[np.float64]:
+def jaccard_matrix(rows: NDArray[np.uint8]) -> Matrix:
     """Overlap of packed masks ``[n, bytes]`` with each other: symmetric ``[n, n]``, ones on the diagonal."""
     matrix = np.eye(len(rows))
     for left, right in combinations(range(len(rows)), 2):
@@ -219,9 +278,15 @@ def jaccard_matrix(rows: NDArray[np.uint8]) -> NDArray[np.float64]:
     return matrix
 
 
+def _pairs_json(order: list[str], matrix: Matrix | None) -> dict[str, Any] | None:
+    return None if matrix is None else {"order": order, "matrix": matrix.tolist()}
+
+
 def _storage_json(storage: Storage) -> dict[str, Any]:
     return {
         "prototype_bits": storage.prototype,
+        "layer_mask_bits": storage.layer_masks,
+        "language_mask_bits": storage.languages,
         "total_bits": storage.bits,
         "head_bits": storage.head_bits,
         "backbone_bits": storage.backbone,

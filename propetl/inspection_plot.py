@@ -1,4 +1,4 @@
-"""Draws the overlap of masks: one field per task for its slots, one for the tasks among each other."""
+"""Draws the overlap of masks: a field for the slots of each owner, one for the tasks, one for the languages."""
 
 import io
 import math
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from propetl.errors import ConfigurationError, MissingExtraError
 from propetl.files import write_atomically
-from propetl.inspection import Inspection, slot_names
+from propetl.inspection import Inspection, Matrix, Overlap, slot_names
 
 FORMATS = ("png", "svg", "pdf")
+
+Field = tuple[str, Matrix, list[str]]
+"""Title, matrix, and the names of its rows."""
 
 _COLUMNS = 3
 _INCHES = 4.0
@@ -44,17 +44,28 @@ def write_overlap_plot(inspection: Inspection, path: Path) -> None:
         raise ConfigurationError(
             f"--plot: {inspection.bundle.path} has no masks to compare ({method.method}, {method.sharing})"
         )
-    fields = {f"slots of {task}": matrix for task, matrix in inspection.overlap.slots.items()}
-    names = slot_names(inspection.bundle.info.layout)
-    drawn = [(title, matrix, names) for title, matrix in fields.items()]
-    if len(fields) > 1:
-        drawn.append(("tasks", inspection.overlap.tasks, list(inspection.overlap.slots)))
+    fields = _fields(inspection, inspection.overlap)
+    if not fields:
+        raise ConfigurationError(f"--plot: {inspection.bundle.path} has one task's mask alone: nothing to compare")
     stream = io.BytesIO()
-    _figure(drawn).savefig(stream, format=image, dpi=120)
+    _figure(fields).savefig(stream, format=image, dpi=120)
     write_atomically(path, stream.getvalue())
 
 
-def _figure(fields: Sequence[tuple[str, NDArray[np.float64], list[str]]]) -> Any:
+def _fields(inspection: Inspection, overlap: Overlap) -> list[Field]:
+    """What there is to draw; a single task or language has nobody to be compared with."""
+    info = inspection.bundle.info
+    slots = slot_names(info.layout)
+    fields = [(f"slots of {owner}", matrix, slots) for owner, matrix in overlap.between_slots().items()]
+    pairs = (
+        ("tasks", overlap.tasks, list(info.tasks)),
+        ("languages", overlap.languages, list(info.prototype.languages)),
+    )
+    fields += [(title, matrix, names) for title, matrix, names in pairs if matrix is not None and len(matrix) > 1]
+    return fields
+
+
+def _figure(fields: Sequence[Field]) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,5 +1,8 @@
-"""Masks: the top-k of |score|, with a straight-through gradient (paper section 3.2)."""
+"""Masks: the top-k of |score|, with a straight-through gradient (paper section 3.2), and their combination."""
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import add, mul
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from propetl.bits import pack
+from propetl.prototypes.spec import Combination
 
 
 def kept_count(count: int, sparsity: float) -> int:
@@ -71,6 +75,26 @@ def packed_mask_of_scores(scores: Tensor, sparsity: float) -> NDArray[np.uint8]:
     flat = scores.detach().flatten(1)
     mask = top_k_mask(flat.abs(), kept_count(flat.shape[1], sparsity))
     return pack(mask.cpu().numpy())
+
+
+def combined(rule: Combination, masks: Sequence[Tensor]) -> Tensor:
+    """Masks of layer, language and task as one.
+
+    ``or`` is the product form ``1 - (1 - a)(1 - b)``, so a mask learns where no other one keeps the weight already;
+    ``and`` is ``a b``; ``add`` is ``a + b``, which counts the masks that keep a weight.
+
+    Args:
+        rule: one of the three.
+        masks: zeros and ones, at least one mask; shapes broadcast.
+
+    Returns:
+        Zeros and ones, or counts, in the shape that all masks broadcast to.
+    """
+    if len(masks) == 1:
+        return masks[0]
+    if rule == "or":
+        return 1 - reduce(mul, [1 - mask for mask in masks])
+    return reduce(mul if rule == "and" else add, masks)
 
 
 def initial_scores(slots: int, shape: tuple[int, ...]) -> Tensor:

@@ -17,9 +17,10 @@ from propetl.bundle.reader import Bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
 from propetl.heads import Head, logits_of
 from propetl.prototypes.effective import EffectiveWeights
+from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, new_shared_masks
 from propetl.prototypes.prototype import TensorPrototype, new_prototype
 from propetl.prototypes.spec import PrototypeConfig, layout_of
-from propetl.prototypes.task import FixedMasks, OwnWeights, TaskPart, new_task_part
+from propetl.prototypes.task import TaskPart, new_task_part, read_task_part
 
 
 class ProPETLModel(nn.Module):
@@ -63,6 +64,7 @@ class ProPETLModel(nn.Module):
         self.heads = nn.ModuleDict()
         with self._seeded():
             self.prototype = new_prototype(self.layout)
+            self.shared_masks = new_shared_masks(self.layout)
         for name, info in (tasks or {}).items():
             self.add_task(name, info)
 
@@ -83,11 +85,11 @@ class ProPETLModel(nn.Module):
         model.prototype = TensorPrototype(
             {name: torch.from_numpy(value.copy()) for name, value in bundle.prototype.items()}
         )
+        model.shared_masks = _read_shared_masks(bundle)
         for task, pack in bundle.packs.items():
             if info.prototype.method == "full":
                 model._load_backbone({name: torch.from_numpy(value) for name, value in pack.weights.items()})
-            masked = bool(pack.masks)
-            part = FixedMasks(model.layout, pack.masks) if masked else OwnWeights(model.layout, pack.weights)
+            part = read_task_part(model.layout, pack.masks, pack.weights, pack.info.language)
             model._register(task, info.tasks[task], part)
             model._load_head(task, {name: torch.from_numpy(value.copy()) for name, value in pack.head.items()})
         return model.eval()
@@ -102,17 +104,18 @@ class ProPETLModel(nn.Module):
 
         Raises:
             TaskError: the name cannot be a task's, or is taken.
-            ConfigurationError: a second task with full fine-tuning.
+            ConfigurationError: a second task with full fine-tuning, or a language that the prototype has no masks of.
         """
         if check_task_name(name) in self.infos:
             raise TaskError(f"task {name!r} is in this model already; choose another name")
         if self.config.method == "full" and self.infos:
             raise ConfigurationError("full fine-tuning changes the backbone for one task: train each with --separate")
+        self.config.check_language(name, info.language)
         with self._seeded():
-            self._register(name, info, new_task_part(self.layout))
+            self._register(name, info, new_task_part(self.layout, info.language))
 
     def freeze(self) -> None:
-        """Stops training of the prototype and of every task that is there, as for adding one more."""
+        """Stops training of the prototype, its masks and every task that is there, as for adding one more."""
         self.requires_grad_(False)
 
     def set_dropout(self, probability: float) -> None:
@@ -125,7 +128,7 @@ class ProPETLModel(nn.Module):
         """The weights that run for ``task``."""
         part = self.parts[_key(task)]
         assert isinstance(part, TaskPart)
-        return part.effective(self.prototype.tensors())
+        return part.effective(self.prototype.tensors(), self.shared_masks)
 
     def first_token(self, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor]) -> Tensor:
         """Last hidden state of the first token, ``[batch, hidden]``, with ``weights`` attached."""
@@ -240,6 +243,12 @@ class ProPETLModel(nn.Module):
             torch.random.set_rng_state(self._generator.get_state())
             yield
             self._generator.set_state(torch.random.get_rng_state())
+
+
+def _read_shared_masks(bundle: Bundle) -> SharedMaskSets:
+    layout, shared = bundle.info.layout, bundle.shared_masks
+    layers = FixedMasks(layout, shared.layers) if shared.layers else None
+    return SharedMaskSets(layers, {name: FixedMasks(layout, masks) for name, masks in shared.languages.items()})
 
 
 def _own_network(backbone: Backbone, trainable: bool) -> PreTrainedModel:

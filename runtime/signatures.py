@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from propetl.bundle.format import HEADS, head_shapes
-from propetl.bundle.pack import HEAD, MASK, WEIGHT
+from propetl.bundle.pack import HEAD, LANGUAGE_MASK, MASK, WEIGHT
 from propetl.errors import ArtifactError
 from propetl.prototypes.spec import TaskLayout
 from propetl.runtime.manifest import TOKEN_INPUTS, Dimension, FormInfo, GraphInfo, Manifest, TensorSignature
@@ -66,6 +66,7 @@ def task_tensors(layout: TaskLayout, head: str) -> tuple[TensorSignature, ...]:
     The number of labels is a free dimension: a task trained later may have more.
     """
     masks = {MASK + name: shape for name, shape in layout.mask_shapes().items()}
+    masks |= {LANGUAGE_MASK + name: shape for name, shape in layout.language_mask_shapes().items()}
     weights = {WEIGHT + name: shape for name, shape in layout.weight_shapes().items()}
     heads = {HEAD + name: shape for name, shape in head_shapes(head, layout.hidden_size, LABELS).items()}
     packed = [TensorSignature(name, "uint8", shape) for name, shape in masks.items()]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.bits import pack
-from propetl.bundle import BackboneInfo, BundleContents, TaskContents, TaskInfo
+from propetl.bundle import BackboneInfo, BundleContents, SharedMasks, TaskContents, TaskInfo
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
 
 Random = np.random.Generator
@@ -25,12 +25,13 @@ TOKENIZER = {"tokenizer.json": b'{"version": "1.0"}', "tokenizer_config.json": b
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def task_info(outputs: int) -> TaskInfo:
+def task_info(outputs: int, language: str | None = None) -> TaskInfo:
     """A classification of ``outputs`` classes; 0 for a regression."""
     if outputs == 0:
-        return TaskInfo("regression", (), ("left", "right"), ("pearson", "spearman"), {"pearson": 0.5})
+        columns, metrics, scores = ("left", "right"), ("pearson", "spearman"), {"pearson": 0.5}
+        return TaskInfo("regression", (), columns, metrics, scores, language=language)
     labels = tuple(f"label {index}" for index in range(outputs))
-    return TaskInfo("classification", labels, ("text",), ("accuracy",), {"accuracy": 0.75})
+    return TaskInfo("classification", labels, ("text",), ("accuracy",), {"accuracy": 0.75}, language=language)
 
 
 def random_contents(
@@ -43,7 +44,10 @@ def random_contents(
     tokenizer: Mapping[str, bytes] = TOKENIZER,
     token_inputs: tuple[str, ...] = TOKEN_INPUTS,
 ) -> BundleContents:
-    """A bundle of ``tasks`` (outputs by name, 0 for a regression), every tensor drawn from ``seed``."""
+    """A bundle of ``tasks`` (outputs by name, 0 for a regression), every tensor drawn from ``seed``.
+
+    Tasks take turns with the languages of ``config``.
+    """
     random = np.random.default_rng(seed)
     layout = layout_of(config, backbone.hidden_size, backbone.layers)
     chosen = {"first": 2, "second": 3} if tasks is None else tasks
@@ -53,9 +57,16 @@ def random_contents(
         head=head,
         max_length=24,
         prototype={name: _normal(random, shape) for name, shape in layout.prototype_shapes().items()},
-        tasks={name: random_task(layout, outputs, random, head, token_inputs) for name, outputs in chosen.items()},
+        tasks={
+            name: random_task(layout, outputs, random, head, token_inputs, turn=turn)
+            for turn, (name, outputs) in enumerate(chosen.items())
+        },
         tokenizer=dict(tokenizer),
         created_by="tests",
+        shared_masks=SharedMasks(
+            _masks(random, layout, layout.layer_mask_shapes()),
+            {name: _masks(random, layout, layout.language_mask_shapes()) for name in config.languages},
+        ),
     )
 
 
@@ -65,17 +76,19 @@ def random_task(
     random: Random,
     head: str = "linear",
     token_inputs: tuple[str, ...] = TOKEN_INPUTS,
+    *,
+    turn: int = 0,
 ) -> TaskContents:
-    """Masks (or weights), head and sample rows of one task."""
-    info, hidden = task_info(outputs), layout.hidden_size
+    """Masks (or weights), head and sample rows of one task; ``turn`` chooses its language."""
+    languages = layout.config.languages
+    info = task_info(outputs, languages[turn % len(languages)] if languages else None)
+    hidden = layout.hidden_size
     shapes: dict[str, tuple[int, ...]] = {"weight": (info.outputs, hidden), "bias": (info.outputs,)}
     if head == "own":
         shapes |= {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
     return TaskContents(
         info=info,
-        masks={tensor.name: _masks(random, layout, tensor.size) for tensor in layout.masked_tensors}
-        if layout.mask_shapes()
-        else {},
+        masks=_masks(random, layout, layout.mask_shapes()),
         weights={name: _normal(random, shape) for name, shape in layout.weight_shapes().items()},
         head={name: _normal(random, shape) for name, shape in shapes.items()},
         samples=sample_rows(random, token_inputs),
@@ -97,9 +110,15 @@ def sample_rows(
     return {name: every[name] for name in token_inputs}
 
 
-def _masks(random: Random, layout: TaskLayout, size: int) -> NDArray[np.uint8]:
+def _masks(random: Random, layout: TaskLayout, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.uint8]]:
+    """Random masks of the configured sparsity, packed to ``shapes``."""
+    sizes = {tensor.name: tensor.size for tensor in layout.masked_tensors}
+    return {name: _packed(random, layout, sizes[name], shape[:-1]) for name, shape in shapes.items()}
+
+
+def _packed(random: Random, layout: TaskLayout, size: int, lead: tuple[int, ...]) -> NDArray[np.uint8]:
     kept = size - int((1 - layout.config.sparsity) * size)
-    order = np.argsort(random.random((layout.slots, size)), axis=1)
+    order = np.argsort(random.random((*lead, size)), axis=-1)
     return pack(order < kept)
 
 

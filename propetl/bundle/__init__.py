@@ -2,6 +2,7 @@
 
 from propetl.bundle.format import BackboneInfo, BundleInfo, TaskInfo
 from propetl.bundle.pack import TaskPack, read_pack
+from propetl.bundle.prototype import SharedMasks
 from propetl.bundle.reader import Bundle, read_bundle
 from propetl.bundle.writer import BundleContents, TaskContents, add_task, write_bundle
 
@@ -10,6 +11,7 @@ __all__ = [
     "Bundle",
     "BundleContents",
     "BundleInfo",
+    "SharedMasks",
     "TaskContents",
     "TaskInfo",
     "TaskPack",

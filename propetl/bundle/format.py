@@ -102,6 +102,7 @@ class TaskInfo:
         scores: what training measured on the development rows.
         label_column: column of the label in data files.
         label_values: raw value in data files to class; empty where files hold names or class indices.
+        language: whose mask it shares with other tasks; None in a bundle without language masks.
     """
 
     problem: str
@@ -111,6 +112,7 @@ class TaskInfo:
     scores: dict[str, float] = field(default_factory=dict)
     label_column: str = "label"
     label_values: dict[str, int] = field(default_factory=dict)
+    language: str | None = None
 
     @property
     def outputs(self) -> int:
@@ -186,6 +188,8 @@ def task_info(value: dict[str, Any]) -> TaskInfo:
         texts = getattr(info, key)
         if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
             raise TypeError(f"{key} is {texts!r}, expected a list of texts")
+    if info.language is not None and not isinstance(info.language, str):
+        raise TypeError(f"language is {info.language!r}, expected a text or null")
     if _one_of(PROBLEMS, info.problem, "problem") == "regression" and info.labels:
         raise ValueError(f"a regression has no labels, found {list(info.labels)}")
     if info.problem == "classification" and not info.labels:

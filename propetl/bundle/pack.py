@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.bits import padding_is_zero
 from propetl.bundle.format import (
     METADATA_KEY,
     PACK_FORMAT,
@@ -20,11 +19,12 @@ from propetl.bundle.format import (
     metadata,
     task_info,
 )
-from propetl.bundle.tensors import Arrays, check_shapes, read_tensors, tensor_bytes
-from propetl.errors import BundleError, ProPETLError
+from propetl.bundle.tensors import Arrays, check_masks, check_shapes, group_of, read_tensors, tensor_bytes
+from propetl.errors import BundleError, ConfigurationError, ProPETLError
 from propetl.prototypes.spec import TaskLayout
 
 MASK = "mask."
+LANGUAGE_MASK = "language_mask."
 WEIGHT = "weight."
 HEAD = "head."
 CONTENT_SHA256 = "content_sha256"
@@ -39,9 +39,11 @@ class TaskPack:
         info: problem, labels, columns, metrics.
         prototype_sha256: of the ``prototype.safetensors`` that the masks belong to.
         backbone_fingerprint: of the backbone that it was trained on.
-        masks: packed masks by prototype tensor, uint8 ``[slots, bytes]``.
+        masks: its own packed masks by prototype tensor, uint8 ``[slots, bytes]``, or ``[bytes]`` for all slots.
         weights: float weights of an unshared task by tensor, float32 ``[slots, *shape]``.
         head: ``weight`` ``[outputs, hidden]``, ``bias`` ``[outputs]``; ``dense.*`` for the family's own head.
+        language_masks: copy of its language's masks, uint8 ``[bytes]``: a pack that travels alone is all that a
+            graph takes of a task.
     """
 
     task: str
@@ -51,10 +53,16 @@ class TaskPack:
     masks: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     weights: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     head: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    language_masks: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     def tensors(self) -> Arrays:
         """All tensors by the names that files and graph inputs use, such as ``mask.down.weight``."""
-        groups = ((MASK, self.masks), (WEIGHT, self.weights), (HEAD, self.head))
+        groups: tuple[tuple[str, Arrays], ...] = (
+            (MASK, self.masks),
+            (LANGUAGE_MASK, self.language_masks),
+            (WEIGHT, self.weights),
+            (HEAD, self.head),
+        )
         return {prefix + name: tensor for prefix, group in groups for name, tensor in group.items()}
 
     def to_bytes(self) -> bytes:
@@ -76,20 +84,21 @@ class TaskPack:
             "labels": self.info.labels,
             "columns": self.info.columns,
             "metrics": self.info.metrics,
+            "language": self.info.language,
             "prototype_sha256": self.prototype_sha256,
             "backbone_fingerprint": self.backbone_fingerprint,
         }
 
     def check(self, layout: TaskLayout, source: str) -> None:
         """Refuses masks and weights that do not fit ``layout``, and masks with stray bits."""
-        check_shapes(dict(self.masks), dict(layout.mask_shapes()), "uint8", source)
+        try:
+            layout.config.check_language(self.task, self.info.language)
+        except ConfigurationError as error:
+            raise BundleError(f"{source}: {error}") from error
+        check_masks(self.masks, layout.mask_shapes(), layout, source)
+        check_masks(self.language_masks, layout.language_mask_shapes(), layout, f"{source} (language)")
         if layout.config.method != "full":
             check_shapes(dict(self.weights), layout.weight_shapes(), "float32", source)
-        sizes = {tensor.name: tensor.size for tensor in layout.masked_tensors}
-        for name, mask in self.masks.items():
-            if not padding_is_zero(mask, sizes[name]):
-                reason = f"has bits beyond its {sizes[name]} entries; it is damaged"
-                raise BundleError(f"{source}: the mask of {name} {reason}")
         self._check_head(layout.hidden_size, source)
 
     def check_head_kind(self, kind: str, source: str) -> None:
@@ -133,18 +142,15 @@ def content_sha256(tensors: Arrays, description: dict[str, Any]) -> str:
 
 
 def _pack_from(tensors: Arrays, described: dict[str, Any]) -> TaskPack:
-    if unknown := [name for name in tensors if not name.startswith((MASK, WEIGHT, HEAD))]:
+    if unknown := [name for name in tensors if not name.startswith((MASK, LANGUAGE_MASK, WEIGHT, HEAD))]:
         raise ValueError(f"tensor {min(unknown)!r} is no mask, weight or head")
     return TaskPack(
         task=check_task_name(described["task"]),
         info=task_info(described),
         prototype_sha256=str(described["prototype_sha256"]),
         backbone_fingerprint=str(described["backbone_fingerprint"]),
-        masks=_group(tensors, MASK),
-        weights=_group(tensors, WEIGHT),
-        head=_group(tensors, HEAD),
+        masks=group_of(tensors, MASK),
+        weights=group_of(tensors, WEIGHT),
+        head=group_of(tensors, HEAD),
+        language_masks=group_of(tensors, LANGUAGE_MASK),
     )
-
-
-def _group(tensors: Arrays, prefix: str) -> Arrays:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

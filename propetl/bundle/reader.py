@@ -16,8 +16,9 @@ from propetl.bundle.format import (
     samples_path,
 )
 from propetl.bundle.pack import TaskPack, read_pack
+from propetl.bundle.prototype import SharedMasks, read_prototype
 from propetl.bundle.samples import read_samples
-from propetl.bundle.tensors import Arrays, check_shapes, read_tensors
+from propetl.bundle.tensors import Arrays
 from propetl.errors import BundleError, TaskError
 from propetl.files import read_json, sha256_of_file, verify_files
 
@@ -33,6 +34,7 @@ class Bundle:
         prototype_sha256: of ``prototype.safetensors``.
         prototype: float32 tensors by name; empty for unshared methods.
         packs: task packs by task.
+        shared_masks: of the layers and of the languages, which belong to the prototype.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Bundle:
     prototype_sha256: str
     prototype: dict[str, NDArray[np.float32]]
     packs: dict[str, TaskPack]
+    shared_masks: SharedMasks
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -67,13 +70,12 @@ def read_bundle(path: Path) -> Bundle:
     """
     info = read_info(path)
     verify_files(path, info.files, BundleError)
-    prototype, _ = read_tensors(path / PROTOTYPE_FILE)
-    check_shapes(prototype, info.layout.prototype_shapes(), "float32", f"{path}/{PROTOTYPE_FILE}")
+    prototype, shared = read_prototype(path / PROTOTYPE_FILE, info.layout)
     prototype_sha256 = info.files[PROTOTYPE_FILE]["sha256"]
-    packs = {task: _checked_pack(path, task, info, prototype_sha256) for task in info.tasks}
+    packs = {task: _checked_pack(path, task, info, prototype_sha256, shared) for task in info.tasks}
     for task in info.tasks:
         read_samples(path / samples_path(task))
-    return Bundle(path, info, sha256_of_file(path / MANIFEST), prototype_sha256, prototype, packs)
+    return Bundle(path, info, sha256_of_file(path / MANIFEST), prototype_sha256, prototype, packs, shared)
 
 
 def read_info(path: Path) -> BundleInfo:
@@ -86,7 +88,7 @@ def read_info(path: Path) -> BundleInfo:
     return info
 
 
-def _checked_pack(path: Path, task: str, info: BundleInfo, prototype_sha256: str) -> TaskPack:
+def _checked_pack(path: Path, task: str, info: BundleInfo, prototype_sha256: str, shared: SharedMasks) -> TaskPack:
     source = path / pack_path(task)
     pack = read_pack(source)
     if pack.task != task:
@@ -94,13 +96,22 @@ def _checked_pack(path: Path, task: str, info: BundleInfo, prototype_sha256: str
     check_belongs(pack, prototype_sha256, info.backbone.fingerprint, str(source))
     pack.check(info.layout, str(source))
     pack.check_head_kind(info.head, str(source))
+    _check_language_masks(pack, shared, str(source))
     _check_described_alike(pack.info, info.tasks[task], str(source))
     return pack
 
 
+def _check_language_masks(pack: TaskPack, shared: SharedMasks, source: str) -> None:
+    """A pack repeats the masks of its language."""
+    for name, mask in shared.of_language(pack.info.language).items():
+        if not np.array_equal(pack.language_masks[name], mask):
+            found = f"its mask of language {pack.info.language} over {name} is not the one of {PROTOTYPE_FILE}"
+            raise BundleError(f"{source}: {found}; restore the bundle from its source")
+
+
 def _check_described_alike(found: TaskInfo, stated: TaskInfo, source: str) -> None:
     """The manifest repeats what each pack says of its task."""
-    for key in ("problem", "labels", "columns", "metrics"):
+    for key in ("problem", "labels", "columns", "metrics", "language"):
         if getattr(found, key) != getattr(stated, key):
             difference = f"{key} are {getattr(found, key)!r}, but {MANIFEST} says {getattr(stated, key)!r}"
             raise BundleError(f"{source}: {difference}; restore the bundle from its source")

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from propetl.bits import padding_is_zero
 from propetl.bundle.format import METADATA_KEY, metadata
 from propetl.errors import BundleError
+from propetl.prototypes.spec import TaskLayout
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -49,3 +51,20 @@ def check_shapes(found: Arrays, expected: dict[str, tuple[int, ...]], dtype: str
         if tensor.shape != shape or tensor.dtype != np.dtype(dtype):
             found_here = f"{tensor.dtype}{list(tensor.shape)}"
             raise BundleError(f"{source}: {name} is {found_here}, expected {dtype}{list(shape)}")
+
+
+def check_masks(
+    found: dict[str, NDArray[np.uint8]], expected: dict[str, tuple[int, ...]], layout: TaskLayout, source: str
+) -> None:
+    """Refuses packed masks that are not of the shapes expected, and masks with bits beyond their last entry."""
+    check_shapes(dict(found), expected, "uint8", source)
+    sizes = {tensor.name: tensor.size for tensor in layout.masked_tensors}
+    for name, mask in found.items():
+        if not padding_is_zero(mask, sizes[name]):
+            reason = f"has bits beyond its {sizes[name]} entries; it is damaged"
+            raise BundleError(f"{source}: the mask of {name} {reason}")
+
+
+def group_of(tensors: Arrays, prefix: str) -> Arrays:
+    """The tensors whose names start with ``prefix``, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -5,7 +5,7 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,10 @@ from propetl.bundle.format import (
     samples_path,
 )
 from propetl.bundle.pack import TaskPack
+from propetl.bundle.prototype import SharedMasks, check_prototype, prototype_bytes
 from propetl.bundle.reader import Bundle, read_bundle, read_info
 from propetl.bundle.samples import sample_bytes
-from propetl.bundle.tensors import Arrays, tensor_bytes
+from propetl.bundle.tensors import Arrays
 from propetl.errors import BundleError, TaskError
 from propetl.files import (
     folder_records,
@@ -43,7 +44,7 @@ class TaskContents:
 
     Attributes:
         info: problem, labels, columns, metrics, scores.
-        masks: packed masks, uint8 ``[slots, bytes]``.
+        masks: its own packed masks, uint8 ``[slots, bytes]`` or ``[bytes]``.
         weights: float weights of an unshared task.
         head: head tensors.
         samples: a few real rows as token ids by model input, int ``[rows, sequence]``.
@@ -68,6 +69,7 @@ class BundleContents:
     tasks: dict[str, TaskContents]
     tokenizer: dict[str, bytes]
     created_by: str
+    shared_masks: SharedMasks = field(default_factory=SharedMasks)
 
 
 def write_bundle(path: Path, contents: BundleContents, *, overwrite: bool = False) -> BundleInfo:
@@ -136,7 +138,7 @@ def _equal(left: Arrays, right: Arrays) -> bool:
 
 def _add_task(bundle: Bundle, task: str, contents: TaskContents) -> BundleInfo:
     path = bundle.path
-    files = _task_files(task, contents, bundle.prototype_sha256, bundle.info.backbone.fingerprint, bundle.info)
+    files = _task_files(task, contents, bundle.shared_masks, bundle.prototype_sha256, bundle.info)
     records = {name: record_of_bytes(content) for name, content in files.items()}
     info = dataclasses.replace(
         bundle.info, tasks={**bundle.info.tasks, task: contents.info}, files={**bundle.info.files, **records}
@@ -160,19 +162,29 @@ def _remove_unnamed(path: Path, names: Iterable[str]) -> None:
 
 
 def _files_of(contents: BundleContents) -> dict[str, bytes]:
-    prototype = tensor_bytes(dict(contents.prototype), {"format": "propetl-prototype", "version": 1})
+    info = BundleInfo(contents.backbone, contents.config, contents.head, contents.max_length, {}, {}, "")
+    check_prototype(contents.prototype, contents.shared_masks, info.layout, "prototype")
+    prototype = prototype_bytes(contents.prototype, contents.shared_masks)
     files = {PROTOTYPE_FILE: prototype}
-    layout = BundleInfo(contents.backbone, contents.config, contents.head, contents.max_length, {}, {}, "")
     for task, task_contents in contents.tasks.items():
-        sha256 = sha256_of_bytes(prototype)
-        files |= _task_files(task, task_contents, sha256, contents.backbone.fingerprint, layout)
+        files |= _task_files(task, task_contents, contents.shared_masks, sha256_of_bytes(prototype), info)
     return files | {f"{TOKENIZER_FOLDER}/{name}": content for name, content in contents.tokenizer.items()}
 
 
 def _task_files(
-    task: str, contents: TaskContents, prototype_sha256: str, fingerprint: str, info: BundleInfo
+    task: str, contents: TaskContents, shared: SharedMasks, prototype_sha256: str, info: BundleInfo
 ) -> dict[str, bytes]:
-    pack = TaskPack(task, contents.info, prototype_sha256, fingerprint, contents.masks, contents.weights, contents.head)
+    info.prototype.check_language(task, contents.info.language)
+    pack = TaskPack(
+        task=task,
+        info=contents.info,
+        prototype_sha256=prototype_sha256,
+        backbone_fingerprint=info.backbone.fingerprint,
+        masks=contents.masks,
+        weights=contents.weights,
+        head=contents.head,
+        language_masks=shared.of_language(contents.info.language),
+    )
     pack.check(info.layout, f"task {task}")
     pack.check_head_kind(info.head, f"task {task}")
     return {pack_path(task): pack.to_bytes(), samples_path(task): sample_bytes(task, contents.samples)}

@@ -14,7 +14,8 @@ class EffectiveWeights:
 
     Attributes:
         per_slot: by name, ``[slots, *shape]``; with ``rows``, ``[batch, slots, *shape]``.
-        shared: by name, ``[*shape]``: the same at every slot, such as the masked adapter's biases.
+        shared: by name, ``[*shape]``: the same at every slot, such as the masked adapter's biases; with ``rows``
+            it may have a leading ``batch``.
         rows: whether each row of the batch has weights of its own.
     """
 

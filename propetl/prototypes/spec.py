@@ -1,5 +1,6 @@
 """Which tensors a method has, and their shapes: plain data, shared by training, export and the device."""
 
+import re
 from dataclasses import asdict, dataclass, field
 from math import inf, prod
 from typing import Any, Literal, get_args
@@ -8,9 +9,13 @@ from propetl.bits import packed_length
 from propetl.errors import ConfigurationError
 
 Method = Literal["adapter", "lora", "prefix", "head", "full"]
-Sharing = Literal["masked", "unshared"]
+Sharing = Literal["masked", "unshared", "sparse"]
+MaskKind = Literal["layer", "hybrid", "only-layers", "only-tasks"]
+Combination = Literal["or", "and", "add"]
 Site = Literal["attention", "ffn"]
 Activation = Literal["relu", "gelu", "tanh", "silu"]
+
+_LANGUAGE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,15 @@ class PrototypeConfig:
 
     Attributes:
         method: what is attached to the backbone; ``head`` attaches nothing, ``full`` trains the backbone.
-        sharing: ``masked`` shares one prototype and masks it per slot; ``unshared`` gives every slot and task
-            float weights of its own (the usual adapter, LoRA or prefix).
+        sharing: ``masked`` shares one prototype and masks it; ``unshared`` gives every slot and task float
+            weights of its own (the usual adapter, LoRA or prefix); ``sparse`` does so too, each under a mask.
+        masks: over a shared prototype. ``layer``: a mask per slot for every task. ``hybrid``: a mask per slot
+            shared by all tasks, and a mask per task shared by all slots. ``only-layers`` and ``only-tasks``:
+            one half of ``hybrid``.
+        combine: how the masks of ``hybrid`` become one: ``or``, ``and``, or ``add``, which
+            counts them.
+        languages: of a ``hybrid`` prototype that also has a mask per language, shared by all slots and by the
+            tasks that name the language. Empty, or every task names one of them.
         sparsity: share of prototype weights that a mask keeps (the paper's k), in (0, 1].
         bottleneck: width of the adapter.
         sites: where the adapter runs: after the FFN (Pfeiffer), or after attention and FFN (Houlsby).
@@ -34,6 +46,9 @@ class PrototypeConfig:
 
     method: Method = "adapter"
     sharing: Sharing = "masked"
+    masks: MaskKind = "layer"
+    combine: Combination = "or"
+    languages: tuple[str, ...] = ()
     sparsity: float = 0.5
     bottleneck: int = 32
     sites: tuple[Site, ...] = ("ffn",)
@@ -47,6 +62,9 @@ class PrototypeConfig:
     def __post_init__(self) -> None:
         _one_of("method", self.method, get_args(Method))
         _one_of("sharing", self.sharing, get_args(Sharing))
+        _one_of("masks", self.masks, get_args(MaskKind))
+        _one_of("combine", self.combine, get_args(Combination))
+        self._check_masks()
         _one_of("activation", self.activation, get_args(Activation))
         if not 0.0 < self.sparsity <= 1.0:
             raise ConfigurationError(f"sparsity is the share of weights kept and lies in (0, 1]; got {self.sparsity}")
@@ -62,6 +80,37 @@ class PrototypeConfig:
             raise ConfigurationError(f"targets are among query, key, value; got {list(self.targets)}")
         if len(set(self.targets)) < len(self.targets):
             raise ConfigurationError(f"targets: each once; got {', '.join(self.targets)}")
+
+    def _check_masks(self) -> None:
+        if self.masks != "layer" and not self.shares:
+            raise ConfigurationError(f"masks: {self.masks} needs one prototype, so sharing: masked; got {self.sharing}")
+        if self.languages and self.masks != "hybrid":
+            raise ConfigurationError(f"languages need masks: hybrid; got masks: {self.masks}")
+        if not all(isinstance(name, str) and _LANGUAGE.fullmatch(name) for name in self.languages):
+            raise ConfigurationError(
+                f"languages: 1-32 of a-z, 0-9, '_', '-' each, a letter or digit first; got {list(self.languages)}"
+            )
+        if len(set(self.languages)) < len(self.languages):
+            raise ConfigurationError(f"languages: each once; got {', '.join(self.languages)}")
+
+    def check_language(self, task: str, language: str | None) -> None:
+        """Refuses a task whose ``language`` this prototype has no mask for.
+
+        Raises:
+            ConfigurationError: it names none where there are some, or another.
+        """
+        if language in self.languages or (language is None and not self.languages):
+            return
+        known = ", ".join(self.languages) or "none"
+        raise ConfigurationError(
+            f"task {task!r}: its language is {language!r}, and the prototype has masks for: {known}; languages are "
+            "settled when the prototype is trained (masks: hybrid, a language for every task)"
+        )
+
+    @property
+    def shares(self) -> bool:
+        """Whether there is one prototype for all slots and tasks."""
+        return self.sharing == "masked"
 
     @property
     def sites_per_layer(self) -> int:
@@ -101,7 +150,7 @@ class TensorSpec:
     Attributes:
         name: as in files and graphs, such as ``down.weight``.
         shape: without the slot axis.
-        masked: whether slots mask it; biases are shared as they are.
+        masked: whether masks apply to it; biases are shared as they are.
     """
 
     name: str
@@ -142,24 +191,42 @@ class TaskLayout:
 
     @property
     def masked_tensors(self) -> tuple[TensorSpec, ...]:
-        """Tensors that each slot masks."""
+        """Tensors that masks apply to."""
         return tuple(tensor for tensor in self.tensors if tensor.masked)
 
-    def mask_shapes(self) -> dict[str, tuple[int, int]]:
-        """Shapes ``[slots, bytes]`` of a task pack's packed masks (uint8); empty when nothing is masked."""
-        if self.config.sharing != "masked":
+    def mask_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of a task's own packed masks (uint8): ``[slots, bytes]``, or ``[bytes]`` where all slots share one.
+
+        Empty where a task masks nothing.
+        """
+        if not self.config.shares or self.config.masks == "only-layers":
             return {}
+        return self.slot_masks() if self.config.masks == "layer" else self._single_masks()
+
+    def layer_mask_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes ``[slots, bytes]`` of the packed masks that all tasks share (uint8); mostly empty."""
+        return self.slot_masks() if self.config.masks in ("hybrid", "only-layers") else {}
+
+    def language_mask_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes ``[bytes]`` of one language's packed masks (uint8); empty where there are no languages."""
+        return self._single_masks() if self.config.languages else {}
+
+    def slot_masks(self) -> dict[str, tuple[int, ...]]:
+        """Shapes ``[slots, bytes]`` of one packed mask for each slot of each masked tensor (uint8)."""
         return {tensor.name: (self.slots, tensor.mask_bytes) for tensor in self.masked_tensors}
+
+    def _single_masks(self) -> dict[str, tuple[int, ...]]:
+        return {tensor.name: (tensor.mask_bytes,) for tensor in self.masked_tensors}
 
     def prototype_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the shared prototype's tensors (float32); empty for unshared methods."""
-        if self.config.sharing != "masked":
+        if not self.config.shares:
             return {}
         return {tensor.name: tensor.shape for tensor in self.tensors}
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes ``[slots, *shape]`` of the float weights that an unshared task owns (float32)."""
-        if self.config.sharing != "unshared":
+        if self.config.shares:
             return {}
         return {tensor.name: (self.slots, *tensor.shape) for tensor in self.tensors}
 

@@ -8,23 +8,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from propetl.bits import unpack
-from propetl.masks import initial_scores, mask_of_scores, packed_mask_of_scores
+from propetl.masks import combined
 from propetl.prototypes.effective import EffectiveWeights
+from propetl.prototypes.mask_set import FixedMasks, MaskSet, Packed, SharedMaskSets, TrainedMasks
 from propetl.prototypes.prefix import PrefixReparametrisation
 from propetl.prototypes.prototype import initial_values, parameter_key
-from propetl.prototypes.spec import TaskLayout
+from propetl.prototypes.spec import Combination, TaskLayout
 
 
 class TaskPart(nn.Module, ABC):
     """One task's share; knows how to make the weights that run."""
 
     @abstractmethod
-    def effective(self, prototype: Mapping[str, Tensor]) -> EffectiveWeights:
-        """Weights for all slots from the shared prototype's tensors."""
+    def effective(self, prototype: Mapping[str, Tensor], shared: SharedMaskSets) -> EffectiveWeights:
+        """Weights for all slots from the prototype's tensors and the masks that tasks share."""
 
     def packed_masks(self) -> dict[str, NDArray[np.uint8]]:
-        """Masks as bits, uint8 ``[slots, bytes]``; empty if the task masks nothing."""
+        """Masks of its own as bits, uint8 ``[slots, bytes]`` or ``[bytes]``; empty if it has none."""
         return {}
 
     def own_weights(self) -> dict[str, Tensor]:
@@ -33,62 +33,33 @@ class TaskPart(nn.Module, ABC):
 
 
 class MaskedPart(TaskPart):
-    """Common to trained and fixed masks."""
+    """Masks over the prototype: the task's own, combined with those of the layers and of its language."""
 
-    @abstractmethod
-    def masks(self) -> dict[str, Tensor]:
-        """Zeros and ones by tensor, ``[slots, *shape]``."""
+    def __init__(self, rule: Combination, own: MaskSet | None, language: str | None = None) -> None:
+        """``own`` is None where a task has a head only."""
+        super().__init__()
+        self.rule = rule
+        self.own = own
+        self.language = language
 
-    def effective(self, prototype: Mapping[str, Tensor]) -> EffectiveWeights:
+    def masks(self, shared: SharedMaskSets) -> dict[str, Tensor]:
+        """What is multiplied with the prototype, ``[slots, *shape]``, or ``[1, *shape]`` if all slots use the same."""
+        sets = [masks.masks() for masks in shared.of(self.language)]
+        if self.own is not None:
+            sets.append(self.own.masks())
+        return {name: combined(self.rule, [masks[name] for masks in sets]) for name in sets[0]}
+
+    def effective(self, prototype: Mapping[str, Tensor], shared: SharedMaskSets) -> EffectiveWeights:
         """``prototype * mask`` at every slot; what is not masked is shared as it is."""
-        masks = self.masks()
-        per_slot = {name: prototype[name] * mask for name, mask in masks.items()}
-        return EffectiveWeights(per_slot, {name: value for name, value in prototype.items() if name not in masks})
-
-
-class TrainedMasks(MaskedPart):
-    """Masks that are the top-k of trainable scores."""
-
-    def __init__(self, layout: TaskLayout) -> None:
-        """Fresh scores for every slot of ``layout``."""
-        super().__init__()
-        self.sparsity = layout.config.sparsity
-        self.names = tuple(tensor.name for tensor in layout.masked_tensors)
-        self.scores = nn.ParameterDict(
-            {
-                parameter_key(tensor.name): nn.Parameter(initial_scores(layout.slots, tensor.shape))
-                for tensor in layout.masked_tensors
-            }
-        )
-
-    def masks(self) -> dict[str, Tensor]:
-        """Masks with the straight-through gradient."""
-        return {name: mask_of_scores(self.scores[parameter_key(name)], self.sparsity) for name in self.names}
+        masked = {name: prototype[name] * mask for name, mask in self.masks(shared).items()}
+        per_slot = {name: weight for name, weight in masked.items() if weight.shape[0] > 1}
+        alike = {name: weight[0] for name, weight in masked.items() if name not in per_slot}
+        unmasked = {name: weight for name, weight in prototype.items() if name not in masked}
+        return EffectiveWeights(per_slot, alike | unmasked)
 
     def packed_masks(self) -> dict[str, NDArray[np.uint8]]:
-        """The same masks as bits."""
-        return {name: packed_mask_of_scores(self.scores[parameter_key(name)], self.sparsity) for name in self.names}
-
-
-class FixedMasks(MaskedPart):
-    """Masks read from a task pack."""
-
-    def __init__(self, layout: TaskLayout, packed: Mapping[str, NDArray[np.uint8]]) -> None:
-        """``packed`` by tensor, uint8 ``[slots, bytes]``."""
-        super().__init__()
-        self.packed = dict(packed)
-        self.names = tuple(tensor.name for tensor in layout.masked_tensors)
-        for tensor in layout.masked_tensors:
-            mask = torch.from_numpy(unpack(self.packed[tensor.name], tensor.size)).float()
-            self.register_buffer(parameter_key(tensor.name), mask.view(layout.slots, *tensor.shape))
-
-    def masks(self) -> dict[str, Tensor]:
-        """Constant masks."""
-        return {name: self.get_buffer(parameter_key(name)) for name in self.names}
-
-    def packed_masks(self) -> dict[str, NDArray[np.uint8]]:
-        """The bits they were read from."""
-        return self.packed
+        """Those of the task's own."""
+        return {} if self.own is None else self.own.packed()
 
 
 class OwnWeights(TaskPart):
@@ -110,7 +81,7 @@ class OwnWeights(TaskPart):
         """Weights by tensor ``[slots, *shape]``."""
         return {name: self.weights[parameter_key(name)] for name in self.names}
 
-    def effective(self, prototype: Mapping[str, Tensor]) -> EffectiveWeights:
+    def effective(self, prototype: Mapping[str, Tensor], shared: SharedMaskSets) -> EffectiveWeights:
         """The task's own weights; the prototype is empty."""
         return EffectiveWeights(self.own_weights())
 
@@ -132,15 +103,45 @@ class OwnPrefix(TaskPart):
         made = self.reparametrisation()
         return {"prefix": made.unsqueeze(0) if self.slots == 1 else made}
 
-    def effective(self, prototype: Mapping[str, Tensor]) -> EffectiveWeights:
+    def effective(self, prototype: Mapping[str, Tensor], shared: SharedMaskSets) -> EffectiveWeights:
         """The task's own prefixes; the prototype is empty."""
         return EffectiveWeights(self.own_weights())
 
 
-def new_task_part(layout: TaskLayout) -> TaskPart:
+class SparseWeights(TaskPart):
+    """Weights of a task's own under masks, while they train; afterwards the masks are zeros in the weights."""
+
+    def __init__(self, layout: TaskLayout, weights: TaskPart) -> None:
+        """``weights`` are the task's own; each slot of each masked tensor gets a mask."""
+        super().__init__()
+        self.weights = weights
+        self.mask_set = TrainedMasks(layout, layout.slot_masks())
+
+    def own_weights(self) -> dict[str, Tensor]:
+        """``weight * mask`` by tensor ``[slots, *shape]``."""
+        masks = self.mask_set.masks()
+        weights = self.weights.own_weights()
+        return {name: weight * masks[name] if name in masks else weight for name, weight in weights.items()}
+
+    def effective(self, prototype: Mapping[str, Tensor], shared: SharedMaskSets) -> EffectiveWeights:
+        """The task's own weights; the prototype is empty."""
+        return EffectiveWeights(self.own_weights())
+
+
+def new_task_part(layout: TaskLayout, language: str | None = None) -> TaskPart:
     """A task's share, freshly drawn from torch's generator."""
-    if layout.config.sharing == "masked" and layout.masked_tensors:
-        return TrainedMasks(layout)
-    if layout.config.method == "prefix":
-        return OwnPrefix(layout)
-    return OwnWeights(layout)
+    config = layout.config
+    if config.shares and layout.masked_tensors:
+        shapes = layout.mask_shapes()
+        return MaskedPart(config.combine, TrainedMasks(layout, shapes) if shapes else None, language)
+    own = OwnPrefix(layout) if config.method == "prefix" else OwnWeights(layout)
+    return SparseWeights(layout, own) if config.sharing == "sparse" and layout.masked_tensors else own
+
+
+def read_task_part(
+    layout: TaskLayout, masks: Packed, weights: Mapping[str, NDArray[np.float32]], language: str | None = None
+) -> TaskPart:
+    """A task's share as a task pack holds it: packed masks, or float weights ``[slots, *shape]``."""
+    if layout.config.shares and layout.masked_tensors:
+        return MaskedPart(layout.config.combine, FixedMasks(layout, masks) if masks else None, language)
+    return OwnWeights(layout, weights)

@@ -22,6 +22,8 @@ def report_json(result: RunResult, conditions: Mapping[str, Any], bundle: Bundle
         "best_step": result.best_step,
         "storage": {
             "prototype_bits": storage.prototype,
+            "layer_mask_bits": storage.layer_masks,
+            "language_mask_bits": storage.languages,
             "backbone_bits": storage.backbone,
             "tasks": {
                 task: {"bits": storage.tasks[task].bits, "head_bits": storage.tasks[task].head}
@@ -39,7 +41,7 @@ def _bundle_path(result: RunResult) -> str:
 
 
 def print_report(console: Console, result: RunResult, bundle: Bundle) -> None:
-    """Metric, bits and share of the backbone per task; heads apart, the prototype once."""
+    """Metric, bits and share of the backbone per task; heads apart, what tasks share once."""
     storage = storage_of(bundle)
     table = Table(title=f"best of {result.steps} steps: step {result.best_step}")
     table.add_column("task")
@@ -48,9 +50,10 @@ def print_report(console: Console, result: RunResult, bundle: Bundle) -> None:
         table.add_column(heading, justify="right")
     for task, scores in result.scores.items():
         table.add_row(task, _scores(scores), *_storage_cells(storage, task))
-    if storage.prototype:
+    if storage.shared:
         table.add_section()
-        table.add_row("prototype, once", "", f"{storage.prototype:,}", _percent(storage.share(storage.prototype)), "")
+    for name, bits in storage.shared.items():
+        table.add_row(f"{name}, once", "", f"{bits:,}", _percent(storage.share(bits)), "")
     console.print(table)
     console.print(f"bundle: {result.bundle}", soft_wrap=True)
 

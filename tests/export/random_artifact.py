@@ -38,7 +38,10 @@ class Case:
 
     def __str__(self) -> str:
         config = self.config
-        method = f"{config.method}-{config.sharing}-{len(config.sites)}"
+        kind = "-".join(
+            [config.masks, config.combine, *config.languages] if config.masks == "hybrid" else [config.masks]
+        )
+        method = f"{config.method}-{config.sharing}-{kind}-{len(config.sites)}"
         return f"{self.family}-{method}-{self.head}-{self.hidden}x{self.layers}"
 
 

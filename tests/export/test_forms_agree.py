@@ -13,7 +13,7 @@ from propetl.errors import TaskError
 from propetl.export.options import ExportOptions
 from propetl.families import FAMILIES
 from propetl.model import ProPETLModel
-from propetl.prototypes.spec import PrototypeConfig
+from propetl.prototypes.spec import Combination, PrototypeConfig
 from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions
@@ -51,6 +51,43 @@ CASES = [
     Case("mpnet", PREFIX),
     Case("bert", PrototypeConfig("head"), head="own"),
 ]
+
+LANGUAGES = ("de", "en")
+
+
+def _hybrid(config: PrototypeConfig, combine: Combination, languages: tuple[str, ...] = ()) -> PrototypeConfig:
+    return dataclasses.replace(config, masks="hybrid", combine=combine, languages=languages)
+
+
+# Hybrid masks: every rule with every method, with and without languages; families take turns.
+HYBRID_CASES = [
+    Case("bert", _hybrid(ADAPTER, "or")),
+    Case("roberta", _hybrid(HOULSBY, "and")),
+    Case("electra", _hybrid(ADAPTER, "add", LANGUAGES), head="own"),
+    Case("xlm-roberta", _hybrid(HOULSBY, "or", LANGUAGES), layers=1),
+    Case("distilbert", _hybrid(LORA, "or", LANGUAGES), head="own"),
+    Case("mpnet", _hybrid(LORA_ON_ALL, "add")),
+    Case("bert", _hybrid(LORA, "and", LANGUAGES), hidden=16),
+    Case("mpnet", _hybrid(PREFIX, "or")),
+    Case("distilbert", _hybrid(PREFIX, "and", LANGUAGES)),
+    Case("roberta", _hybrid(PREFIX, "add", LANGUAGES), layers=3),
+    Case("electra", dataclasses.replace(PREFIX, masks="only-tasks")),
+    Case("xlm-roberta", dataclasses.replace(ADAPTER, masks="only-tasks"), head="own"),
+    Case("bert", dataclasses.replace(LORA, masks="only-layers"), head="own"),
+    Case("mpnet", dataclasses.replace(ADAPTER, sharing="sparse")),
+]
+CASES += HYBRID_CASES
+
+
+def test_the_cases_cover_rules_methods_and_languages_of_hybrid_masks() -> None:
+    hybrid = [case.config for case in HYBRID_CASES if case.config.masks == "hybrid"]
+    assert {(config.method, config.combine) for config in hybrid} == {
+        (method, rule) for method in ("adapter", "lora", "prefix") for rule in ("or", "and", "add")
+    }
+    assert {(config.combine, bool(config.languages)) for config in hybrid} == {
+        (rule, spoken) for rule in ("or", "and", "add") for spoken in (False, True)
+    }
+    assert {case.family for case in HYBRID_CASES} == set(FAMILIES)
 
 
 def test_the_cases_cover_families_methods_and_widths_of_heads() -> None:

@@ -14,14 +14,27 @@ from propetl.runtime.manifest import TensorSignature
 from propetl.runtime.signatures import TASK_ID, task_tensors
 from tests.export.random_artifact import Case, random_bundle, random_inputs, torch_logits
 
-METHODS = [(method, sharing) for method in ("adapter", "lora", "prefix", "head") for sharing in ("masked", "unshared")]
+KINDS = {
+    "masked": {},
+    "unshared": {"sharing": "unshared"},
+    "hybrid-or": {"masks": "hybrid"},
+    "hybrid-and": {"masks": "hybrid", "combine": "and", "languages": ("de", "en")},
+    "hybrid-add": {"masks": "hybrid", "combine": "add", "languages": ("de", "en")},
+    "only-layers": {"masks": "only-layers"},
+    "only-tasks": {"masks": "only-tasks"},
+}
+METHODS = [
+    (method, kind)
+    for method in ("adapter", "lora", "prefix", "head")
+    for kind in (KINDS if method != "head" else ("masked", "unshared"))
+]
 
 
 @pytest.fixture(scope="module", params=METHODS, ids="-".join)
 def made(request, tmp_path_factory):
     """Sizes that fill no whole bytes, so that the last bits of each mask are padding."""
-    method, sharing = request.param
-    config = PrototypeConfig(method=method, sharing=sharing, bottleneck=3, rank=3, prefix_length=3)
+    method, kind = request.param
+    config = PrototypeConfig(method=method, bottleneck=3, rank=3, prefix_length=3, **KINDS[kind])
     case = Case("bert", config, "own", hidden=20, tasks={"two": 2, "four": 4, "value": 0})
     backbone, bundle = random_bundle(tmp_path_factory.mktemp("made"), case)
     model = ProPETLModel.from_bundle(bundle, backbone)

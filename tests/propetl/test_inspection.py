@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propetl.bits import pack
+from propetl.bits import pack, unpack
 from propetl.bundle import read_bundle, write_bundle
 from propetl.errors import ConfigurationError, MissingExtraError
 from propetl.inspection import inspect, jaccard_matrix, overlap_by_chance, slot_names
@@ -52,6 +52,53 @@ def test_masks_cost_a_bit_per_entry_and_slot(inspected, config, masked, weights,
     assert storage.bits == 32 * weights + 2 * slots * masked
     assert storage.head_bits == 32 * 5 * (HIDDEN + 1)
     assert storage.full_fine_tuning == 2 * 32 * BACKBONE.parameters
+
+
+HYBRID = PrototypeConfig(bottleneck=3, masks="hybrid", sparsity=0.3)
+LANGUAGES = dataclasses.replace(HYBRID, languages=("de", "en"))
+FIVE = {f"task{number}": 2 for number in range(5)}
+
+
+@pytest.mark.parametrize(
+    ("config", "layers", "languages", "own"),
+    [
+        (HYBRID, LAYERS, 0, 1),
+        (LANGUAGES, LAYERS, 2, 1),
+        (dataclasses.replace(HYBRID, masks="only-layers"), LAYERS, 0, 0),
+        (dataclasses.replace(HYBRID, masks="only-tasks"), 0, 0, 1),
+        (PrototypeConfig(bottleneck=3), 0, 0, LAYERS),
+    ],
+)
+def test_n_tasks_cost_the_layers_masks_once_and_one_each(inspected, config, layers, languages, own):
+    storage, mask = inspected(config, tasks=FIVE).storage, 2 * 3 * HIDDEN
+    assert storage.layer_masks == layers * mask
+    assert storage.languages == dict.fromkeys(("de", "en")[:languages], mask)
+    assert all(task.masks == own * mask for task in storage.tasks.values())
+    assert storage.bits == storage.prototype + (layers + languages + 5 * own) * mask
+
+
+@pytest.mark.parametrize(("rule", "join"), [("or", np.any), ("and", np.all), ("add", np.any)])
+def test_what_runs_is_counted_after_masks_are_combined(inspected, rule, join):
+    found = inspected(dataclasses.replace(LANGUAGES, combine=rule))
+    shared, pack = found.bundle.shared_masks, found.bundle.packs["second"]
+    for name, layers in shared.layers.items():
+        for slot in range(LAYERS):
+            masks = [layers[slot], shared.languages["en"][name], pack.masks[name]]
+            runs = join([unpack(mask, 36) for mask in masks], axis=0)
+            assert found.kept["second"][name][slot] == pytest.approx(runs.mean())
+
+
+def test_overlap_of_hybrid_masks(inspected):
+    found = inspected(LANGUAGES)
+    overlap, shared, packs = found.overlap, found.bundle.shared_masks, found.bundle.packs
+    assert overlap.slots == {} and list(overlap.between_slots()) == ["layer masks"]
+    for matrix, owners in (
+        (overlap.layers, [{name: mask[slot] for name, mask in shared.layers.items()} for slot in range(LAYERS)]),
+        (overlap.tasks, [one.masks for one in packs.values()]),
+        (overlap.languages, list(shared.languages.values())),
+    ):
+        left, right = (np.concatenate([unpack(owner[name], 36) for name in sorted(owner)]) for owner in owners)
+        assert matrix[0, 1] == pytest.approx((left & right).sum() / (left | right).sum())
 
 
 @pytest.mark.parametrize("head", ["linear", "own"])
@@ -117,7 +164,7 @@ def test_overlap_of_equal_slots_and_tasks_is_one(tmp_path):
     }
     write_bundle(tmp_path / "bundle", dataclasses.replace(contents, tasks=tasks))
     overlap = inspect(read_bundle(tmp_path / "bundle")).overlap
-    assert overlap is not None
+    assert overlap is not None and overlap.tasks is not None
     assert overlap.tasks.tolist() == [[1, 1], [1, 1]]
     assert overlap.slots["first"].tolist() == [[1, 1], [1, 1]]
 
@@ -142,7 +189,10 @@ def test_names_of_slots():
     assert slot_names(layout_of(lora, HIDDEN, 1)) == ["layer 0"]
 
 
-@pytest.mark.parametrize("config", [case[0] for case in MASKED] + [PrototypeConfig(method="head")])
+JSON_CASES = [case[0] for case in MASKED] + [PrototypeConfig(method="head"), LANGUAGES]
+
+
+@pytest.mark.parametrize("config", JSON_CASES)
 def test_json_holds_everything(inspected, config):
     found = inspected(config)
     value = json.loads(json.dumps(found.to_json(), allow_nan=False))
@@ -151,6 +201,11 @@ def test_json_holds_everything(inspected, config):
     assert value["storage"]["total_bits"] == found.storage.bits
     if config.method == "head":
         assert value["overlap"] is None
+    elif config.languages:
+        assert value["storage"]["language_mask_bits"] == found.storage.languages
+        assert value["storage"]["layer_mask_bits"] == found.storage.layer_masks
+        assert value["overlap"]["languages"]["order"] == ["de", "en"]
+        assert len(value["overlap"]["layers"]) == len(value["slots"]) and value["overlap"]["slots"] == {}
     else:
         assert value["overlap"]["tasks"]["order"] == ["first", "second"]
         assert len(value["overlap"]["slots"]["second"]) == len(value["slots"])
@@ -163,6 +218,26 @@ class TestPlot:
         path = tmp_path / f"overlap.{ending}"
         write_overlap_plot(inspected(PrototypeConfig(bottleneck=3), tasks=tasks), path)
         assert path.read_bytes().startswith(start)
+
+    @pytest.mark.parametrize(
+        ("config", "titles"),
+        [
+            (PrototypeConfig(bottleneck=3), ["slots of first", "slots of second", "tasks"]),
+            (LANGUAGES, ["slots of layer masks", "tasks", "languages"]),
+            (dataclasses.replace(HYBRID, masks="only-layers"), ["slots of layer masks"]),
+            (dataclasses.replace(HYBRID, masks="only-tasks"), ["tasks"]),
+        ],
+    )
+    def test_what_is_drawn(self, inspected, tmp_path, config, titles):
+        write_overlap_plot(inspected(config), tmp_path / "overlap.svg")
+        drawn = (tmp_path / "overlap.svg").read_text()
+        assert [title for title in titles if f"<!-- {title} -->" in drawn] == titles
+        assert drawn.count("<!-- slots of ") == sum(title.startswith("slots") for title in titles)
+
+    def test_one_task_has_nobody_to_be_compared_with(self, inspected, tmp_path):
+        config = dataclasses.replace(HYBRID, masks="only-tasks")
+        with pytest.raises(ConfigurationError, match="one task's mask alone"):
+            write_overlap_plot(inspected(config, tasks={"one": 2}), tmp_path / "overlap.png")
 
     @pytest.mark.parametrize("name", ["overlap", "overlap.bmp"])
     def test_another_ending_is_refused(self, inspected, tmp_path, name):

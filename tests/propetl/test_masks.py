@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from propetl.bits import unpack
 from propetl.masks import (
     StraightThroughTopK,
+    combined,
     initial_scores,
     kept_count,
     mask_of_scores,
@@ -102,6 +103,56 @@ def test_gradient_by_hand():
     assert mask.tolist() == [[[1, 0, 0], [1, 1, 0]]]
     assert scores.grad is not None and scores.grad.tolist() == [[[1, 2, 6], [-8, -10, -24]]]
     assert weight.grad is not None and weight.grad.tolist() == [[1, 0, 0], [2, -2, 0]]
+
+
+RULES = {"or": np.logical_or.reduce, "and": np.logical_and.reduce, "add": np.add.reduce}
+
+
+@given(st.integers(1, 3).flatmap(lambda count: arrays(np.float32, (count, 6), elements=st.sampled_from([0.0, 1.0]))))
+def test_combined_masks_are_what_their_rule_says(masks):
+    for rule, expected in RULES.items():
+        found = combined(rule, [torch.from_numpy(mask) for mask in masks])
+        assert found.tolist() == expected(masks, axis=0).astype(np.float32).tolist()
+
+
+def test_a_mask_for_all_slots_meets_every_slot():
+    layers, task = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+    assert combined("or", [layers, task]).tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert combined("and", [layers, task]).tolist() == [[1, 0, 0], [0, 0, 0]]
+    assert combined("add", [layers, task]).tolist() == [[2, 1, 0], [1, 1, 1]]
+
+
+BY_HAND = {
+    "or": ([[0, 1, 1, 1], [0, 1, 1, 1]], [[5, 0, 0, 0], [-4, 0, 0, 0]], [[9, 0, 0, 0]], [[-9, 0, 0, 20]]),
+    "and": ([[0, 0, 1, 0], [0, 0, 0, 0]], [[0, 0, 15, 0], [0, 0, 2, 0]], [[0, 0, 15, 1]], [[0, 13, -15, 0]]),
+    "add": ([[0, 2, 3, 1], [0, 2, 2, 2]], [[5, -10, 15, -20], [-4, 3, 2, -1]], [[9, -13, 17, 21]], [[-9, 13, -17, 21]]),
+}
+
+
+@pytest.mark.parametrize("rule", BY_HAND)
+def test_gradient_of_a_combination_by_hand(rule):
+    """Masks over four weights at two slots; upstream is G = 5 10 15 20 / 4 3 2 1.
+
+    layer     l = 0 1 1 0 / 0 1 0 1, signs + - + - / - + + -
+    language  g = 0 1 1 0,           signs + - + +
+    task      t = 0 0 1 1,           signs - + - +
+    or: m = 1 - (1-l)(1-g)(1-t), so
+        dm/dl = (1-g)(1-t) = 1 0 0 0,                 times G and sign: 5 0 0 0 / -4 0 0 0
+        dm/dg = (1-l)(1-t) = 1 0 0 0 / 1 0 0 0,       times G, summed over slots: 9 0 0 0
+        dm/dt = (1-l)(1-g) = 1 0 0 1 / 1 0 0 0,       9 0 0 20, times sign: -9 0 0 20
+    and: m = l g t, so
+        dm/dl = g t = 0 0 1 0,                        0 0 15 0 / 0 0 2 0
+        dm/dg = l t = 0 0 1 0 / 0 0 0 1,              0 0 15 1
+        dm/dt = l g = 0 1 1 0 / 0 1 0 0,              0 13 15 0, times sign: 0 13 -15 0
+    add: every factor is 1.
+    """
+    layer = torch.tensor([[0.1, -0.9, 0.8, -0.2], [-0.2, 0.9, 0.1, -0.7]], requires_grad=True)
+    language = torch.tensor([[0.3, -0.8, 0.9, 0.1]], requires_grad=True)
+    task = torch.tensor([[-0.2, 0.1, -0.7, 0.6]], requires_grad=True)
+    mask = combined(rule, [mask_of_scores(scores, 0.5) for scores in (layer, language, task)])
+    mask.backward(torch.tensor([[5.0, 10.0, 15.0, 20.0], [4.0, 3.0, 2.0, 1.0]]))
+    gradients = [scores.grad for scores in (layer, language, task)]
+    assert (mask.tolist(), *(each.tolist() for each in gradients if each is not None)) == BY_HAND[rule]
 
 
 @pytest.mark.parametrize("sparsity", [0.1, 0.3, 0.5, 0.9, 1.0])

@@ -14,17 +14,40 @@ from propetl.harvest import bundle_contents
 from propetl.masks import kept_count
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.prototypes.task import MaskedPart
 from tests.tiny_bundle import sample_rows, task_info
 
 SMALL: dict[str, Any] = {"bottleneck": 3, "rank": 2, "prefix_length": 3, "prefix_hidden": 5}
-LEARNED = [(method, sharing) for method in ("adapter", "lora", "prefix") for sharing in ("masked", "unshared")]
+KINDS: dict[str, Any] = {
+    "masked": {},
+    "unshared": {"sharing": "unshared"},
+    "sparse": {"sharing": "sparse"},
+    "hybrid": {"masks": "hybrid", "sparsity": 0.3},
+    "languages": {"masks": "hybrid", "combine": "add", "languages": ("de", "en"), "sparsity": 0.3},
+    "only-layers": {"masks": "only-layers"},
+    "only-tasks": {"masks": "only-tasks"},
+}
+LEARNED = [
+    *((method, kind) for method in ("adapter", "lora", "prefix") for kind in ("masked", "unshared", "hybrid")),
+    ("adapter", "languages"),
+    ("lora", "sparse"),
+    ("prefix", "only-layers"),
+    ("lora", "only-tasks"),
+]
 EVERY = [*LEARNED, ("head", "masked"), ("full", "masked")]
-TWO = {"two": task_info(2), "value": task_info(0)}
 
 
-def model_of(backbone, method="adapter", sharing="masked", head="linear", tasks=None, seed=42):
-    config = PrototypeConfig(method=method, sharing=sharing, **SMALL)
-    chosen = {"two": task_info(2)} if method == "full" else TWO
+def two_tasks(kind="masked"):
+    languages = ("de", "en") if kind == "languages" else (None, None)
+    return {"two": task_info(2, languages[0]), "value": task_info(0, languages[1])}
+
+
+TWO = two_tasks()
+
+
+def model_of(backbone, method="adapter", kind="masked", head="linear", tasks=None, seed=42):
+    config = PrototypeConfig(method=method, **SMALL, **KINDS[kind])
+    chosen = {"two": task_info(2)} if method == "full" else two_tasks(kind)
     return ProPETLModel(backbone, config, head, chosen if tasks is None else tasks, seed)
 
 
@@ -54,11 +77,11 @@ def bundle_of(model, path, **options):
 
 
 class TestStart:
-    @pytest.mark.parametrize(("method", "sharing"), EVERY)
-    def test_the_same_seed_gives_the_same_model_whatever_ran_before(self, bert, method, sharing):
-        first = model_of(bert, method, sharing)
+    @pytest.mark.parametrize(("method", "kind"), EVERY)
+    def test_the_same_seed_gives_the_same_model_whatever_ran_before(self, bert, method, kind):
+        first = model_of(bert, method, kind)
         torch.rand(123)
-        second, other = model_of(bert, method, sharing), model_of(bert, method, sharing, seed=7)
+        second, other = model_of(bert, method, kind), model_of(bert, method, kind, seed=7)
         states = [model.trainable_state() for model in (first, second, other)]
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
         assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
@@ -125,9 +148,9 @@ class TestForward:
         assert same != backbone.family.takes_token_types
 
     @pytest.mark.parametrize("head", ["linear", "own"])
-    @pytest.mark.parametrize(("method", "sharing"), LEARNED)
-    def test_padding_does_not_change_logits(self, backbone, text, method, sharing, head):
-        model = model_of(backbone, method, sharing, head).eval()
+    @pytest.mark.parametrize(("method", "kind"), LEARNED)
+    def test_padding_does_not_change_logits(self, backbone, text, method, kind, head):
+        model = model_of(backbone, method, kind, head).eval()
         longer = {name: torch.nn.functional.pad(tensor, (0, 5)) for name, tensor in text.items()}
         torch.testing.assert_close(logits(model, text), logits(model, longer), rtol=1e-5, atol=1e-5)
 
@@ -153,10 +176,10 @@ class TestForward:
 
 
 class TestTraining:
-    @pytest.mark.parametrize(("method", "sharing"), [each for each in EVERY if each[0] != "full"])
-    def test_the_backbone_is_untouched(self, backbone, text, method, sharing):
+    @pytest.mark.parametrize(("method", "kind"), [each for each in EVERY if each[0] != "full"])
+    def test_the_backbone_is_untouched(self, backbone, text, method, kind):
         before = {name: tensor.numpy().tobytes() for name, tensor in backbone.model.state_dict().items()}
-        model = model_of(backbone, method, sharing)
+        model = model_of(backbone, method, kind)
         start = {name: tensor.clone() for name, tensor in model.trainable_state().items()}
         train(model, text, steps=2)
         assert before == {name: tensor.numpy().tobytes() for name, tensor in backbone.model.state_dict().items()}
@@ -169,20 +192,22 @@ class TestTraining:
         assert before == {name: tensor.numpy().tobytes() for name, tensor in bert.model.state_dict().items()}
         assert not bert.model.embeddings.word_embeddings.weight.equal(model.network.embeddings.word_embeddings.weight)
 
-    @pytest.mark.parametrize(("method", "sharing"), EVERY)
-    def test_groups_of_parameters(self, bert, method, sharing):
-        model = model_of(bert, method, sharing)
+    @pytest.mark.parametrize(("method", "kind"), EVERY)
+    def test_groups_of_parameters(self, bert, method, kind):
+        model = model_of(bert, method, kind)
         scores, others = dict(model.score_parameters()), dict(model.other_parameters())
         trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert set(scores) | set(others) == trainable and not set(scores) & set(others)
-        assert bool(scores) == (sharing == "masked" and method in ("adapter", "lora", "prefix"))
+        assert bool(scores) == (kind != "unshared" and method in ("adapter", "lora", "prefix"))
         assert all(".scores." in name for name in scores)
         backbone = {name for name in trainable if name.startswith("network.")}
         assert bool(backbone) == (method == "full")
 
     def test_masks_keep_their_count_while_they_train(self, bert, text):
         model = train(model_of(bert), text, rate=0.5)
-        for mask in model.part_of("two").masks().values():
+        part = model.part_of("two")
+        assert isinstance(part, MaskedPart)
+        for mask in part.masks(model.shared_masks).values():
             assert mask.flatten(1).sum(dim=1).tolist() == [kept_count(mask[0].numel(), 0.5)] * 2
 
     def test_training_one_task_leaves_the_masks_of_the_other(self, bert, text):
@@ -190,6 +215,27 @@ class TestTraining:
         before = model.part_of("value").packed_masks()
         train(model, text, tasks=["two"])
         assert all(np.array_equal(before[name], bits) for name, bits in model.part_of("value").packed_masks().items())
+
+    @pytest.mark.parametrize("kind", ["hybrid", "languages"])
+    def test_shared_scores_are_trained_once_and_by_every_task(self, bert, text, kind):
+        model = model_of(bert, kind=kind)
+        names = [name for name, _ in model.score_parameters()]
+        owners = 3 if kind == "hybrid" else 5  # layers, two tasks, two languages
+        assert len(names) == len(set(names)) == 2 * owners
+        layers = {name: tensor.clone() for name, tensor in model.trainable_state().items() if ".layers." in name}
+        for task in ("two", "value"):
+            train(model, text, tasks=[task], steps=1)
+            moved = {name: tensor.clone() for name, tensor in model.trainable_state().items() if name in layers}
+            assert layers and all(not torch.equal(layers[name], moved[name]) for name in layers)
+            layers = moved
+
+    def test_a_language_is_trained_by_its_tasks_only(self, bert, text):
+        model = model_of(bert, kind="languages")
+        before = {name: model.shared_masks.language(name).packed() for name in ("de", "en")}
+        train(model, text, tasks=["two"], steps=6, rate=0.5)
+        after = {name: model.shared_masks.language(name).packed() for name in ("de", "en")}
+        moved = [any(not np.array_equal(before[name][key], after[name][key]) for key in after[name]) for name in after]
+        assert moved == [True, False]
 
     def test_dropout_can_be_set(self, bert, text):
         model = model_of(bert).train()
@@ -239,16 +285,23 @@ class TestState:
 
 
 class TestAddingATask:
-    @pytest.mark.parametrize(("method", "sharing"), LEARNED)
-    def test_only_the_new_task_trains(self, bert, text, method, sharing):
-        model = model_of(bert, method, sharing)
+    @pytest.mark.parametrize(("method", "kind"), LEARNED)
+    def test_only_the_new_task_trains(self, bert, text, method, kind):
+        model = model_of(bert, method, kind)
         model.freeze()
         before = logits(model.eval(), text)
-        model.add_task("new", task_info(3))
+        model.add_task("new", task_info(3, "en" if kind == "languages" else None))
         names = {name for name, _ in (*model.score_parameters(), *model.other_parameters())}
         assert names and all("task:new." in name for name in names)
         train(model, text, tasks=["new"])
         assert torch.equal(logits(model, text), before)
+
+    @pytest.mark.parametrize(("kind", "language"), [("hybrid", "de"), ("languages", None), ("languages", "fr")])
+    def test_a_language_without_masks(self, bert, kind, language):
+        model = model_of(bert, kind=kind)
+        with pytest.raises(ConfigurationError, match=f"task 'new': its language is {language!r}"):
+            model.add_task("new", task_info(3, language))
+        assert model.tasks == ("two", "value")
 
     def test_a_name_that_is_taken(self, bert, text):
         model = model_of(bert)
@@ -274,9 +327,9 @@ class TestAddingATask:
 
 class TestFromBundle:
     @pytest.mark.parametrize("head", ["linear", "own"])
-    @pytest.mark.parametrize(("method", "sharing"), EVERY)
-    def test_it_is_the_model_that_was_written(self, bert, text, tmp_path, method, sharing, head):
-        model = train(model_of(bert, method, sharing, head), text)
+    @pytest.mark.parametrize(("method", "kind"), EVERY)
+    def test_it_is_the_model_that_was_written(self, bert, text, tmp_path, method, kind, head):
+        model = train(model_of(bert, method, kind, head), text)
         again = ProPETLModel.from_bundle(bundle_of(model, tmp_path / "bundle"), bert)
         assert again.tasks == model.tasks and not again.training
         for task in model.tasks:
@@ -284,9 +337,9 @@ class TestFromBundle:
             assert again.infos[task].outputs == model.infos[task].outputs
 
     def test_on_every_family(self, backbone, text, tmp_path):
-        for method, sharing in LEARNED:
-            model = train(model_of(backbone, method, sharing), text, steps=1)
-            again = ProPETLModel.from_bundle(bundle_of(model, tmp_path / f"{method}-{sharing}"), backbone)
+        for method, kind in LEARNED:
+            model = train(model_of(backbone, method, kind), text, steps=1)
+            again = ProPETLModel.from_bundle(bundle_of(model, tmp_path / f"{method}-{kind}"), backbone)
             assert torch.equal(logits(again, text), logits(model, text))
 
     def test_writing_it_again_gives_the_same_bytes(self, bert, text, tmp_path):

@@ -35,8 +35,9 @@ def test_layouts(config, slots, shapes, unmasked):
     assert layout.weight_shapes() == {}
 
 
-def test_an_unshared_task_owns_every_tensor_at_every_slot():
-    layout = layout_of(PrototypeConfig(sharing="unshared", bottleneck=2, sites=("attention", "ffn")), H, L)
+@pytest.mark.parametrize("sharing", ["unshared", "sparse"])
+def test_an_unshared_task_owns_every_tensor_at_every_slot(sharing):
+    layout = layout_of(PrototypeConfig(sharing=sharing, bottleneck=2, sites=("attention", "ffn")), H, L)
     assert layout.weight_shapes() == {
         "down.weight": (6, 2, 8),
         "down.bias": (6, 2),
@@ -44,6 +45,35 @@ def test_an_unshared_task_owns_every_tensor_at_every_slot():
         "up.bias": (6, 8),
     }
     assert layout.mask_shapes() == {} and layout.prototype_shapes() == {}
+
+
+@pytest.mark.parametrize(
+    ("masks", "languages", "task", "layers", "language"),
+    [
+        ("layer", (), (3, 2), None, None),
+        ("hybrid", (), (2,), (3, 2), None),
+        ("hybrid", ("de", "en"), (2,), (3, 2), (2,)),
+        ("only-layers", (), None, (3, 2), None),
+        ("only-tasks", (), (2,), None, None),
+    ],
+)
+def test_whose_masks_there_are(masks, languages, task, layers, language):
+    layout = layout_of(PrototypeConfig(bottleneck=2, masks=masks, languages=languages), H, L)
+    for found, shape in (
+        (layout.mask_shapes(), task),
+        (layout.layer_mask_shapes(), layers),
+        (layout.language_mask_shapes(), language),
+    ):
+        assert found == ({} if shape is None else {"down.weight": shape, "up.weight": shape})
+
+
+@pytest.mark.parametrize(("languages", "named"), [((), "de"), (("de",), None), (("de",), "en")])
+def test_a_task_names_a_language_that_has_masks(languages, named):
+    config = PrototypeConfig(masks="hybrid", languages=languages)
+    with pytest.raises(ConfigurationError, match=f"task 'mood': its language is {named!r}, and the prototype has"):
+        config.check_language("mood", named)
+    PrototypeConfig(masks="hybrid", languages=("de", "en")).check_language("mood", "en")
+    PrototypeConfig().check_language("mood", None)
 
 
 def _size(shape):
@@ -60,6 +90,7 @@ def test_the_scale_of_lora_is_alpha_over_rank():
         PrototypeConfig(),
         PrototypeConfig(method="lora", targets=("query", "key", "value"), alpha=3.5),
         PrototypeConfig(sites=("attention", "ffn"), sharing="unshared", sparsity=1.0),
+        PrototypeConfig(masks="hybrid", combine="and", languages=("de", "en")),
     ],
 )
 def test_to_json_and_back(config):
@@ -70,7 +101,13 @@ def test_to_json_and_back(config):
     ("changes", "message"),
     [
         ({"method": "magic"}, "method is one of adapter, lora, prefix, head, full; got 'magic'"),
-        ({"sharing": "some"}, "sharing is one of masked, unshared; got 'some'"),
+        ({"sharing": "some"}, "sharing is one of masked, unshared, sparse; got 'some'"),
+        ({"masks": "some"}, "masks is one of layer, hybrid, only-layers, only-tasks; got 'some'"),
+        ({"combine": "xor"}, "combine is one of or, and, add; got 'xor'"),
+        ({"masks": "hybrid", "sharing": "unshared"}, "masks: hybrid needs one prototype, so sharing: masked"),
+        ({"languages": ("de",)}, "languages need masks: hybrid; got masks: layer"),
+        ({"languages": ("d.e",), "masks": "hybrid"}, r"languages: 1-32 of a-z"),
+        ({"languages": ("de", "de"), "masks": "hybrid"}, "languages: each once; got de, de"),
         ({"activation": "swish"}, "activation is one of"),
         ({"sparsity": 0.0}, "lies in"),
         ({"sparsity": -0.5}, "lies in"),

@@ -31,6 +31,8 @@ def test_the_report_counts_bits(result, bundle):
     weights = 2 * 3 * 12
     assert report["storage"] == {
         "prototype_bits": 32 * (weights + 3 + 12),
+        "layer_mask_bits": 0,
+        "language_mask_bits": {},
         "backbone_bits": 32 * BACKBONE.parameters,
         "tasks": {
             "first": {"bits": 2 * weights, "head_bits": 32 * 2 * 13},
@@ -63,3 +65,20 @@ def test_an_added_task_stands_alone_in_the_table(result, bundle):
     console = Console(file=io.StringIO(), width=100)
     print_report(console, RunResult(result.output, result.bundle, {"second": {"accuracy": 0.5}}, 0.5, 3, 2), bundle)
     assert "first" not in console.file.getvalue()
+
+
+def test_what_hybrid_tasks_share_stands_once(tmp_path):
+    config = PrototypeConfig(bottleneck=3, masks="hybrid", languages=("de", "en"))
+    write_bundle(tmp_path / "bundle", random_contents(config))
+    bundle = read_bundle(tmp_path / "bundle")
+    result = RunResult(tmp_path, bundle.path, SCORES, 0.625, steps=30, best_step=20)
+    console = Console(file=io.StringIO(), width=100)
+    print_report(console, result, bundle)
+    lines = console.file.getvalue().splitlines()
+    mask = 2 * 3 * 12
+    for name, bits in {"prototype": 2784, "layer masks": 2 * mask, "language de": mask, "language en": mask}.items():
+        (line,) = [line for line in lines if f"{name}, once" in line]
+        assert f" {bits:,} " in line
+    stored = report_json(result, {}, bundle)["storage"]
+    assert stored["layer_mask_bits"] == 2 * mask and stored["language_mask_bits"] == {"de": mask, "en": mask}
+    assert stored["tasks"]["first"]["bits"] == mask
