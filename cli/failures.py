@@ -30,7 +30,7 @@ _EXTRAS = {
     "optimum": "optimum",
     "matplotlib": "plot",
 }
-_TRAINING_COMMANDS = {"train", "data", "import"}
+_TRAINING_COMMANDS = {"train", "data", "import", "reproduce"}
 
 
 @dataclass(frozen=True)

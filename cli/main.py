@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "data": "Write the generated example tasks.",
         "train": "Learn a prototype and masks for tasks; leaves a bundle.",
+        "reproduce": "Run a set of the paper's experiments; prints its table.",
         "import": "Turn a checkpoint of the paper's code into a bundle.",
         "inspect": "Show a bundle's tasks, sizes, sparsity and mask overlap.",
         "export": "Compile a bundle to ONNX graphs; leaves an artifact.",

@@ -25,7 +25,7 @@ def load_config(path: Path, overrides: Overrides | None = None, only: Sequence[s
     Raises:
         ConfigurationError: the file cannot be read, or a key or value is wrong.
     """
-    config = config_from(_yaml_of(path), overrides or {}, str(path))
+    config = config_from(read_yaml(path), overrides or {}, str(path))
     return config.model_copy(update={"tasks": {name: config.tasks.get(name) for name in only}}) if only else config
 
 
@@ -63,7 +63,12 @@ def _setting(text: str) -> tuple[str, Any]:
         ) from error
 
 
-def _yaml_of(path: Path) -> Mapping[str, Any]:
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """The mapping in the YAML file ``path``.
+
+    Raises:
+        ConfigurationError: there is no such file, or it holds something else.
+    """
     try:
         value = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError as error:

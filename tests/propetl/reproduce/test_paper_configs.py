@@ -1,0 +1,63 @@
+"""Every configuration of examples/paper trains for a few steps, and holds the paper's values."""
+
+import pytest
+
+from propetl.bundle import read_bundle
+from propetl.reproduce.sets import read_sets
+from propetl.training.config_file import load_config
+from propetl.training.run import train
+from tests.propetl.reproduce.conftest import CONFIGS, SMALL
+
+FILES = sorted(path.name for path in CONFIGS.glob("*.yaml") if path.name != "sets.yaml")
+GLUE = ["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_it_runs(file, roberta, glue, tmp_path):
+    places = {"backbone": roberta, "data": glue, "output": str(tmp_path / "run")}
+    config = load_config(CONFIGS / file, {**SMALL, **places})
+    (result,) = train(config)
+    assert result.steps == 2
+    bundle = read_bundle(result.bundle)
+    assert set(bundle.packs) == set(config.tasks)
+    assert bundle.info.prototype == config.prototype
+
+
+def test_every_file_is_in_a_set_and_every_set_has_its_files():
+    sets = read_sets(CONFIGS).sets
+    named = {row.config for one in sets.values() for row in one.rows}
+    assert named == set(FILES)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("roberta-")])
+def test_what_all_encoder_runs_share(file):
+    config = load_config(CONFIGS / file)
+    assert (config.backbone, list(config.tasks), config.head) == ("roberta-base", GLUE, "own")
+    assert (config.batch_size, config.max_length, config.weight_decay, config.warmup_ratio) == (128, 128, 0.1, 0.1)
+    assert (config.rate, config.epochs, config.seed) == (1e-4, 10, 42)
+
+
+@pytest.mark.parametrize(
+    ("file", "sparsity", "score_rate"),
+    [("proadapter", 0.5, 3e-3), ("prolora", 0.1, 3e-2), ("proprefix", 0.1, 1e-4)],
+)
+def test_what_each_method_is_trained_with(file, sparsity, score_rate):
+    config = load_config(CONFIGS / f"roberta-{file}.yaml")
+    prototype = config.prototype
+    assert (prototype.sparsity, config.score_rate, prototype.sharing) == (sparsity, score_rate, "masked")
+    assert (prototype.bottleneck if file == "proadapter" else 64) == 768 // 12
+    assert (prototype.rank, prototype.alpha) == (32, 48)
+    assert (prototype.prefix_length, prototype.prefix_hidden) == (64, 512)
+
+
+def test_small_tasks_train_twice_as_long():
+    for row in read_sets(CONFIGS).sets["glue-roberta"].rows:
+        assert row.separate
+        assert row.by_task == {task: {"epochs": 20} for task in ("cola", "mrpc", "stsb", "rte")}
+        assert row.paper["average"][0] == pytest.approx(_mean(row.paper), abs=0.006)
+
+
+def _mean(paper):
+    """Over every number, as the paper's code takes it: two of a task count twice."""
+    values = [value for task, numbers in paper.items() for value in numbers if task != "average"]
+    return sum(values) / len(values)
