@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from propetl.cli.engine_options import engine_options
-from propetl.export.options import DEFAULT_OPSET, OTHER_TOOLS, ExportOptions
+from propetl.export.options import DEFAULT_MAX_BATCH, DEFAULT_OPSET, OTHER_TOOLS, TRITON, ExportOptions
 from propetl.export.tensorrt_engines.options import ShapeRange, TensorRTOptions
 from propetl.runtime.manifest import BACKBONE_FILE, Manifest
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, SWITCHABLE
@@ -37,6 +37,14 @@ _OTHER_STEPS = 3
 @click.option("--opset", type=int, default=DEFAULT_OPSET, show_default=True, help="ONNX operator set, 18 to 20.")
 @click.option("--merge-lora", is_flag=True, help="Fold LoRA into the backbone's matrices; larger, no branch to run.")
 @click.option("--standalone", is_flag=True, help="Copy shared weights into each folded folder instead of linking.")
+@click.option(
+    "--layout",
+    type=click.Choice([TRITON]),
+    help="triton: add a model repository for NVIDIA's Triton Inference Server, OUTPUT/triton; forms bank and folded.",
+)
+@click.option(
+    "--max-batch", type=int, default=DEFAULT_MAX_BATCH, show_default=True, help="Rows in a batch of Triton's."
+)
 @click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
 @engine_options
 @click.option("--overwrite", is_flag=True, help="Replace the artifact that is there.")
@@ -49,6 +57,8 @@ def command(
     opset: int,
     merge_lora: bool,
     standalone: bool,
+    layout: str | None,
+    max_batch: int,
     backbone: str | None,
     engines: TensorRTOptions | None,
     overwrite: bool,
@@ -63,8 +73,20 @@ def command(
       propetl export runs/glue/bundle -o rte-only --task rte --standalone
       propetl export runs/lora/bundle -o adapters --form peft
       propetl export runs/glue/bundle -o rtx --target tensorrt-rtx --sm 86,89,120 --precision fp16
+      propetl export runs/glue/bundle -o served --form bank --layout triton
     """  # noqa: D301 (click looks for the control character)
-    options = ExportOptions(_chosen(forms), tasks, opset, merge_lora, standalone, backbone, overwrite, engines)
+    options = ExportOptions(
+        _chosen(forms),
+        tasks,
+        opset,
+        merge_lora,
+        standalone,
+        backbone,
+        overwrite,
+        engines,
+        triton=layout == TRITON,
+        max_batch=max_batch,
+    )
     if set(options.forms) & set(OTHER_TOOLS):
         _export_for_other_tools(bundle, output, options)
         return
@@ -76,6 +98,8 @@ def command(
     if manifest.prototype.method == "lora" and FOLDED in manifest.forms:
         console.print(_lora_sizes(manifest, merge_lora), soft_wrap=True)
     console.print(f"written to {output}", soft_wrap=True)
+    if options.triton:
+        console.print(f"serve it: tritonserver --model-repository={output / 'triton'}", soft_wrap=True)
 
 
 def _chosen(forms: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from propetl.errors import ConfigurationError
 from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.runtime.signatures import FOLDED
 
@@ -9,6 +10,12 @@ DEFAULT_OPSET = 20
 """Newest that ONNX Runtime runs and TensorRT's parser reads."""
 
 OPSETS = (18, 19, 20)
+
+TRITON = "triton"
+"""Layout: a model repository besides the artifact."""
+
+DEFAULT_MAX_BATCH = 32
+"""Rows that Triton puts into one batch."""
 
 PEFT, ONNX_ADAPTER = "peft", "onnx-adapter"
 OTHER_TOOLS = (PEFT, ONNX_ADAPTER)
@@ -28,6 +35,8 @@ class ExportOptions:
         backbone: where to load the backbone from, instead of the place the bundle names.
         overwrite: replace an artifact that is there.
         engines: engines to build from the graphs; None for graphs alone.
+        triton: add a model repository for NVIDIA's Triton Inference Server.
+        max_batch: rows that Triton puts into one batch at most.
     """
 
     forms: tuple[str, ...] = (FOLDED,)
@@ -38,3 +47,9 @@ class ExportOptions:
     backbone: str | None = None
     overwrite: bool = False
     engines: TensorRTOptions | None = None
+    triton: bool = False
+    max_batch: int = DEFAULT_MAX_BATCH
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1:
+            raise ConfigurationError(f"--max-batch takes a number of at least 1; got {self.max_batch}")

@@ -21,6 +21,8 @@ from propetl.export.options import OPSETS, ExportOptions
 from propetl.export.tensorrt_engines.build_log import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.transformers_layout import add_file, write_config
+from propetl.export.triton_repository.models import SERVED_FORMS
+from propetl.export.triton_repository.writer import add_repository
 from propetl.export.weight_store import WeightStore
 from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
@@ -77,6 +79,10 @@ def export_bundle(
         manifest = _manifest(staging, bundle, backbone, tasks, graphs, options)
         engines = build_engines(staging, manifest, builders, report, progress) if builders else ()
         manifest = dataclasses.replace(manifest, engines=engines, files=folder_records(staging))
+        if options.triton:
+            report("writing the model repository for Triton")
+            served = add_repository(staging, manifest, options.max_batch, options.standalone)
+            manifest = dataclasses.replace(manifest, files=dict(sorted((manifest.files | served).items())))
         (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
         report("checking the artifact")
         read_artifact(staging, verify=False)  # the hashes were taken from these very files just now
@@ -108,6 +114,11 @@ def _check_options(bundle: Bundle, options: ExportOptions) -> None:
     if config.method == "full":
         raise ConfigurationError(
             "a fully trained backbone is not exported here: its weights are a model of their own; use optimum"
+        )
+    if options.triton and not set(SERVED_FORMS) & set(options.forms):
+        raise ConfigurationError(
+            f"--layout triton takes --form {' or '.join(SERVED_FORMS)}; found {', '.join(options.forms)}: Triton "
+            "batches along the first size of every input, and masks that are inputs have no such size"
         )
     if options.merge_lora and (config.method != "lora" or set(options.forms) - {FOLDED, BARE}):
         raise ConfigurationError(

@@ -53,6 +53,14 @@ class TestRefused:
         for form in ("switchable", "bank"):
             refuse(ConfigurationError, "--merge-lora", bundle=lora[1].path, forms=("folded", form), merge_lora=True)
 
+    def test_forms_that_triton_cannot_batch(self, refuse):
+        words = "--layout triton takes --form bank or folded; found switchable, bare: Triton batches"
+        refuse(ConfigurationError, words, forms=("switchable", "bare"), triton=True)
+
+    def test_a_batch_of_no_rows(self):
+        with pytest.raises(ConfigurationError, match="--max-batch takes a number of at least 1; got 0"):
+            ExportOptions(max_batch=0)
+
     def test_another_backbone(self, refuse, tmp_path):
         other = tiny_backbone(tmp_path / "other", "bert", layers=1, seed=1)
         refuse(BundleError, "has fingerprint .*--backbone", backbone=str(other))

@@ -1,0 +1,33 @@
+"""Logits to labels inside Triton, as a session's ``predict`` gives them."""
+
+from typing import Any
+
+import numpy as np
+
+from propetl.runtime.prediction import prediction_of
+from propetl.runtime.signatures import LOGITS
+from propetl.runtime.triton_server.requests import Answer, respond, string_tensor, tensor_of
+from propetl.runtime.triton_server.settings import Settings, version_folder
+from propetl.runtime.triton_server.tokenise import task_names
+
+LABEL, SCORE = "label", "score"
+
+
+class TritonPythonModel:
+    """Takes ``logits`` ``[rows, width]`` and, in form bank, ``task`` ``[rows, 1]``."""
+
+    def initialize(self, arguments: dict[str, str]) -> None:
+        """Reads the settings of the version that Triton loads."""
+        self._settings = Settings.read(version_folder(arguments))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """``label`` (empty for a regression) and ``score``, ``[rows, 1]`` each, for each request."""
+        return respond(requests, self._answer)
+
+    def _answer(self, request: Any) -> Answer:
+        logits = tensor_of(request, LOGITS)
+        tasks = self._settings.tasks_of(task_names(request, self._settings), len(logits))
+        infos = [task.info for _, task in tasks]
+        found = [prediction_of(row[: info.outputs], info) for row, info in zip(logits, infos, strict=True)]
+        scores = np.array([[prediction.score] for prediction in found], dtype=np.float32)
+        return {LABEL: string_tensor([prediction.label or "" for prediction in found]), SCORE: scores}
