@@ -13,7 +13,7 @@ prototype:
   sharing: masked            # unshared, sparse: tasks have float weights
   masks: layer               # hybrid: layers' and tasks' masks combined
   combine: or                #   by or, and, add
-  languages: []              #   hybrid: languages with masks
+  languages: []              #   filled in from the tasks
   sparsity: 0.5              # share of weights that a mask keeps
   bottleneck: 32             # adapter: its width,
   sites: [ffn]               #   where (or [attention, ffn]),
@@ -40,10 +40,12 @@ max_steps: null              # wins over epochs
 batch_size: 32               # over all processes
 gradient_accumulation: 1
 shards: null                 # parts of a batch; null: 2 on the CPU
+temperature: 1               # 10: small tasks are drawn nearly as often
 group_by_length: true        # similar lengths in a batch: less padding
 eval_batch_size: 64
 learning_rate: 1.0e-4        # null: as in the paper, by method
 score_learning_rate: 3.0e-3
+label_smoothing: 0           # of classes
 weight_decay: 0.1            # weight matrices only
 warmup_ratio: 0.1
 max_grad_norm: 1.0

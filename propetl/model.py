@@ -60,6 +60,7 @@ class ProPETLModel(nn.Module):
         self.network = _own_network(backbone, config.method == "full")
         attach(self.network, backbone.family, config, lambda: self._current, merge_lora=merge_lora)
         self.dropout = nn.Dropout(_dropout_of(backbone))
+        self.label_smoothing = 0.0  # share of each class label that the loss spreads over all classes
         self.parts = nn.ModuleDict()
         self.heads = nn.ModuleDict()
         with self._seeded():
@@ -166,7 +167,7 @@ class ProPETLModel(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         pooled = self.first_token(self.effective(task), inputs)
         logits = logits_of(pooled, self.head_tensors(task), self.backbone.family.head_activation, self.dropout)
-        loss = None if labels is None else _loss(logits.float(), labels)
+        loss = None if labels is None else _loss(logits.float(), labels, self.label_smoothing)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def head_tensors(self, task: str) -> dict[str, Tensor]:
@@ -265,10 +266,10 @@ def _dropout_of(backbone: Backbone) -> float:
     return float(probability)
 
 
-def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+def _loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
     if labels.is_floating_point():
         return functional.mse_loss(logits.squeeze(-1), labels.float())
-    return functional.cross_entropy(logits, labels)
+    return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
 def _key(task: str) -> str:

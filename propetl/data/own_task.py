@@ -6,7 +6,7 @@ from typing import Any, get_args
 from propetl.data.tasks import METRICS, Problem, TaskSpec, check_task_name
 from propetl.errors import ConfigurationError
 
-KEYS = ("columns", "label", "problem", "labels", "metrics")
+KEYS = ("columns", "label", "problem", "labels", "metrics", "language")
 
 
 def own_task(name: str, mapping: object) -> TaskSpec:
@@ -29,7 +29,13 @@ def own_task(name: str, mapping: object) -> TaskSpec:
         labels=labels,
         metrics=_words(name, "metrics", mapping["metrics"]) if "metrics" in mapping else METRICS[problem][:1],
         label_values=values,
+        language=language_of(name, mapping),
     )
+
+
+def language_of(name: str, mapping: Mapping[Any, Any]) -> str | None:
+    """The value of ``language``, None where the key is not there."""
+    return _word(name, "language", mapping["language"]) if "language" in mapping else None
 
 
 def _problem(name: str, mapping: Mapping[Any, Any]) -> Problem:

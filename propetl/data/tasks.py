@@ -30,6 +30,7 @@ class TaskSpec:
         label_values: raw value in the file -> class index; where empty, the class index itself and the
             class name are accepted.
         alternatives: other sets of columns that hold the same, tried in turn where ``columns`` is absent.
+        language: tasks of one language share its mask, where the prototype has hybrid masks; None without.
 
     Raises:
         ConfigurationError: where these do not fit together.
@@ -43,6 +44,7 @@ class TaskSpec:
     metrics: tuple[str, ...] = ("accuracy",)
     label_values: Mapping[str, int] = field(default_factory=dict, hash=False)
     alternatives: tuple[tuple[str, ...], ...] = ()
+    language: str | None = None
 
     def __post_init__(self) -> None:
         check_task_name(self.name)
@@ -86,7 +88,7 @@ class TaskSpec:
 
         Keys: ``columns`` (a name or a list of one or two), ``label`` (the label column, default "label"),
         ``problem`` (default ``classification``), ``labels`` (a list of class names, or raw value: class
-        name), ``metrics`` (a name or a list, main metric first).
+        name), ``metrics`` (a name or a list, main metric first), ``language`` (whose mask it shares).
 
         Raises:
             ConfigurationError: a key is unknown or missing, or a value is of the wrong kind.

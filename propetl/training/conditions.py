@@ -9,7 +9,7 @@ import transformers
 
 import propetl
 from propetl.training.config import TrainConfig
-from propetl.training.loader import shards_of
+from propetl.training.loader import joint_sampler, shards_of
 from propetl.training.processes import Processes
 from propetl.training.tasks import TrainingTask
 
@@ -18,6 +18,7 @@ def conditions_of(
     config: TrainConfig, tasks: Sequence[TrainingTask], processes: Processes, seconds: float
 ) -> dict[str, Any]:
     """JSON-able; ``seconds`` are those of training in this process, since the last resume."""
+    names = [task.spec.name for task in tasks]
     return {
         "seconds": round(seconds, 1),
         "device": torch.cuda.get_device_name() if processes.on_gpu else f"cpu ({platform.machine()})",
@@ -29,5 +30,6 @@ def conditions_of(
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "rows": {task.spec.name: {"train": len(task.train), "dev": len(task.dev)} for task in tasks},
+        "batches_per_epoch": dict(zip(names, joint_sampler(tasks, config, processes).batches, strict=True)),
         "sources": {task.spec.name: {"train": task.train.source, "dev": task.dev.source} for task in tasks},
     }

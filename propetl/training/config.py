@@ -85,10 +85,13 @@ class TrainConfig(BaseModel):
         shards: parts in which a batch is computed, each with dropout of its own. Runs with the same number of
             them learn the same, whether one process computes all or several share them. Null: 2 on the CPU,
             one per process on GPUs or where 2 cannot be shared out.
+        temperature: tasks are drawn in proportion to rows ** (1 / temperature); 1 is in proportion to their rows, and
+            the larger it is, the more evenly small tasks and large ones take turns (10 in the paper's T5 runs).
         group_by_length: put rows of similar length into a batch, which pads less: half the work on GLUE.
         eval_batch_size: rows per batch of an evaluation.
         learning_rate: of prototype, weights and heads; the method's default if null.
         score_learning_rate: of the scores; the method's default if null.
+        label_smoothing: share of each class label that is spread over all classes; regression has none.
         weight_decay: of weight matrices; never of biases, LayerNorms or scores.
         warmup_ratio: share of the steps with rising learning rate; it falls linearly after that.
         max_grad_norm: gradients are clipped to this norm.
@@ -122,10 +125,12 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(default=32, ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
     shards: int | None = Field(default=None, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
     group_by_length: bool = True
     eval_batch_size: int = Field(default=64, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     score_learning_rate: float | None = Field(default=None, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.1, ge=0)
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0)

@@ -64,6 +64,7 @@ def joint_sampler(tasks: Sequence[TrainingTask], config: TrainConfig, processes:
         [task.train.lengths for task in tasks],
         config.batch_size,
         config.seed,
+        temperature=config.temperature,
         group_by_length=config.group_by_length,
         process=processes.index,
         processes=processes.count,

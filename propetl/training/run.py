@@ -128,6 +128,7 @@ def _trained(target: Target, folder: RunFolder, manner: Manner) -> RunResult:
     model = target.model(backbone, tasks)
     if config.dropout is not None:
         model.set_dropout(config.dropout)
+    model.label_smoothing = config.label_smoothing
     with ExitStack() as stack:
         manner.processes.on_first(lambda: _open(stack, target, folder, manner))
         started = time.monotonic()

@@ -17,7 +17,7 @@ from propetl.prototypes.spec import PrototypeConfig
 from propetl.training.config import TrainConfig
 from propetl.training.folder import RunFolder
 from propetl.training.result import Scores
-from propetl.training.tasks import TrainingTask
+from propetl.training.tasks import TrainingTask, specs_of
 
 Samples = Mapping[str, Arrays]
 
@@ -48,7 +48,10 @@ class NewBundle(Target):
     """A bundle of the run's own, in its folder."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+        """Raises:
+        ConfigurationError: some tasks name a language and others none, or masks are not hybrid.
+        """
+        self.config = with_languages(config)
         self.identity = {"add_to": None}
 
     def load_backbone(self) -> Backbone:
@@ -79,7 +82,8 @@ class AddedTask(Target):
             fresh: the run has not begun, so the bundle must not have the task yet.
 
         Raises:
-            ConfigurationError: the configuration asks for another method than the bundle's, or several tasks.
+            ConfigurationError: the configuration asks for another method than the bundle's, for several tasks, or
+                for a language that the prototype has no masks of.
             TaskError: the bundle has a task of this name.
         """
         if len(config.tasks) != 1:
@@ -91,6 +95,7 @@ class AddedTask(Target):
             raise TaskError(f"--add-to: task {self.task!r} is in {path} already; give the new one another name")
         self.bundle = _without(bundle, self.task)
         self.config = settled_by(config, bundle)
+        _check_languages(self.config)
         self.identity = {"add_to": {"bundle": str(path), "prototype_sha256": bundle.prototype_sha256}}
 
     def load_backbone(self) -> Backbone:
@@ -112,6 +117,25 @@ class AddedTask(Target):
         contents = task_contents(model, self.task, samples[self.task], scores[self.task])
         add_task(self.path, self.task, contents, again=True)
         return self.path
+
+
+def with_languages(config: TrainConfig) -> TrainConfig:
+    """``config`` with the languages that its tasks name, in their order, as those of the prototype.
+
+    Raises:
+        ConfigurationError: a task names none where others do, or one that the configuration leaves out.
+    """
+    named = [spec.language for spec in specs_of(config.tasks).values() if spec.language is not None]
+    if named and not config.prototype.languages:
+        prototype = dataclasses.replace(config.prototype, languages=tuple(dict.fromkeys(named)))
+        config = config.model_copy(update={"prototype": prototype})
+    _check_languages(config)
+    return config
+
+
+def _check_languages(config: TrainConfig) -> None:
+    for name, spec in specs_of(config.tasks).items():
+        config.prototype.check_language(name, spec.language)
 
 
 def own_seed(seed: int, task: str) -> int:
@@ -136,6 +160,8 @@ def settled_by(config: TrainConfig, bundle: Bundle) -> TrainConfig:
 def _check_equal(key: str, asked: Any, there: Any, bundle: Path) -> None:
     if isinstance(asked, PrototypeConfig):
         for name, value in asked.to_json().items():
+            if name == "languages" and not value:
+                continue  # those of the tasks that the prototype was trained with
             _check_equal(f"{key}.{name}", value, there.to_json()[name], bundle)
     elif asked != there:
         raise ConfigurationError(

@@ -1,5 +1,6 @@
 """The tasks of a configuration, with their rows as token ids."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from propetl.backbone import Backbone
 from propetl.bundle.format import TaskInfo
 from propetl.data.generated import GENERATED
+from propetl.data.own_task import language_of
 from propetl.data.tables import Rows, load_split
 from propetl.data.tasks import TASKS, TaskSpec
 from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_rows
@@ -82,6 +84,7 @@ class TrainingTask:
             metrics=spec.metrics,
             label_column=spec.label_column,
             label_values=dict(spec.label_values),
+            language=spec.language,
         )
 
     def samples(self, count: int) -> dict[str, NDArray[np.int64]]:
@@ -116,9 +119,11 @@ def specs_of(tasks: Mapping[str, dict[str, Any] | None]) -> dict[str, TaskSpec]:
 
 
 def _spec(name: str, definition: dict[str, Any] | None) -> TaskSpec:
+    known = {**TASKS, **GENERATED}
+    if definition is not None and set(definition) == {"language"} and name in known:
+        return dataclasses.replace(known[name], language=language_of(name, definition))
     if definition is not None:
         return TaskSpec.from_mapping(name, definition)
-    known = {**TASKS, **GENERATED}
     if name not in known:
         raise ConfigurationError(
             f"tasks: {name!r} has no definition (columns, labels, metrics) and is none of {', '.join(known)}"

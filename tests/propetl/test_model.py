@@ -141,6 +141,18 @@ class TestForward:
             torch.testing.assert_close(found.loss, expected)
         assert model("two", **text).loss is None
 
+    def test_smoothed_labels_cost_more_than_certain_ones(self, bert, text):
+        """Cross-entropy against 0.9 of the label and 0.1 spread over both classes; a regression has none."""
+        model = model_of(bert).eval()
+        labels, values = torch.tensor([0, 1, 1]), torch.tensor([0.5, -1.0, 2.0])
+        plain = model("value", **text, labels=values).loss
+        model.label_smoothing = 0.1
+        found = model("two", **text, labels=labels)
+        log = found.logits - found.logits.logsumexp(dim=1, keepdim=True)
+        expected = -(0.9 * log[torch.arange(3), labels] + 0.1 * log.mean(dim=1)).mean()
+        torch.testing.assert_close(found.loss, expected)
+        assert torch.equal(model("value", **text, labels=values).loss, plain)
+
     def test_token_types_are_used_where_the_family_reads_them(self, backbone, text):
         model = model_of(backbone).eval()
         types = {"token_type_ids": (torch.arange(8) > 3).long().expand(3, 8) * text["attention_mask"]}

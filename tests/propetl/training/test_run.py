@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from propetl.model import ProPETLModel
 from propetl.training import run as run_module
 from propetl.training import trainer as trainer_module
 from propetl.training.run import train
-from tests.propetl.training.conftest import DEV_ROWS, files_of, small_config
+from tests.propetl.training.conftest import DEV_ROWS, TASKS, files_of, small_config
 
 
 class Killed(BaseException):
@@ -29,6 +30,13 @@ def bundle_of(config, **manner):
     return read_bundle(result.bundle)
 
 
+HYBRID: dict[str, Any] = {
+    "tasks": {"mood": {**TASKS["mood"], "language": "de"}, "topic": {**TASKS["topic"], "language": "en"}},
+    "prototype": {"bottleneck": 4, "masks": "hybrid", "sparsity": 0.3},
+    "temperature": 10,
+    "label_smoothing": 0.1,
+}
+
 METHODS = {
     "adapter": {"bottleneck": 4},
     "houlsby": {"bottleneck": 4, "sites": ["attention", "ffn"]},
@@ -38,7 +46,16 @@ METHODS = {
     "unshared lora": {"method": "lora", "rank": 2, "sharing": "unshared"},
     "unshared prefix": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "sharing": "unshared"},
     "head": {"method": "head"},
-}
+    "hybrid adapter": {"bottleneck": 4, "masks": "hybrid"},
+    "hybrid lora": {"method": "lora", "rank": 2, "masks": "hybrid", "combine": "add"},
+    "hybrid prefix": {
+        "method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "sparsity": 0.5, "masks": "hybrid", "combine": "and"
+    },
+    "layers' masks": {"bottleneck": 4, "masks": "only-layers"},
+    "tasks' masks": {"method": "lora", "rank": 2, "masks": "only-tasks"},
+    "sparse adapter": {"bottleneck": 4, "sharing": "sparse"},
+    "sharing without masks": {"bottleneck": 4, "sparsity": 1.0},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("prototype", METHODS.values(), ids=METHODS)
@@ -100,6 +117,7 @@ def test_the_run_folder(make_config):
     assert report["steps"] == 4
     assert report["conditions"]["rows"]["mood"] == {"train": 52, "dev": DEV_ROWS}
     assert report["conditions"]["shards"] == 2
+    assert report["conditions"]["batches_per_epoch"] == {"mood": 7, "topic": 4}
     entries = [json.loads(line) for line in (result.output / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in entries if "loss" in entry] == [1, 2, 3, 4]
     assert list((result.output / "tensorboard").iterdir())
@@ -205,6 +223,26 @@ class TestResume:
         assert resumed.scores == undisturbed.scores
         assert _losses(resumed) == _losses(undisturbed)
 
+    @pytest.mark.parametrize(("module", "name"), [(trainer_module, "evaluate_tasks"), (trainer_module, "rotate")])
+    def test_hybrid_masks_at_a_temperature_go_on_as_undisturbed(self, make_config, tmp_path, monkeypatch, module, name):
+        options = {**INTERRUPTED, **HYBRID}
+        (undisturbed,) = train(make_config(**options, output=str(tmp_path / "undisturbed")))
+        config, calls, real = make_config(**options), [], getattr(module, name)
+
+        def killing(*arguments, **keywords):
+            calls.append(name)
+            if len(calls) == 2:
+                raise Killed
+            return real(*arguments, **keywords)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, killing)
+            with pytest.raises(Killed):
+                train(config)
+        (resumed,) = train(config, resume=True)
+        assert files_of(resumed.bundle) == files_of(undisturbed.bundle)
+        assert _losses(resumed) == _losses(undisturbed)
+
     def test_early_stopping_counts_over_the_kill(self, make_config, tmp_path, monkeypatch):
         options = {
             "max_steps": 12,
@@ -308,6 +346,29 @@ class TestAddTo:
         packs = read_bundle(bundle).packs
         assert not np.array_equal(packs["degree"].masks["up.weight"], packs["mood"].masks["up.weight"])
 
+    def test_over_hybrid_masks_one_mask_is_learnt(self, make_config, tmp_path):
+        """Layer masks and prototype stay; the task takes the masks of a language that is there."""
+        config = make_config(**HYBRID, output=str(tmp_path / "hybrid"))
+        (first,) = train(config)
+        before = files_of(first.bundle)
+        tasks = {"degree": {**TASKS["degree"], "language": "en"}}
+        options = {**HYBRID, "tasks": tasks, "learning_rate": 0.1, "score_learning_rate": 0.3}
+        train(make_config(**options), add_to=first.bundle)
+        after = files_of(first.bundle)
+        assert {name for name in before if before[name] != after[name]} == {"bundle.json"}
+        bundle = read_bundle(first.bundle)
+        assert bundle.info.tasks["degree"].language == "en"
+        assert {mask.shape for mask in bundle.packs["degree"].masks.values()} == {(16,)}
+
+    @pytest.mark.parametrize("language", [None, "fr"])
+    def test_a_further_language_is_refused(self, make_config, tmp_path, language):
+        (first,) = train(make_config(**HYBRID, output=str(tmp_path / "hybrid"), max_steps=1))
+        task = TASKS["degree"] if language is None else {**TASKS["degree"], "language": language}
+        config = make_config(**{**HYBRID, "tasks": {"degree": task}})
+        with pytest.raises(ConfigurationError, match=f"'degree': its language is {language!r}.* masks for: de, en"):
+            train(config, add_to=first.bundle)
+        assert not config.output.exists()
+
     @pytest.mark.parametrize("name", ["best_evaluation", "report_json"])
     def test_killed_before_or_after_adding_it_ends_as_undisturbed(
         self, make_config, bundle, tmp_path, monkeypatch, name
@@ -362,6 +423,8 @@ def test_manners_that_exclude_each_other(make_config, manner, part):
         ({"backbone": "/nowhere"}, "backbone '/nowhere' cannot be loaded"),
         ({"precision": "fp16"}, "fp16 needs a GPU"),
         ({"shards": 3}, "shards: 3 has to divide batch_size"),
+        ({"tasks": HYBRID["tasks"]}, "languages need masks: hybrid"),
+        ({**HYBRID, "tasks": {**HYBRID["tasks"], "degree": TASKS["degree"]}}, "task 'degree': its language is None"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_written(make_config, tmp_path, changes, part):

@@ -1,11 +1,13 @@
 """New bundles, and tasks added to one that is there."""
 
+from typing import Any
+
 import pytest
 
 from propetl.bundle import read_bundle, write_bundle
 from propetl.errors import ConfigurationError, TaskError
 from propetl.prototypes.spec import PrototypeConfig
-from propetl.training.target import AddedTask, own_seed, settled_by
+from propetl.training.target import AddedTask, own_seed, settled_by, with_languages
 from tests.tiny_bundle import random_contents
 
 
@@ -36,6 +38,30 @@ def test_what_the_configuration_leaves_out_is_the_bundles(make_config, bundle):
 def test_what_it_asks_for_otherwise_is_refused(make_config, bundle, changes, part):
     with pytest.raises(ConfigurationError, match=f"^--add-to: {part}"):
         settled_by(make_config(**changes), bundle)
+
+
+def test_languages_are_those_of_the_tasks(make_config):
+    tasks: dict[str, Any] = {
+        "b": {"columns": "text", "labels": ["x", "y"], "language": "en"},
+        "rte": {"language": "de"},
+    }
+    tasks["a"] = {**tasks["b"]}
+    config = make_config(tasks=tasks, prototype__masks="hybrid")
+    assert with_languages(config).prototype.languages == ("en", "de")
+    assert with_languages(make_config()) == make_config()
+    for changes in ({"tasks": {**tasks, "mrpc": None}}, {"prototype__languages": ["en"]}):
+        with pytest.raises(ConfigurationError, match="its language is"):
+            with_languages(make_config(**{"tasks": tasks, "prototype__masks": "hybrid", **changes}))
+
+
+def test_the_languages_of_a_bundle_need_not_be_named_again(make_config, tmp_path):
+    prototype = PrototypeConfig(bottleneck=4, masks="hybrid", languages=("de", "en"))
+    write_bundle(tmp_path / "spoken", random_contents(prototype))
+    bundle = read_bundle(tmp_path / "spoken")
+    settled = settled_by(make_config(prototype__masks="hybrid", max_length=24), bundle)
+    assert settled.prototype == prototype
+    with pytest.raises(ConfigurationError, match=r"prototype\.languages is \['de'\]"):
+        settled_by(make_config(prototype__masks="hybrid", prototype__languages=["de"], max_length=24), bundle)
 
 
 def test_several_tasks_are_refused(make_config, bundle):

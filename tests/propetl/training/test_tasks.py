@@ -27,6 +27,14 @@ def test_an_own_definition_wins_over_a_known_name():
     assert specs_of({"rte": {"columns": "text", "labels": ["x", "y"]}})["rte"].labels == ("x", "y")
 
 
+def test_a_task_may_name_its_language():
+    specs = specs_of({"rte": {"language": "en"}, "mood": {**TASKS["mood"], "language": "de"}})
+    assert (specs["rte"].language, specs["mood"].language) == ("en", "de")
+    assert specs["rte"].labels == ("entailment", "not_entailment")  # known by name, and still so
+    with pytest.raises(ConfigurationError, match="'rte' has language: True: write it in quotes"):
+        specs_of({"rte": {"language": True}})
+
+
 def test_an_unknown_task_is_named_with_those_there_are():
     with pytest.raises(ConfigurationError, match=r"'rta' has no definition .* cola, .* verdict"):
         specs_of({"rta": None})

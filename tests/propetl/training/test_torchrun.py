@@ -13,7 +13,7 @@ from propetl.bundle import read_bundle
 from propetl.training import trainer
 from propetl.training.run import train
 from tests.device_env import ROOT
-from tests.propetl.training.conftest import files_of
+from tests.propetl.training.conftest import TASKS, files_of
 
 pytestmark = pytest.mark.slow
 
@@ -35,10 +35,20 @@ def torchrun(config, folder, *arguments):
     )
 
 
-def test_two_processes_leave_the_bundle_of_one(make_config, tmp_path):
+HYBRID = {
+    "tasks": {"mood": {**TASKS["mood"], "language": "de"}, "topic": {**TASKS["topic"], "language": "en"}},
+    "prototype": {"bottleneck": 4, "masks": "hybrid", "sparsity": 0.3},
+    "temperature": 10,
+    "label_smoothing": 0.1,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, HYBRID], ids=["layer", "hybrid"])
+def test_two_processes_leave_the_bundle_of_one(make_config, tmp_path, changes):
     """The same bytes: masks, prototype, heads, scores; with dropout, tasks of different sizes and short rows."""
-    (alone,) = train(make_config(**OPTIONS))
-    config = make_config(**OPTIONS, output=str(tmp_path / "two"))
+    options = {**OPTIONS, **changes}
+    (alone,) = train(make_config(**options))
+    config = make_config(**options, output=str(tmp_path / "two"))
     done = torchrun(config, tmp_path)
     assert done.returncode == 0, done.stderr
     assert files_of(config.output / "bundle") == files_of(alone.bundle)
