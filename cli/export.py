@@ -155,11 +155,12 @@ def _bytes_below(path: str, files: dict[str, dict[str, Any]]) -> int:
 
 
 def _steps(options: ExportOptions, tasks: int) -> int:
-    """Traces, graphs, engines and the rest; folded and switchable share one trace."""
-    traces = len({FOLDED if form == SWITCHABLE else form for form in options.forms})
+    """Traces, graphs, engines and the rest; switchable and bank share one trace, and the two graphs of their stages."""
+    traces = len({BANK if form == SWITCHABLE else form for form in options.forms})
     graphs = sum(tasks if form == FOLDED else 1 for form in options.forms)
+    stages = 2 if {BANK, SWITCHABLE} & set(options.forms) else 0
     targets, precisions = (options.engines.targets, options.engines.precisions) if options.engines else ((), ())
-    return traces + graphs + len(targets) * (1 + len(precisions) * graphs) + _OTHER_STEPS
+    return traces + graphs + stages + len(targets) * (1 + len(precisions) * graphs) + _OTHER_STEPS
 
 
 def _summary(manifest: Manifest) -> Table:
@@ -167,8 +168,8 @@ def _summary(manifest: Manifest) -> Table:
     for title in ("form", "graphs", "own bytes"):
         table.add_column(title, justify="left" if title == "form" else "right")
     for form, info in manifest.forms.items():
-        graphs = list(info.all_graphs().values())
-        own = sum(manifest.files[graph.path]["bytes"] for graph in graphs)
+        graphs = info.paths()
+        own = sum(manifest.files[path]["bytes"] for path in graphs)
         table.add_row("bare backbone" if form == BARE else form, str(len(graphs)), f"{own:,}")
     table.add_section()
     table.add_row("weights that all graphs share", "", f"{manifest.files[BACKBONE_FILE]['bytes']:,}")

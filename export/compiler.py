@@ -11,17 +11,18 @@ import propetl
 from propetl.bundle.pack import TaskPack
 from propetl.bundle.reader import Bundle
 from propetl.export.golden import text_inputs_of
-from propetl.export.graphs import bank_passes, folded_passes, switchable_passes
+from propetl.export.graphs import apply_passes, bank_passes, folded_passes, switchable_passes, text_passes
 from propetl.export.passes import PassRecord, run_passes
 from propetl.export.passes.describe_model import DescribeModel
 from propetl.export.passes.fold_constants import FoldConstants
 from propetl.export.passes.remove_nan_guard import RemoveNanGuard
+from propetl.export.passes.separate_rows import SeparateRows
 from propetl.export.passes.share_weights import ShareWeights
-from propetl.export.program import BankProgram, BareProgram, Program
+from propetl.export.program import BareProgram, Program, RowsProgram
 from propetl.export.trace import Trace, trace
 from propetl.export.weight_store import WeightStore
 from propetl.model import ProPETLModel
-from propetl.runtime.signatures import BANK, BARE, FOLDED, SWITCHABLE, TASK_ID, task_tensors
+from propetl.runtime.signatures import BANK, BARE, FOLDED, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE, task_tensors
 
 Report = Callable[[str], None]
 
@@ -31,19 +32,19 @@ class Compiled:
     """One graph, ready to be written.
 
     Attributes:
-        form: which form it is of.
-        task: the task it is bound to; None if it serves several.
+        form: which form it is of; ``stages`` for the two graphs that switchable and bank share.
+        part: the task it is bound to, or the stage that it is; None for the one graph of a form.
         model: the graph.
     """
 
     form: str
-    task: str | None
+    part: str | None
     model: ir.Model
 
     @property
     def path(self) -> str:
         """Where it stands in the artifact."""
-        return f"{self.form}/{self.task}/model.onnx" if self.task else f"{self.form}/model.onnx"
+        return f"{self.form}/{self.part}/model.onnx" if self.part else f"{self.form}/model.onnx"
 
 
 @dataclass
@@ -56,7 +57,6 @@ class Compiler:
         tasks: tasks to compile, in the order of the bank.
         opset: of the standard operators.
         store: receives the shared weights.
-        forms: those that :meth:`compile` is going to be asked for.
         report: called with a line about each step.
     """
 
@@ -65,7 +65,6 @@ class Compiler:
     tasks: tuple[str, ...]
     opset: int
     store: WeightStore
-    forms: tuple[str, ...]
     report: Report = field(default=lambda line: None)
 
     def compile(self, form: str) -> Iterator[Compiled]:
@@ -74,11 +73,16 @@ class Compiler:
             for pack in self._packs:
                 yield self._bind(FOLDED, pack.task, self._single, folded_passes(pack, self._single), [pack])
         elif form == SWITCHABLE:
-            yield self._bind(SWITCHABLE, None, self._single, switchable_passes(), self._packs)
+            yield self._bind(SWITCHABLE, None, self._rows, switchable_passes(self._rows), self._packs)
         elif form == BANK:
             yield self._bind(BANK, None, self._rows, bank_passes(self._packs, self._rows), self._packs)
         elif form == BARE:
             yield self._bind(BARE, None, self._backbone, folded_passes(self._packs[0], self._backbone), [])
+
+    def stages(self) -> Iterator[Compiled]:
+        """The two graphs by which a session applies masks once per switch, and mixes tasks in a batch."""
+        yield self._bind(STAGES, STAGE_APPLY, self._rows, apply_passes(self._rows), self._packs)
+        yield self._bind(STAGES, STAGE_RUN, self._rows, text_passes(self._rows), self._packs)
 
     @cached_property
     def _packs(self) -> list[TaskPack]:
@@ -90,7 +94,9 @@ class Compiler:
 
     @cached_property
     def _rows(self) -> Trace:
-        return self._trace(BankProgram(self.model), "one task per row")
+        traced = self._trace(RowsProgram(self.model), "one task per row")
+        self._log(run_passes(traced.model, [SeparateRows(traced.text_inputs)]))
+        return traced
 
     @cached_property
     def _backbone(self) -> Trace:
@@ -102,30 +108,25 @@ class Compiler:
         if isinstance(program, BareProgram):
             tensors = tuple(tensor for tensor in tensors if tensor.name in ("head.weight", "head.bias"))
         traced = trace(program, text_inputs_of(self.model), tensors, self.opset)
-        share = ShareWeights(self.store, self._always_bound(traced))
+        # The trace of rows serves graphs in which the task's tensors stay inputs; in those of the others they never do.
+        always_bound = () if isinstance(program, RowsProgram) else (tensor.name for tensor in traced.task_inputs)
+        share = ShareWeights(self.store, frozenset(always_bound))
         self._log(run_passes(traced.model, [FoldConstants(), RemoveNanGuard(), share]))
         return traced
-
-    def _always_bound(self, traced: Trace) -> frozenset[str]:
-        """Inputs that become constants in every graph made from ``traced``."""
-        names = frozenset(tensor.name for tensor in traced.task_inputs)
-        if TASK_ID not in names and SWITCHABLE in self.forms:
-            return frozenset()  # the trace of one task serves this form too, in which its tensors stay inputs
-        return names - {TASK_ID}
 
     def _bind(
         self,
         form: str,
-        task: str | None,
+        part: str | None,
         traced: Trace,
         passes: list[ir.passes.PassBase],
         packs: list[TaskPack],
     ) -> Compiled:
-        self.report(f"binding: {form}{' ' + task if task else ''}")
+        self.report(f"binding: {form}{' ' + part if part else ''}")
         model = traced.model.clone()
         describe = DescribeModel(propetl.__version__, self._metadata(form, packs))
         self._log(run_passes(model, [*passes, describe]))
-        return Compiled(form, task, model)
+        return Compiled(form, part, model)
 
     def _metadata(self, form: str, packs: list[TaskPack]) -> dict[str, str]:
         labels = {pack.task: list(pack.info.labels) for pack in packs}

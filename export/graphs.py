@@ -11,9 +11,12 @@ from propetl.bundle.pack import TaskPack
 from propetl.export.passes.bind_inputs import BindInputs
 from propetl.export.passes.drop_stale_shapes import DropStaleShapes
 from propetl.export.passes.fold_constants import FoldConstants
+from propetl.export.passes.keep_task import KeepTask
+from propetl.export.passes.keep_text import KeepText
+from propetl.export.passes.pick_rows import PickRows
+from propetl.export.passes.share_row import ShareRow
 from propetl.export.trace import Trace
 from propetl.runtime.manifest import GraphInfo, TensorSignature
-from propetl.runtime.signatures import TASK_ID
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -23,14 +26,24 @@ def folded_passes(pack: TaskPack, trace: Trace) -> list[ir.passes.PassBase]:
     return [BindInputs(_needed(pack.tensors(), trace)), FoldConstants(), DropStaleShapes()]
 
 
-def switchable_passes() -> list[ir.passes.PassBase]:
-    """One graph for any task: masks and head stay inputs."""
-    return [DropStaleShapes()]
+def switchable_passes(trace: Trace) -> list[ir.passes.PassBase]:
+    """One graph for any task: masks and head stay inputs, and serve every row of the batch."""
+    return [ShareRow(trace.text_inputs), DropStaleShapes()]
 
 
 def bank_passes(packs: Sequence[TaskPack], trace: Trace) -> list[ir.passes.PassBase]:
     """One graph for the tasks of ``packs``, in this order; each row of a batch picks one by ``task_id``."""
-    return [BindInputs(_needed(bank_of(packs), trace)), FoldConstants(), DropStaleShapes()]
+    return [PickRows(_needed(bank_of(packs), trace)), FoldConstants(), DropStaleShapes()]
+
+
+def apply_passes(trace: Trace) -> list[ir.passes.PassBase]:
+    """What a task decides alone, run once per switch: packed masks and head to the weights that run."""
+    return [KeepTask(trace.text_inputs), DropStaleShapes()]
+
+
+def text_passes(trace: Trace) -> list[ir.passes.PassBase]:
+    """What the text runs through, once per batch: takes what the graph of :func:`apply_passes` gives."""
+    return [KeepText(trace.text_inputs), DropStaleShapes()]
 
 
 def bank_of(packs: Sequence[TaskPack]) -> Arrays:
@@ -51,7 +64,7 @@ def _widened(tensors: Arrays, outputs: int) -> Arrays:
 
 def _needed(tensors: Mapping[str, NDArray[Any]], trace: Trace) -> Arrays:
     """The tensors that the traced program takes: a bare backbone takes the head only."""
-    names = {tensor.name for tensor in trace.task_inputs} - {TASK_ID}
+    names = {tensor.name for tensor in trace.task_inputs}
     return {name: tensors[name] for name in sorted(names)}
 
 

@@ -2,7 +2,7 @@
 
 A :class:`Program` has no state of a task: packed masks and heads come in as arguments, under the names they have
 in the task pack. Two programs exist, since the exporter merges dimensions that it saw equal: one that runs a
-whole batch for one task, and one in which every row picks its task from a bank.
+whole batch for one task, and one in which every row has a task of its own.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,6 @@ from propetl.model import ProPETLModel
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.prototype import parameter_key
 from propetl.prototypes.spec import Combination, TensorSpec
-from propetl.runtime.signatures import TASK_ID
 
 
 class Program(nn.Module):
@@ -87,17 +86,13 @@ class Program(nn.Module):
         return entries.unflatten(-1, shape)  # type: ignore[no-any-return]  # torch leaves it untyped
 
 
-class BankProgram(Program):
-    """``logits = program(inputs, bank)``: each row takes its masks and head from a bank of tasks.
-
-    ``bank`` holds the task tensors with a leading task axis, and ``task_id`` int64 ``[batch]`` picks from it.
-    """
+class RowsProgram(Program):
+    """``logits = program(inputs, task)``: every row has the tensors of its own task, with a leading axis of rows."""
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
-        """Logits ``[batch, labels]``, as wide as the widest head of the bank."""
-        chosen = {name: value.index_select(0, task[TASK_ID]) for name, value in task.items() if name != TASK_ID}
-        pooled = self.model.first_token(self._effective(chosen, rows=True), inputs)
-        return self._logits(pooled, chosen)
+        """Logits ``[batch, labels]``; heads are as wide as the widest among the rows."""
+        pooled = self.model.first_token(self._effective(task, rows=True), inputs)
+        return self._logits(pooled, task)
 
 
 class BareProgram(nn.Module):

@@ -11,14 +11,12 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from propetl.export.program import BankProgram, BareProgram, Program
+from propetl.export.program import BareProgram, Program, RowsProgram
 from propetl.runtime.manifest import TensorSignature
-from propetl.runtime.signatures import BATCH, LABELS, LOGITS, SEQUENCE, TASK_ID
-
-TASKS = "tasks"
+from propetl.runtime.signatures import BATCH, LABELS, LOGITS, SEQUENCE
 
 # Sizes of the example arguments: all different, and none 0 or 1, so that the tracer takes none for another's.
-_EXAMPLE = {BATCH: 3, SEQUENCE: 7, LABELS: 5, TASKS: 4}
+_EXAMPLE = {BATCH: 3, SEQUENCE: 7, LABELS: 5}
 
 
 @dataclass(frozen=True)
@@ -41,16 +39,15 @@ class Trace:
 def trace(
     program: Program | BareProgram, text_inputs: tuple[str, ...], tensors: tuple[TensorSignature, ...], opset: int
 ) -> Trace:
-    """Traces ``program`` with free batch, sequence and number of labels (and tasks, for a bank).
+    """Traces ``program`` with free batch, sequence and number of labels.
 
     Args:
         program: the function.
         text_inputs: names of the model's int64 inputs ``[batch, sequence]``.
-        tensors: the task's tensors of one task; a bank's get a leading task axis here.
+        tensors: the tensors of one task; for a program of rows they get a leading axis here, as long as the batch.
         opset: of the standard operators.
     """
-    bank = isinstance(program, BankProgram)
-    task_inputs = _bank_inputs(tensors) if bank else tensors
+    task_inputs = _with_axis(tensors) if isinstance(program, RowsProgram) else tensors
     inputs = {name: torch.ones(_EXAMPLE[BATCH], _EXAMPLE[SEQUENCE], dtype=torch.int64) for name in text_inputs}
     task = {tensor.name: _example(tensor) for tensor in task_inputs}
     with _quiet(), torch.no_grad():
@@ -69,9 +66,8 @@ def trace(
     return Trace(exported.model, text_inputs, task_inputs, opset)
 
 
-def _bank_inputs(tensors: tuple[TensorSignature, ...]) -> tuple[TensorSignature, ...]:
-    banked = (TensorSignature(tensor.name, tensor.dtype, (TASKS, *tensor.shape)) for tensor in tensors)
-    return (TensorSignature(TASK_ID, "int64", (BATCH,)), *banked)
+def _with_axis(tensors: tuple[TensorSignature, ...]) -> tuple[TensorSignature, ...]:
+    return tuple(TensorSignature(tensor.name, tensor.dtype, (BATCH, *tensor.shape)) for tensor in tensors)
 
 
 def _example(tensor: TensorSignature) -> Tensor:

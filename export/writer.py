@@ -4,6 +4,7 @@ import dataclasses
 import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import onnx
@@ -36,8 +37,9 @@ from propetl.runtime.manifest import (
     FormInfo,
     GraphInfo,
     Manifest,
+    Stages,
 )
-from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES
+from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES
 
 Report = Callable[[str], None]
 
@@ -135,10 +137,14 @@ def _write_graphs(
     report: Report,
 ) -> list[tuple[Compiled, GraphInfo]]:
     with WeightStore(staging / BACKBONE_FILE) as store:
-        compiler = Compiler(model, bundle, tasks, options.opset, store, options.forms, report)
-        return [
-            (compiled, _write_graph(staging, compiled)) for form in options.forms for compiled in compiler.compile(form)
-        ]
+        compiler = Compiler(model, bundle, tasks, options.opset, store, report)
+        compiled = chain.from_iterable(map(compiler.compile, options.forms))
+        staged = compiler.stages() if _staged(options.forms) else ()
+        return [(one, _write_graph(staging, one)) for one in chain(compiled, staged)]
+
+
+def _staged(forms: Sequence[str]) -> bool:
+    return any(FORM_RULES[form].staged for form in forms)
 
 
 def _write_graph(staging: Path, compiled: Compiled) -> GraphInfo:
@@ -175,10 +181,10 @@ def _complete_folded_folders(
     standalone: bool,
 ) -> None:
     for compiled, graph in graphs:
-        if compiled.form != FOLDED or compiled.task is None:
+        if compiled.form != FOLDED or compiled.part is None:
             continue
         folder = (staging / graph.path).parent
-        write_config(folder, backbone, bundle.info.tasks[compiled.task])
+        write_config(folder, backbone, bundle.info.tasks[compiled.part])
         for source in [staging / BACKBONE_FILE, *sorted((staging / TOKENIZER_FOLDER).iterdir())]:
             add_file(source, folder / source.name, standalone)
 
@@ -209,9 +215,15 @@ def _manifest(
 
 
 def _form_info(form: str, tasks: tuple[str, ...], graphs: list[tuple[Compiled, GraphInfo]]) -> FormInfo:
-    mine = {compiled.task: graph for compiled, graph in graphs if compiled.form == form}
+    mine = {compiled.part: graph for compiled, graph in graphs if compiled.form == form}
     task_ids = {task: row for row, task in enumerate(tasks)} if form == BANK else {}
-    return FormInfo(mine.get(None), {task: graph for task, graph in mine.items() if task}, task_ids)
+    stages = _stages(graphs) if FORM_RULES[form].staged else None
+    return FormInfo(mine.get(None), {task: graph for task, graph in mine.items() if task}, task_ids, stages)
+
+
+def _stages(graphs: list[tuple[Compiled, GraphInfo]]) -> Stages:
+    by_stage = {compiled.part: graph for compiled, graph in graphs if compiled.form == STAGES}
+    return Stages(by_stage[STAGE_APPLY], by_stage[STAGE_RUN])
 
 
 def _tools() -> dict[str, str]:

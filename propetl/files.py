@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -200,17 +200,32 @@ def path_inside(root: Path, relative: str, error: type[ProPETLError]) -> Path:
         relative: path as written in the manifest, with forward slashes.
         error: class of the error to raise.
     """
-    if not _is_plain(PurePosixPath(relative), relative):
-        reason = "which is not a path inside the folder; do not use it"
-        raise error(f"{root}: its manifest names {relative[:100]!r}, {reason}")
-    path = root.joinpath(relative)
-    try:
-        inside = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError) as cause:
-        raise error(f"{root}: {relative!r} is a link that leads nowhere; do not use it") from cause
-    if not inside:
-        raise error(f"{root}: {relative!r} is a link that leaves the folder; do not use it")
-    return path
+    check_paths_inside(root, (relative,), error)
+    return root.joinpath(relative)
+
+
+def check_paths_inside(root: Path, relatives: Iterable[str], error: type[ProPETLError]) -> None:
+    """:func:`path_inside` for the files of a whole manifest: each folder among them is resolved once.
+
+    Args:
+        root: folder that holds the manifest.
+        relatives: paths as written in the manifest.
+        error: class of the error to raise.
+    """
+    inside: dict[Path, bool] = {}
+    for relative in relatives:
+        if not _is_plain(PurePosixPath(relative), relative):
+            reason = "which is not a path inside the folder; do not use it"
+            raise error(f"{root}: its manifest names {relative[:100]!r}, {reason}")
+        path = root.joinpath(relative)
+        try:
+            folder = path if path.is_symlink() else path.parent
+            if folder not in inside:
+                inside[folder] = folder.resolve().is_relative_to(root.resolve())
+        except (OSError, RuntimeError) as cause:
+            raise error(f"{root}: {relative!r} is a link that leads nowhere; do not use it") from cause
+        if not inside[folder]:
+            raise error(f"{root}: {relative!r} is a link that leaves the folder; do not use it")
 
 
 def _is_plain(pure: PurePosixPath, relative: str) -> bool:
@@ -234,13 +249,26 @@ def verify_files(root: Path, records: dict[str, dict[str, Any]], error: type[Pro
             raise error(f"{root}: no permission to read {relative}; change its permissions") from cause
 
 
+def verify_bytes(content: bytes, record: Any, root: Path, relative: str, error: type[ProPETLError]) -> None:
+    """:func:`verify_files` for a file that was read already, and is used as it was read."""
+    _check_size(len(content), record, str(root), relative, error)
+    _check_hash(sha256_of_bytes(content), record, str(root), relative, error)
+
+
 def _verify_file(path: Path, record: Any, root: str, relative: str, error: type[ProPETLError]) -> None:
+    _check_size(path.stat().st_size, record, root, relative, error)
+    _check_hash(sha256_of_file(path), record, root, relative, error)
+
+
+def _check_size(found: int, record: Any, root: str, relative: str, error: type[ProPETLError]) -> None:
     if not isinstance(record, dict) or not {"bytes", "sha256"} <= record.keys():
         raise error(f"{root}: {relative} is listed in the manifest without size and SHA-256; restore it")
-    found = path.stat().st_size
     if found != record["bytes"]:
         stated = f"its manifest says {record['bytes']}; it was truncated or replaced"
         raise error(f"{root}: {relative} has {found} bytes, {stated}")
-    if sha256_of_file(path) != record["sha256"]:
+
+
+def _check_hash(found: str, record: Any, root: str, relative: str, error: type[ProPETLError]) -> None:
+    if found != record["sha256"]:
         reason = "is not the one in its manifest; the file was changed or damaged"
         raise error(f"{root}: {relative}: its SHA-256 {reason}")

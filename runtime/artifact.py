@@ -1,6 +1,6 @@
 """Reading an artifact: nothing is used before its hash and its signature were checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from propetl.bundle.format import PROTOTYPE_FILE, pack_path
 from propetl.bundle.pack import TaskPack, read_pack
 from propetl.bundle.reader import Bundle, check_belongs
 from propetl.errors import ArtifactError, TaskError
-from propetl.files import path_inside, read_json, verify_files
+from propetl.files import check_paths_inside, path_inside, read_json, verify_bytes, verify_files
 from propetl.runtime.engine_records import check_engines
 from propetl.runtime.golden import Golden, read_golden
 from propetl.runtime.manifest import (
@@ -23,7 +23,7 @@ from propetl.runtime.manifest import (
     TensorSignature,
 )
 from propetl.runtime.report import TOLERANCES
-from propetl.runtime.signatures import BARE, check_forms
+from propetl.runtime.signatures import BARE, FOLDED, check_forms
 
 __all__ = [
     "BACKBONE_FILE",
@@ -49,10 +49,12 @@ class Artifact:
     Attributes:
         path: its folder.
         manifest: what ``artifact.json`` says.
+        hashing: whether graphs and task packs are hashed when they are read.
     """
 
     path: Path
     manifest: Manifest
+    hashing: bool = False
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -61,7 +63,10 @@ class Artifact:
 
     def graph_bytes(self, graph: GraphInfo) -> bytes:
         """The ONNX file of ``graph``; its weights stay in ``backbone.data``."""
-        return self._readable(graph.path).read_bytes()
+        content = self._readable(graph.path).read_bytes()
+        if self.hashing:
+            verify_bytes(content, self.manifest.files[graph.path], self.path, graph.path, ArtifactError)
+        return content
 
     def task(self, name: str) -> ArtifactTask:
         """The entry of task ``name``; an unknown one is a :class:`TaskError` that names those there are."""
@@ -72,7 +77,10 @@ class Artifact:
 
     def pack(self, name: str) -> TaskPack:
         """The pack of task ``name``, checked against prototype, backbone and shapes."""
-        source = self._readable(self.task(name).pack)
+        relative = self.task(name).pack
+        source = self._readable(relative)
+        if self.hashing:
+            verify_files(self.path, {relative: self.manifest.files[relative]}, ArtifactError)
         pack = read_pack(source)
         if pack.task != name:
             raise ArtifactError(f"{source}: holds task {pack.task!r}, expected {name!r}; export it again")
@@ -146,6 +154,22 @@ def read_artifact(path: Path | str, verify: bool = True) -> Artifact:
     return artifact
 
 
+def artifact_to_run(path: Path | str, verify: bool = True) -> Artifact:
+    """As :func:`read_artifact`, for a session: graphs and packs are hashed when they are read, not before.
+
+    A thousand task packs cost nothing until they are used. What else a session reads (weights, tokenizer) is hashed
+    here; what it does not read (golden rows, companions of folded graphs) is not.
+    """
+    artifact = read_manifest(Path(path))
+    if not verify:
+        return artifact
+    manifest = artifact.manifest
+    later = {task.pack for task in manifest.tasks.values()}.union(*(form.paths() for form in manifest.forms.values()))
+    idle = {manifest.golden, *(name for name in manifest.files if name.startswith(f"{FOLDED}/"))}
+    _verify(artifact, {name: record for name, record in manifest.files.items() if name not in later | idle})
+    return replace(artifact, hashing=True)
+
+
 def read_manifest(path: Path) -> Artifact:
     """The artifact in folder ``path`` after all checks but the files' hashes."""
     source = path / MANIFEST
@@ -156,8 +180,7 @@ def read_manifest(path: Path) -> Artifact:
         check_engines(manifest)
     except ArtifactError as error:
         raise ArtifactError(f"{source}: {error}") from error
-    for relative in manifest.files:
-        path_inside(path, relative, ArtifactError)
+    check_paths_inside(path, manifest.files, ArtifactError)
     return Artifact(path, manifest)
 
 
@@ -167,7 +190,10 @@ def verify_artifact_files(artifact: Artifact) -> None:
     Raises:
         ArtifactError: naming the file.
     """
-    records = artifact.manifest.files
+    _verify(artifact, artifact.manifest.files)
+
+
+def _verify(artifact: Artifact, records: dict[str, dict[str, Any]]) -> None:
     unique = {_identity(artifact.path, relative, record): relative for relative, record in records.items()}
     chosen = {relative: records[relative] for relative in unique.values()}
     try:
@@ -189,7 +215,7 @@ def _check_references(manifest: Manifest) -> None:
     if manifest.precision not in TOLERANCES:
         known = ", ".join(TOLERANCES)
         raise ArtifactError(f"precision {manifest.precision!r} is unknown (known: {known}); upgrade propetl")
-    graphs = [graph.path for form in manifest.forms.values() for graph in form.all_graphs().values()]
+    graphs = sorted(set().union(*(form.paths() for form in manifest.forms.values())))
     packs = [task.pack for task in manifest.tasks.values()]
     for needed in (BACKBONE_FILE, TOKENIZER_FILE, manifest.golden, *packs, *graphs):
         if needed not in manifest.files:

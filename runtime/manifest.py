@@ -71,6 +71,24 @@ class GraphInfo:
 
 
 @dataclass(frozen=True)
+class Stages:
+    """Two graphs that together do what the one graph of a form does.
+
+    Attributes:
+        apply: packed masks and head to the weights that run; once per switch.
+        run: tokens and those weights to logits; once per batch.
+    """
+
+    apply: GraphInfo
+    run: GraphInfo
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Stages":
+        """Inverse of ``dataclasses.asdict``."""
+        return cls(GraphInfo.from_json(value["apply"]), GraphInfo.from_json(value["run"]))
+
+
+@dataclass(frozen=True)
 class FormInfo:
     """The graphs of one form: ``graph`` for any task, or ``graphs`` by task.
 
@@ -78,16 +96,23 @@ class FormInfo:
         graph: of a form that has one graph for all tasks.
         graphs: by task, of a form that has one for each.
         task_ids: rows of the bank by task.
+        stages: the same function in two graphs, so that masks are applied once per switch; None where there are none.
     """
 
     graph: GraphInfo | None = None
     graphs: dict[str, GraphInfo] = field(default_factory=dict)
     task_ids: dict[str, int] = field(default_factory=dict)
+    stages: Stages | None = None
 
     def all_graphs(self) -> dict[str | None, GraphInfo]:
         """Every graph by the task it is bound to; None for a graph that serves any task."""
         shared: dict[str | None, GraphInfo] = {} if self.graph is None else {None: self.graph}
         return shared | dict(self.graphs)
+
+    def paths(self) -> set[str]:
+        """Files of all graphs, those of the stages among them."""
+        stages = [] if self.stages is None else [self.stages.apply, self.stages.run]
+        return {graph.path for graph in (*self.all_graphs().values(), *stages)}
 
     def to_json(self) -> dict[str, Any]:
         """As written: keys that do not apply are left out."""
@@ -98,7 +123,8 @@ class FormInfo:
         """Inverse of :meth:`to_json`."""
         graph = GraphInfo.from_json(value["graph"]) if "graph" in value else None
         graphs = {task: GraphInfo.from_json(item) for task, item in value.get("graphs", {}).items()}
-        return cls(graph, graphs, {task: int(row) for task, row in value.get("task_ids", {}).items()})
+        task_ids = {task: int(row) for task, row in value.get("task_ids", {}).items()}
+        return cls(graph, graphs, task_ids, Stages.from_json(value["stages"]) if "stages" in value else None)
 
 
 @dataclass(frozen=True)

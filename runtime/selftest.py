@@ -1,13 +1,14 @@
 """An artifact tests itself on the device it is to run on, without PyTorch."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from propetl.errors import ArtifactError, BackendError, BundleError, TaskError
 from propetl.runtime.artifact import Artifact, read_manifest, verify_artifact_files
-from propetl.runtime.engines import Engine, EngineOptions, load_engine
+from propetl.runtime.engines import Engine, EngineOptions, can_stage, load_engine
 from propetl.runtime.forms import MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form
 from propetl.runtime.golden import Golden
@@ -57,11 +58,19 @@ def self_test(
     if checks[0].passed:  # nothing is used before its hash was checked
         goldens = _goldens(artifact, checks)
         for name in forms:
-            comparisons += _form_comparisons(artifact, name, options, goldens, checks)
+            for way, label in _ways(artifact, name, options):
+                comparisons += _form_comparisons(artifact, name, label, way, goldens, checks)
         if form is None:
             _check_bare(artifact, options, checks)
     precision = computed_precision(artifact.manifest.precision, provider)
     return Report(str(path), provider, precision, tuple(checks), tuple(comparisons), _versions())
+
+
+def _ways(artifact: Artifact, form: str, options: EngineOptions) -> Iterator[tuple[EngineOptions, str]]:
+    """The ways in which ``form`` can be run here, and what reports call them."""
+    yield options, form
+    if artifact.manifest.forms[form].stages is not None and can_stage(options.provider):
+        yield replace(options, staged=False), f"{form}, one graph"
 
 
 def _check(name: str, subject: str, action: Callable[[], object]) -> Check:
@@ -92,44 +101,53 @@ def _golden_width(artifact: Artifact, task: str, golden: Golden) -> Check:
 
 
 def _form_comparisons(
-    artifact: Artifact, form: str, options: EngineOptions, goldens: dict[str, Golden], checks: list[Check]
+    artifact: Artifact,
+    form: str,
+    label: str,
+    options: EngineOptions,
+    goldens: dict[str, Golden],
+    checks: list[Check],
 ) -> list[Comparison]:
     """Loads ``form`` and runs the golden rows through it; what cannot be loaded becomes a failed check."""
     try:
         running = open_form(artifact, form, options)
-        loaded = [task for task in running.tasks() if _checked_engine(artifact, form, running, task, checks)]
+        loaded = [task for task in running.tasks() if _checked_engines(running, task, checks)]
     except _DAMAGE as error:
-        checks.append(Check("loading", f"form {form}", False, str(error)))
+        checks.append(Check("loading", f"form {label}", False, str(error)))
         return []
     chosen = {task: goldens[task] for task in loaded if task in goldens}
     tolerance = TOLERANCES[computed_precision(artifact.manifest.precision, options.provider)]
-    runs = {f"task {task}, form {form}": replay_task(running, form, task, chosen[task], tolerance) for task in chosen}
+    runs = {f"task {task}, form {label}": replay_task(running, label, task, chosen[task], tolerance) for task in chosen}
     if isinstance(running, MixingForm) and chosen:
-        mixed = replay_mixed(running, form, chosen, artifact.manifest.pad_token_id, tolerance)
-        runs[f"all tasks mixed, form {form}"] = mixed
+        mixed = replay_mixed(running, label, chosen, artifact.manifest.pad_token_id, tolerance)
+        runs[f"all tasks mixed, form {label}"] = mixed
     return [item for subject, run in runs.items() for item in _tried(run, subject, checks)]
 
 
 def _tried(run: Iterator[Comparison], subject: str, checks: list[Check]) -> list[Comparison]:
-    """What ``run`` compares; rows that the engine refuses become a failed check."""
+    """What ``run`` compares; a pack that cannot be used, and rows that the engine refuses, become a failed check."""
     try:
         return list(run)
-    except BackendError as error:
+    except (BackendError, *_DAMAGE) as error:
         checks.append(Check("running", subject, False, str(error)))
         return []
 
 
-def _checked_engine(artifact: Artifact, form: str, running: RunningForm, task: str, checks: list[Check]) -> bool:
-    """Whether the engine that runs ``task`` loads with the signature that the manifest states."""
-    info = artifact.manifest.forms[form]
-    graph = info.graph or info.graphs[task]
+def _checked_engines(running: RunningForm, task: str, checks: list[Check]) -> bool:
+    """Whether the engines that run ``task`` load with the signatures that the manifest states."""
+    try:
+        passed = [_checked_signature(engine, graph, checks) for graph, engine in running.engines(task)]
+        return all(passed)
+    except ArtifactError as error:
+        checks.append(Check("loading", f"task {task}", False, str(error)))
+        return False
+
+
+def _checked_signature(engine: Engine, graph: GraphInfo, checks: list[Check]) -> bool:
     for check in checks:
         if (check.name, check.subject) == ("signature", graph.path):
-            return check.passed  # one graph for all tasks is looked at once
-    try:
-        checks.append(_signature_check(running.engine(task), graph))
-    except ArtifactError as error:
-        checks.append(Check("loading", graph.path, False, str(error)))
+            return check.passed  # a graph for all tasks is looked at once
+    checks.append(_signature_check(engine, graph))
     return checks[-1].passed
 
 

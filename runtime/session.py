@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import read_pack
 from propetl.errors import ConfigurationError
-from propetl.runtime.artifact import Artifact, read_artifact
+from propetl.runtime.artifact import Artifact, artifact_to_run
 from propetl.runtime.batching import Batch, batches_of_feeds, batches_of_token_rows
 from propetl.runtime.engines import EngineOptions, Memory
 from propetl.runtime.forms import BoundTask, MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form
+from propetl.runtime.forms.staged import DEFAULT_TASK_MEMORY
 from propetl.runtime.prediction import Prediction, prediction_of
 from propetl.runtime.rows import Text, TokenArrays, check_text, check_texts, token_feeds
 from propetl.runtime.tokenise import Tokeniser
@@ -51,6 +52,7 @@ class Session:
         memory: Memory = "fast",
         device: int = 0,
         engine_cache: Path | None = None,
+        task_memory: int = DEFAULT_TASK_MEMORY,
     ) -> "Session":
         """Opens the artifact in folder ``path``.
 
@@ -61,24 +63,28 @@ class Session:
                 that the artifact has.
             threads: threads inside one operator; None for all cores.
             batch_size: rows that are run at once at most.
-            verify: hash every file first.
+            verify: hash every file before it is used: weights and tokenizer now, a graph or task pack when it is read.
             memory: ``fast``, or ``small`` for many sessions over one backbone.
             device: number of the GPU, for providers that run on one.
             engine_cache: folder for engines that a provider builds here; None for the user's cache folder.
+            task_memory: bytes that forms switchable and bank may keep for tasks; the least recently used goes first.
 
         Raises:
             ArtifactError: the artifact is damaged, or its version is not known.
             BackendError: the provider or its library is not there.
             ConfigurationError: no such form, or an option out of range.
         """
+        if task_memory < 0:
+            raise ConfigurationError(f"task_memory is a number of bytes, at least 0; got {task_memory}")
         options = EngineOptions(provider, threads, memory, device, engine_cache, batch_size)
-        artifact = read_artifact(path, verify)
+        artifact = artifact_to_run(path, verify)
         chosen = choose_form(artifact, form)
         manifest = artifact.manifest
         tokeniser = Tokeniser(
             artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs
         )
-        return cls(artifact, chosen, open_form(artifact, chosen, options), tokeniser, batch_size)
+        running = open_form(artifact, chosen, options, task_memory)
+        return cls(artifact, chosen, running, tokeniser, batch_size)
 
     @property
     def form(self) -> str:
@@ -116,7 +122,7 @@ class Session:
     def run_mixed(self, rows: Iterable[tuple[str, Text]]) -> list[Logits]:
         """Logits ``[outputs of its task]`` of each ``(task, text)``, in the order of the rows.
 
-        Form bank runs the tasks of a batch together; the others run one task after the other.
+        Forms bank and switchable run the tasks of a batch together; folded runs one task after the other.
         """
         return [logits for logits, _ in self._run_mixed(list(rows))]
 

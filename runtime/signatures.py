@@ -8,8 +8,16 @@ attention_mask (and token_type_ids where the backbone does): int64 [batch, seque
     switchable   the task's tensors, named as in its pack         [batch, "labels"]
     bank         task_id: int64 [batch]                           [batch, labels of the widest task]
     bare         nothing; has no prototype                        [batch, any]
+
+Switchable and bank also have two stages, which a session runs instead of the one graph. ``rows`` is as long as the
+batch, or 1 where one task serves all rows:
+
+    stage        takes                                            gives
+    apply        the task's tensors with a leading axis of rows   float weights, any names, [rows, ...]
+    run          what apply gives                                 logits [batch, "labels"]
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,13 +25,14 @@ from propetl.bundle.format import HEADS, head_shapes
 from propetl.bundle.pack import HEAD, LANGUAGE_MASK, MASK, WEIGHT
 from propetl.errors import ArtifactError
 from propetl.prototypes.spec import TaskLayout
-from propetl.runtime.manifest import TOKEN_INPUTS, Dimension, FormInfo, GraphInfo, Manifest, TensorSignature
+from propetl.runtime.manifest import TOKEN_INPUTS, Dimension, FormInfo, GraphInfo, Manifest, Stages, TensorSignature
 
 LOGITS = "logits"
 TASK_ID = "task_id"
 FOLDED, SWITCHABLE, BANK, BARE = "folded", "switchable", "bank", "bare"
+STAGES, STAGE_APPLY, STAGE_RUN = "stages", "apply", "run"
 
-BATCH, SEQUENCE, LABELS = "batch", "sequence", "labels"
+BATCH, SEQUENCE, LABELS, ROWS = "batch", "sequence", "labels", "rows"
 
 TOKEN_SHAPE: tuple[Dimension, ...] = (BATCH, SEQUENCE)
 
@@ -36,28 +45,34 @@ class FormRule:
         graph_per_task: one graph for each task, or one for all.
         extra_inputs: what the graphs take besides tokens.
         width: of the logits.
+        staged: whether it may have two stages.
     """
 
     graph_per_task: bool
     extra_inputs: Literal["none", "task tensors", "task_id"]
     width: Literal["task", "labels", "widest", "any"]
+    staged: bool = False
 
 
 FORM_RULES = {
     FOLDED: FormRule(graph_per_task=True, extra_inputs="none", width="task"),
-    SWITCHABLE: FormRule(graph_per_task=False, extra_inputs="task tensors", width="labels"),
-    BANK: FormRule(graph_per_task=False, extra_inputs="task_id", width="widest"),
+    SWITCHABLE: FormRule(graph_per_task=False, extra_inputs="task tensors", width="labels", staged=True),
+    BANK: FormRule(graph_per_task=False, extra_inputs="task_id", width="widest", staged=True),
     BARE: FormRule(graph_per_task=False, extra_inputs="none", width="any"),
 }
 
 
 def expected_inputs(form: str, manifest: Manifest) -> tuple[TensorSignature, ...]:
     """Inputs that a graph of ``form`` has."""
-    tokens = tuple(TensorSignature(name, "int64", TOKEN_SHAPE) for name in manifest.token_inputs)
+    tokens = _token_signatures(manifest)
     extra = FORM_RULES[form].extra_inputs
     if extra == "task tensors":
         return tokens + task_tensors(manifest.layout, manifest.head)
     return (*tokens, TensorSignature(TASK_ID, "int64", ("batch",))) if extra == "task_id" else tokens
+
+
+def _token_signatures(manifest: Manifest) -> tuple[TensorSignature, ...]:
+    return tuple(TensorSignature(name, "int64", TOKEN_SHAPE) for name in manifest.token_inputs)
 
 
 def task_tensors(layout: TaskLayout, head: str) -> tuple[TensorSignature, ...]:
@@ -89,13 +104,17 @@ def check_graph_signature(form: str, graph: GraphInfo, manifest: Manifest, task:
     Raises:
         ArtifactError: naming graph and tensor.
     """
+    _check_inputs(form, graph, expected_inputs(form, manifest))
+    _check_logits(form, graph, expected_width(form, manifest, task))
+
+
+def _check_inputs(form: str, graph: GraphInfo, inputs: Sequence[TensorSignature]) -> None:
     found = {item.name: item for item in graph.inputs}
-    expected = {item.name: item for item in expected_inputs(form, manifest)}
+    expected = {item.name: item for item in inputs}
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
             wanted = expected.get(name, f"no {name}")
             raise _mismatch(form, graph, "input", str(wanted), str(found.get(name, "none")))
-    _check_logits(form, graph, expected_width(form, manifest, task))
 
 
 def _check_logits(form: str, graph: GraphInfo, width: Dimension | None) -> None:
@@ -141,6 +160,22 @@ def _check_form(form: str, info: FormInfo, manifest: Manifest) -> None:
         raise ArtifactError(f"form {form} has task {min(unknown)!r}, which is not listed; export it again")
     for task, graph in info.all_graphs().items():
         check_graph_signature(form, graph, manifest, task)
+    if info.stages is not None:
+        _check_stages(form, info.stages, rule, manifest)
+
+
+def _check_stages(form: str, stages: Stages, rule: FormRule, manifest: Manifest) -> None:
+    """Holds the two stages against the form and against each other."""
+    if not rule.staged:
+        raise ArtifactError(f"form {form} has no stages; found {stages.apply.path}; export the bundle again")
+    tensors = task_tensors(manifest.layout, manifest.head)
+    rows = tuple(TensorSignature(item.name, item.dtype, (ROWS, *item.shape)) for item in tensors)
+    _check_inputs(STAGE_APPLY, stages.apply, rows)
+    for item in stages.apply.outputs:
+        if item.dtype != "float32" or item.shape[:1] != (ROWS,):
+            raise _mismatch(STAGE_APPLY, stages.apply, "output", "float32 with a leading axis of rows", str(item))
+    _check_inputs(STAGE_RUN, stages.run, (*_token_signatures(manifest), *stages.apply.outputs))
+    _check_logits(STAGE_RUN, stages.run, LABELS)
 
 
 def _check_task_ids(form: str, info: FormInfo, rule: FormRule) -> None:

@@ -46,7 +46,7 @@ def load_subject(load: Load) -> Subject:
     if load.runtime == BARE:
         return BareSubject(artifact, options)
     running = open_form(artifact, choose_form(artifact, load.runtime), options)
-    running.engine(load.task)
+    running.engines(load.task)
     return FormSubject(artifact, load.runtime, running, options)
 
 

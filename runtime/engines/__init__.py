@@ -1,10 +1,10 @@
 """Engines run one graph. One file for each; an engine's library is imported only when it is asked for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ class EngineOptions:
         engine_cache: folder for engines that a provider builds when it loads a graph; None for the user's
             cache folder, see :mod:`propetl.runtime.engines.cache`.
         batch_size: rows of a batch at most; engines that are built for a range of shapes are built up to it.
+        staged: run the two stages of a form where it has them and the engine can, instead of its one graph.
     """
 
     provider: str = "cpu"
@@ -40,6 +41,7 @@ class EngineOptions:
     device: int = 0
     engine_cache: Path | None = None
     batch_size: int = 32
+    staged: bool = True
 
     def __post_init__(self) -> None:
         if self.provider not in PROVIDERS:
@@ -71,6 +73,17 @@ class Engine(Protocol):
         """Logits for one batch; ``feeds`` and ``prepared`` together are all inputs."""
 
 
+@runtime_checkable
+class StagingEngine(Engine, Protocol):
+    """An engine whose outputs can be another one's inputs."""
+
+    def evaluate(self, prepared: Prepared) -> Prepared:
+        """All outputs for ``prepared``, kept where the engine wants inputs, under the names of the outputs."""
+
+    def stack(self, rows: Sequence[Prepared]) -> Prepared:
+        """Tensors of several calls as one, along the first axis; shorter axes are filled up with zeros."""
+
+
 EngineLoader = Callable[[Artifact, GraphInfo, EngineOptions], Engine]
 
 PROVIDERS = {
@@ -79,7 +92,13 @@ PROVIDERS = {
     "tensorrt": "propetl.runtime.engines.ort",
     "nv-tensorrt-rtx": "propetl.runtime.engines.ort",
 }
-"""Module that runs each provider: it has a function ``load(artifact, graph, options) -> Engine``."""
+"""Module that runs each provider: it has a function ``load(artifact, graph, options) -> Engine``, and names in
+``STAGING`` those of its providers whose engines can run a form in two stages."""
+
+
+def can_stage(provider: str) -> bool:
+    """Whether the engines of ``provider`` are :class:`StagingEngine`."""
+    return provider in import_module(PROVIDERS[provider]).STAGING
 
 
 def load_engine(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> Engine:

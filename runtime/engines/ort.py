@@ -27,6 +27,8 @@ _PROVIDER_ERRORS = ("RuntimeError", "EPFail", "EngineError")
 _plugin_devices: dict[str, list[Any]] = {}
 _plugin_lock = threading.Lock()
 
+STAGING = ("cpu", "cuda")  # the others build an engine for every graph: two for one answer do not pay
+
 
 class OrtEngine:
     """One graph in an ``onnxruntime.InferenceSession``; made by :func:`load`."""
@@ -60,12 +62,51 @@ class OrtEngine:
             values = {**self._values(feeds, ("cpu", 0)), **prepared}
             logits: NDArray[np.float32] = self._session.run_with_ort_values(self._outputs, values)[0].numpy()
         except Exception as error:  # its exceptions have no common base but Exception
-            reason = _first_line(error)
-            raise BackendError(f"{self._path}: ONNX Runtime refused the inputs: {reason}") from error
+            raise self._refused(error) from error
         return logits
 
     def _values(self, tensors: Mapping[str, NDArray[Any]], device: tuple[str, int]) -> dict[str, Any]:
         return {name: self._ort_value(np.ascontiguousarray(tensor), *device) for name, tensor in tensors.items()}
+
+    def evaluate(self, prepared: Prepared) -> Prepared:
+        """All outputs for ``prepared``, in the provider's memory, by name.
+
+        Raises:
+            BackendError: ONNX Runtime refuses the inputs.
+        """
+        binding = self._session.io_binding()
+        try:
+            for name, value in prepared.items():
+                binding.bind_ortvalue_input(name, value)
+            for name in self._outputs:
+                binding.bind_output(name, *self._device)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # its exceptions have no common base but Exception
+            raise self._refused(error) from error
+        values = dict(zip(self._outputs, binding.get_outputs(), strict=True))
+        if self._device[0] != "cpu":
+            return values
+        return self.prepare({name: value.numpy() for name, value in values.items()})  # as arrays, for stack()
+
+    def stack(self, rows: Sequence[Prepared]) -> Prepared:
+        """Tensors of ``rows`` one after the other along the first axis, narrower ones filled up with zeros."""
+        arrays = {name: [row[name].numpy() for row in rows] for name in rows[0]}
+        return self.prepare({name: _concatenated(parts) for name, parts in arrays.items()})
+
+    def _refused(self, error: Exception) -> BackendError:
+        return BackendError(f"{self._path}: ONNX Runtime refused the inputs: {_first_line(error)}")
+
+
+def _concatenated(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays ``[1, ...]`` along the first axis; further axes grow to the longest."""
+    shape = tuple(map(max, zip(*(part.shape[1:] for part in parts), strict=True)))
+    if all(part.shape[1:] == shape for part in parts):
+        return np.concatenate(parts)
+    stacked = np.zeros((len(parts), *shape), dtype=parts[0].dtype)
+    for row, part in enumerate(parts):
+        place: tuple[slice, ...] = (slice(row, row + 1), *map(slice, part.shape[1:]))
+        stacked[place] = part
+    return stacked
 
 
 def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEngine:

@@ -11,6 +11,7 @@ from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.errors import TaskError
 from propetl.runtime.engines import Engine
+from propetl.runtime.manifest import GraphInfo
 
 Feeds = Mapping[str, NDArray[np.int64]]
 Logits = NDArray[np.float32]
@@ -40,8 +41,8 @@ class RunningForm(Protocol):
     def bind(self, task: str) -> BoundTask:
         """``task``, ready to run; an unknown one is a :class:`TaskError`."""
 
-    def engine(self, task: str) -> Engine:
-        """The engine that runs ``task``."""
+    def engines(self, task: str) -> tuple[tuple[GraphInfo, Engine], ...]:
+        """The engines that run ``task``, each with its graph; they are loaded if they were not yet."""
 
     def add(self, pack: TaskPack) -> None:
         """Adds a task whose pack was checked; :class:`TaskError` if the form cannot, or the name is taken."""

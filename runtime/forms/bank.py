@@ -10,6 +10,7 @@ from propetl.errors import ArtifactError, TaskError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, load_engine
 from propetl.runtime.forms import BoundTask, Feeds, Logits, unknown_task
+from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import BANK, TASK_ID
 
 
@@ -22,6 +23,7 @@ class BankForm:
             raise ArtifactError(f"{artifact.path}: form {BANK} has no graph; export it again")
         self._artifact = artifact
         self._task_ids = form.task_ids
+        self._graph = form.graph
         self._engine = load_engine(artifact, form.graph, options)
 
     def tasks(self) -> tuple[str, ...]:
@@ -48,22 +50,24 @@ class BankForm:
     def _padded_logits(self, task_ids: np.ndarray[tuple[int], np.dtype[np.int64]], feeds: Feeds) -> Logits:
         return self._engine.run({**feeds, TASK_ID: task_ids}, {})  # [batch, widest head]
 
-    def engine(self, task: str) -> Engine:
+    def engines(self, task: str) -> tuple[tuple[GraphInfo, Engine], ...]:
         """The one engine, which runs any task that is here."""
         self.bind(task)
-        return self._engine
+        return ((self._graph, self._engine),)
 
     def add(self, pack: TaskPack) -> None:
         """Always an error: the bank is a constant of its graph."""
-        raise TaskError(
-            f"task {pack.task!r} cannot be added: the bank is a constant of its graph; "
-            "export the bundle with it again, or open form switchable"
-        )
+        raise fixed_task(pack.task, "added")
 
     def remove(self, task: str) -> None:
         """Always an error: the bank is a constant of its graph."""
         self.bind(task)
-        raise TaskError(
-            f"task {task!r} cannot be removed: the bank is a constant of its graph; "
-            "export the bundle without it, or open form switchable"
-        )
+        raise fixed_task(task, "removed")
+
+
+def fixed_task(task: str, how: str) -> TaskError:
+    """The error for a change to a bank; ``how`` says which."""
+    return TaskError(
+        f"task {task!r} cannot be {how}: the bank is a constant of its graph; "
+        "export the bundle again, or open form switchable"
+    )

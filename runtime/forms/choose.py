@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from propetl.errors import ArtifactError, ConfigurationError
 from propetl.runtime.artifact import Artifact
-from propetl.runtime.engines import EngineOptions
+from propetl.runtime.engines import EngineOptions, can_stage
 from propetl.runtime.forms import RunningForm
 from propetl.runtime.forms.bank import BankForm
 from propetl.runtime.forms.folded import FoldedForm
+from propetl.runtime.forms.staged import DEFAULT_TASK_MEMORY, StagedForm
 from propetl.runtime.forms.switchable import SwitchableForm
 from propetl.runtime.signatures import BANK, FOLDED, SWITCHABLE
 
@@ -38,6 +39,11 @@ def choose_form(artifact: Artifact, form: str | None) -> str:
     return form
 
 
-def open_form(artifact: Artifact, form: str, options: EngineOptions) -> RunningForm:
-    """Loads ``form``, which the artifact has."""
+def open_form(
+    artifact: Artifact, form: str, options: EngineOptions, task_memory: int = DEFAULT_TASK_MEMORY
+) -> RunningForm:
+    """Loads ``form``, which the artifact has: in two stages where it has them and the engine can run them."""
+    staged = artifact.manifest.forms[form].stages is not None and options.staged
+    if staged and can_stage(options.provider):
+        return StagedForm(artifact, form, options, task_memory)
     return _CLASSES[form](artifact, options)

@@ -7,6 +7,7 @@ from propetl.errors import TaskError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, load_engine
 from propetl.runtime.forms import BoundTask, Feeds, Logits, unknown_task
+from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import FOLDED
 
 
@@ -26,16 +27,17 @@ class FoldedForm:
 
     def bind(self, task: str) -> BoundTask:
         """``task`` with its engine, which is loaded if this is the first call."""
-        engine = self.engine(task)
+        ((_, engine),) = self.engines(task)
 
         def infer(feeds: Feeds) -> Logits:
             return engine.run(feeds, {})
 
         return BoundTask(task, self._artifact.task(task).info, infer)
 
-    def engine(self, task: str) -> Engine:
+    def engines(self, task: str) -> tuple[tuple[GraphInfo, Engine], ...]:
         """The engine of ``task``, loaded if it was not used before."""
-        return self._engines.get(task) or self._load(task)
+        engine = self._engines.get(task) or self._load(task)
+        return ((self._artifact.manifest.forms[FOLDED].graphs[task], engine),)
 
     def _load(self, task: str) -> Engine:
         with self._lock:  # two first calls of one task load one engine

@@ -9,6 +9,7 @@ from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, Prepared, load_engine
 from propetl.runtime.forms import BoundTask, Feeds, Logits, taken_task, unknown_task
+from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import SWITCHABLE
 
 
@@ -25,6 +26,7 @@ class SwitchableForm:
         graph = artifact.manifest.forms[SWITCHABLE].graph
         if graph is None:
             raise ArtifactError(f"{artifact.path}: form {SWITCHABLE} has no graph; export it again")
+        self._graph = graph
         self._engine = load_engine(artifact, graph, options)
         self._lock = threading.Lock()
         # Never changed in place: a call reads this reference once and keeps what it found.
@@ -49,10 +51,10 @@ class SwitchableForm:
 
         return BoundTask(task, loaded.info, infer)
 
-    def engine(self, task: str) -> Engine:
+    def engines(self, task: str) -> tuple[tuple[GraphInfo, Engine], ...]:
         """The one engine, which runs any task that is here."""
         self.bind(task)
-        return self._engine
+        return ((self._graph, self._engine),)
 
     def add(self, pack: TaskPack) -> None:
         """Adds a task whose pack was checked; the engine stays as it is."""

@@ -1,6 +1,7 @@
 """All forms of a bundle compute what PyTorch computes, to 1e-5, on random bundles, inputs and tasks."""
 
 import dataclasses
+from itertools import product
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.forms.bank import BankForm
+from propetl.runtime.forms.choose import open_form
+from propetl.runtime.forms.staged import StagedForm
 from tests.export.random_artifact import ALL_FORMS, Case, make, torch_logits
 from tests.tiny_bundle import random_task
 
@@ -109,7 +112,9 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 def test_every_form_is_the_torch_model(random_artifact) -> None:
-    sessions = {form: Session.open(random_artifact.artifact, form=form, threads=1) for form in ALL_FORMS}
+    artifact = read_artifact(random_artifact.artifact)
+    one_graph = EngineOptions(threads=1, staged=False)
+    forms = [open_form(artifact, form, way) for form in ALL_FORMS for way in (EngineOptions(threads=1), one_graph)]
     tasks = sorted(random_artifact.bundle.packs)
 
     @settings(max_examples=12, deadline=None, database=None)
@@ -125,28 +130,32 @@ def test_every_form_is_the_torch_model(random_artifact) -> None:
     def agree(seed: int, rows: int, length: int, task: str) -> None:
         inputs = random_artifact.inputs(rows, length, seed)
         expected = random_artifact.logits(task, inputs)
-        for session in sessions.values():
-            close(session.run(task, inputs), expected)
+        for form in forms:
+            close(form.bind(task).infer(inputs), expected)
 
     agree()
-    for session in sessions.values():
-        session.close()
 
 
 def test_a_batch_of_mixed_tasks_is_its_rows_one_by_one(random_artifact) -> None:
     texts = ["a man, a dog", "no good", "not bad at all, man!", "the dog was bad", "is", "man is not a dog"]
     rows = [(task, _text(task, text)) for text in texts for task in random_artifact.manifest.tasks]
-    with Session.open(random_artifact.artifact, form="bank", threads=1) as session:
-        mixed = session.run_mixed(rows)
-        for (task, text), logits in zip(rows, mixed, strict=True):
-            close(logits, session.run(task, [text])[0])
+    for form in ("bank", "switchable"):
+        with Session.open(random_artifact.artifact, form=form, threads=1) as session:
+            mixed = session.run_mixed(rows)
+            for (task, text), logits in zip(rows, mixed, strict=True):
+                close(logits, session.run(task, [text])[0])
 
 
 def test_rows_of_token_ids_pick_their_tasks(random_artifact) -> None:
     """Against PyTorch, whose every row is run alone."""
-    form = BankForm(read_artifact(random_artifact.artifact), EngineOptions(threads=1))
+    artifact = read_artifact(random_artifact.artifact)
+    one_graph = BankForm(artifact, EngineOptions(threads=1))
+    forms = [
+        one_graph,
+        *(StagedForm(artifact, form, EngineOptions(threads=1), 1 << 20) for form in ("bank", "switchable")),
+    ]
     random, tasks = np.random.default_rng(0), sorted(random_artifact.manifest.tasks)
-    for rows, length in [(1, 1), (3, 1), (7, 5), (4, 17)]:
+    for form, (rows, length) in product(forms, [(1, 1), (3, 1), (7, 5), (4, 17)]):
         inputs, chosen = random_artifact.inputs(rows, length), [str(task) for task in random.choice(tasks, rows)]
         found = form.infer_mixed([form.bind(task) for task in chosen], inputs)
         for row, task in enumerate(chosen):

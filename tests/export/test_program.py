@@ -7,11 +7,11 @@ import torch
 from propetl.bundle.reader import read_bundle
 from propetl.export.golden import text_inputs_of
 from propetl.export.graphs import bank_of
-from propetl.export.program import BankProgram, BareProgram, Program
+from propetl.export.program import BareProgram, Program, RowsProgram
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.manifest import TensorSignature
-from propetl.runtime.signatures import TASK_ID, task_tensors
+from propetl.runtime.signatures import task_tensors
 from tests.export.random_artifact import Case, random_bundle, random_inputs, torch_logits
 
 KINDS = {
@@ -60,7 +60,8 @@ def test_a_task_for_each_row(made):
     model, bundle, feeds = made
     packs = list(bundle.packs.values())
     task_ids = torch.tensor([2, 0, 1, 1, 0])
-    found = BankProgram(model).eval()(torch_of(feeds), torch_of(bank_of(packs)) | {TASK_ID: task_ids})
+    rows = {name: tensor[task_ids] for name, tensor in torch_of(bank_of(packs)).items()}
+    found = RowsProgram(model).eval()(torch_of(feeds), rows)
     assert found.shape == (5, 4)
     for row, task_id in enumerate(task_ids.tolist()):
         outputs = packs[task_id].info.outputs

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from propetl.export.program import BankProgram, Program
+from propetl.export.program import Program, RowsProgram
 from propetl.export.trace import trace
 from propetl.model import ProPETLModel
 from propetl.runtime.signatures import task_tensors
@@ -41,14 +41,13 @@ def test_one_task_per_batch(single):
 
 
 def test_one_task_per_row(model):
-    bank = trace(BankProgram(model), TEXTS, task_tensors(model.layout, model.head_kind), 20)
-    assert [signature(value) for value in bank.model.graph.inputs] == [
+    rows = trace(RowsProgram(model), TEXTS, task_tensors(model.layout, model.head_kind), 20)
+    assert [signature(value) for value in rows.model.graph.inputs] == [
         *((name, "INT64", ["batch", "sequence"]) for name in TEXTS),
-        ("task_id", "INT64", ["batch"]),
-        ("head.bias", "FLOAT", ["tasks", "labels"]),
-        ("head.weight", "FLOAT", ["tasks", "labels", 24]),
+        ("head.bias", "FLOAT", ["batch", "labels"]),
+        ("head.weight", "FLOAT", ["batch", "labels", 24]),
     ]
-    assert [signature(value) for value in bank.model.graph.outputs] == [("logits", "FLOAT", ["batch", "labels"])]
+    assert [signature(value) for value in rows.model.graph.outputs] == [("logits", "FLOAT", ["batch", "labels"])]
 
 
 def test_every_input_is_used(single):

@@ -28,7 +28,8 @@ from tests.export.random_artifact import ALL_FORMS as SESSION_FORMS
 from tests.export.random_artifact import TASKS, Case, export, random_bundle, torch_logits
 
 ALL_FORMS = (*SESSION_FORMS, "bare")
-GRAPHS = {f"folded/{task}/model.onnx" for task in TASKS} | {f"{form}/model.onnx" for form in ALL_FORMS[1:]}
+STAGES = {f"stages/{stage}/model.onnx" for stage in ("apply", "run")}
+GRAPHS = {f"folded/{task}/model.onnx" for task in TASKS} | {f"{form}/model.onnx" for form in ALL_FORMS[1:]} | STAGES
 
 
 def graphs_of(folder):
@@ -63,7 +64,7 @@ class TestFiles:
     def test_what_is_there(self, exported):
         assert set(graphs_of(exported.artifact)) == GRAPHS
         assert {path.name for path in exported.artifact.iterdir()} == {
-            *ALL_FORMS, "artifact.json", "backbone.data", "golden.safetensors", "tasks", "tokenizer",
+            *ALL_FORMS, "stages", "artifact.json", "backbone.data", "golden.safetensors", "tasks", "tokenizer",
         }  # fmt: skip
         assert {path.name for path in (exported.artifact / "tasks").iterdir()} == {
             f"{task}.safetensors" for task in TASKS
@@ -118,7 +119,9 @@ class TestFiles:
     def test_the_artifact_passes_its_own_test(self, exported):
         report = self_test(exported.artifact)
         assert report.passed, report.breaches
-        assert {item.form for item in report.comparisons} == {"folded", "switchable", "bank"}
+        assert {item.form for item in report.comparisons} == {
+            *SESSION_FORMS, "switchable, one graph", "bank, one graph",
+        }  # fmt: skip
 
     def test_a_second_export_gives_the_same_bytes(self, plain, tmp_path):
         for name in ("one", "other"):
@@ -136,7 +139,7 @@ class TestWeights:
         assert shared.st_size <= sum(4 * each.numel() for each in parameters) + 4096 * len(parameters)
 
     def test_every_graph_refers_to_the_one_file(self, exported):
-        for relative in GRAPHS:
+        for relative in GRAPHS - {"stages/apply/model.onnx"}:  # which has the prototype alone
             outside = [
                 each for each in loaded(exported.artifact / relative).graph.initializer if uses_external_data(each)
             ]
@@ -184,7 +187,8 @@ class TestGraphs:
 
     def test_take_and_give_what_the_manifest_says(self, exported):
         for form in exported.manifest.forms.values():
-            for graph in form.all_graphs().values():
+            stages = [] if form.stages is None else [form.stages.apply, form.stages.run]
+            for graph in (*form.all_graphs().values(), *stages):
                 found = loaded(exported.artifact / graph.path).graph
                 for values, stated in ((found.input, graph.inputs), (found.output, graph.outputs)):
                     assert [_signature(value) for value in values] == [
@@ -311,6 +315,8 @@ class TestOptions:
             "binding: switchable",
             "binding: bank",
             "binding: bare",
+            "binding: stages apply",
+            "binding: stages run",
         ]
 
     def test_the_bare_backbone_is_backbone_and_head(self, exported):

@@ -11,6 +11,18 @@ def tiny(tmp_path_factory) -> Tiny:
     return write_tiny_artifact(tmp_path_factory.mktemp("tiny") / "artifact")
 
 
+@pytest.fixture(scope="session")
+def staged(tmp_path_factory) -> Tiny:
+    """The same artifact with stages: no test changes it."""
+    return write_tiny_artifact(tmp_path_factory.mktemp("staged") / "artifact", staged=True)
+
+
+@pytest.fixture
+def own_staged(tmp_path) -> Tiny:
+    """An artifact with stages that the test may change."""
+    return write_tiny_artifact(tmp_path / "artifact", staged=True)
+
+
 @pytest.fixture
 def own_tiny(tmp_path) -> Tiny:
     """An artifact that the test may change."""

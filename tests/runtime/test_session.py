@@ -20,15 +20,20 @@ MIXED = [(task, row) for place in range(4) for task, rows in ROWS.items() for ro
 EXTRA = TaskInfo("classification", ("x", "y", "z", "w"), ("text",), ("accuracy",))
 
 
-@pytest.fixture(params=RUNNING_FORMS)
-def session(tiny, request):
-    with Session.open(tiny.path, form=request.param, threads=1) as session:
+# How a form can be run: in one graph, or in two stages.
+WAYS = [*(("tiny", form) for form in RUNNING_FORMS), ("staged", "switchable"), ("staged", "bank")]
+
+
+@pytest.fixture(params=WAYS, ids="-".join)
+def session(request):
+    made, form = request.param
+    with Session.open(request.getfixturevalue(made).path, form=form, threads=1) as session:
         yield session
 
 
-@pytest.fixture
-def switchable(tiny):
-    with Session.open(tiny.path, form="switchable", threads=1) as session:
+@pytest.fixture(params=["tiny", "staged"])
+def switchable(request):
+    with Session.open(request.getfixturevalue(request.param).path, form="switchable", threads=1) as session:
         yield session
 
 
@@ -129,14 +134,20 @@ def test_mixed_rows_in_their_order(session, tiny):
         assert prediction.label == session.predict(task, [row])[0].label
 
 
-def test_only_the_bank_runs_tasks_together(tiny, batch_sizes):
+def test_who_runs_tasks_together(tiny, staged, batch_sizes):
     counts = {}
-    for form in RUNNING_FORMS:
-        with Session.open(tiny.path, form=form, threads=1) as session:
+    for made, form in WAYS:
+        with Session.open((staged if made == "staged" else tiny).path, form=form, threads=1) as session:
             batch_sizes.clear()
             session.run_mixed(MIXED)
-            counts[form] = len(batch_sizes)
-    assert counts == {"bank": 1, "folded": len(TASKS), "switchable": len(TASKS)}
+            counts[made, form] = len(batch_sizes)
+    assert counts == {
+        ("tiny", "bank"): 1,
+        ("tiny", "folded"): len(TASKS),
+        ("tiny", "switchable"): len(TASKS),
+        ("staged", "switchable"): 1,
+        ("staged", "bank"): 1,
+    }
 
 
 def test_an_unknown_task(session):
@@ -180,6 +191,7 @@ def test_ids_beyond_the_vocabulary(session):
         ({"batch_size": 0}, ConfigurationError, "batch_size must be at least 1; got 0"),
         ({"threads": -1}, ConfigurationError, "threads must be at least 1"),
         ({"memory": "none"}, ConfigurationError, "memory is one of fast, small"),
+        ({"task_memory": -1}, ConfigurationError, "task_memory is a number of bytes, at least 0; got -1"),
     ],
 )
 def test_options_that_cannot_be(tiny, options, error, message):
@@ -249,25 +261,28 @@ def test_a_new_task_on_a_live_session(switchable, tiny, extra_pack):
     np.testing.assert_allclose(switchable.run("extra", ROWS["mood"]), expected, atol=1e-5)
 
 
-def test_tasks_of_other_forms_are_fixed(tiny, extra_pack):
-    for form, reason in (("folded", "folded graphs are made by export"), ("bank", "the bank is a constant")):
-        with Session.open(tiny.path, form=form) as session:
+def test_tasks_of_other_forms_are_fixed(tiny, staged, extra_pack):
+    bank = "the bank is a constant"
+    ways = ((tiny, "folded", "folded graphs are made by export"), (tiny, "bank", bank), (staged, "bank", bank))
+    for made, form, reason in ways:
+        with Session.open(made.path, form=form) as session:
             with pytest.raises(TaskError, match=f"task 'extra' cannot be added: {reason}.*open form switchable"):
                 session.add_task(extra_pack[1])
             assert set(session.tasks) == set(TASKS)
 
 
-def test_removing_a_task(tiny):
+def test_removing_a_task(tiny, staged):
     with Session.open(tiny.path, form="folded") as session:
         session.run("mood", ["good"])
         for task in ("mood", "topic"):  # loaded and not loaded
             session.remove_task(task)
             with pytest.raises(TaskError, match=f"task '{task}' is not in this session; it has"):
                 session.run(task, ["good"])
-    with Session.open(tiny.path, form="bank") as session:
-        with pytest.raises(TaskError, match="task 'mood' cannot be removed: the bank is a constant"):
-            session.remove_task("mood")
-        assert "mood" in session.tasks
+    for made in (tiny, staged):
+        with Session.open(made.path, form="bank") as session:
+            with pytest.raises(TaskError, match="task 'mood' cannot be removed: the bank is a constant"):
+                session.remove_task("mood")
+            assert "mood" in session.tasks
 
 
 def test_packs_that_do_not_belong_here(switchable, tiny, tmp_path):
@@ -325,12 +340,13 @@ def test_a_session_outlives_its_manifest(own_tiny):
         np.testing.assert_allclose(session.run("mood", ["good"]), own_tiny.expected("mood", ["good"]), atol=1e-5)
 
 
-@pytest.mark.parametrize("form", RUNNING_FORMS)
-def test_eight_threads_with_different_tasks(tiny, form):
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+def test_eight_threads_with_different_tasks(request, way):
     """Hundreds of calls at once give bit for bit what the same calls give one after the other."""
     random = Random(3)
     calls = [(task, some_rows(random, task, random.randint(1, 5))) for task in random.choices(list(TASKS), k=480)]
-    with Session.open(tiny.path, form=form, threads=1, batch_size=3) as session:
+    path, form = request.getfixturevalue(way[0]).path, way[1]
+    with Session.open(path, form=form, threads=1, batch_size=3, task_memory=3000) as session:
         expected = [session.run(task, rows) for task, rows in calls]
         barrier = threading.Barrier(8)
 
@@ -345,8 +361,10 @@ def test_eight_threads_with_different_tasks(tiny, form):
         np.testing.assert_array_equal(logits, expected[place])
 
 
-def test_tasks_come_and_go_while_others_run(tiny, tmp_path):
+@pytest.mark.parametrize("made", ["tiny", "staged"])
+def test_tasks_come_and_go_while_others_run(request, made, tmp_path):
     """One name is added and removed again and again with other masks; no call ever sees half a task."""
+    tiny = request.getfixturevalue(made)
     packs = [tiny.model.pack("extra", EXTRA if seed % 2 else TASKS["topic"], seed=seed) for seed in range(6)]
     allowed = [tiny.expected("extra", ["good film"], pack) for pack in packs]
     steady = tiny.expected("mood", ["good film"])

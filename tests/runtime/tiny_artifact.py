@@ -5,7 +5,7 @@ a linear head on the first token.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from propetl.runtime.artifact import (
     Manifest,
 )
 from propetl.runtime.golden import Golden, golden_bytes
-from propetl.runtime.manifest import FormInfo, GraphInfo, TensorSignature
-from propetl.runtime.signatures import expected_inputs
+from propetl.runtime.manifest import FormInfo, GraphInfo, Stages, TensorSignature
+from propetl.runtime.signatures import ROWS as ROW_AXIS
+from propetl.runtime.signatures import expected_inputs, task_tensors
 
 HIDDEN, LAYERS, RANK, MAX_LENGTH = 10, 2, 3, 32
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "good", "bad", "film", "rain", "sun", "wind"]
@@ -156,7 +157,7 @@ class GraphMaker:
         return self.node("Transpose", [chosen], perm=[1, 0] if axis == 0 else [0, 2, 1])
 
     def hidden(self, weights, axis):
-        """Hidden states; ``weights`` None leaves the adapter out."""
+        """Hidden states; ``weights`` None leaves the adapter out, a function gives the names of a layer's two."""
         words = self.node("Gather", ["embedding", "input_ids"])
         hidden = self.node("Add", [words, self.node("Gather", ["types", "token_type_ids"])])
         mask = self.node("Cast", ["attention_mask"], to=TensorProto.FLOAT)
@@ -168,7 +169,10 @@ class GraphMaker:
             hidden = self.node("Add", [hidden, self.node("Div", [total, count])])
             if weights is None:
                 continue
-            down, up = (self.layer_weight(weights[name], layer, axis) for name in MASKED)
+            if callable(weights):
+                down, up = weights(layer)
+            else:
+                down, up = (self.layer_weight(weights[name], layer, axis) for name in MASKED)
             inner = self.node("Add", [self.node("MatMul", [hidden, down]), biases["down.bias"]])
             outer = self.node("MatMul", [self.node("Relu", [inner]), up])
             hidden = self.node("Add", [self.node("Add", [hidden, outer]), biases["up.bias"]])
@@ -176,9 +180,14 @@ class GraphMaker:
 
     def finish(self, inputs, width):
         self.nodes[-1].output[0] = "logits"
-        values = [helper.make_tensor_value_info(i.name, ONNX_TYPES[i.dtype], list(i.shape)) for i in inputs]
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", width])
-        graph = helper.make_graph(self.nodes, "tiny", values, [logits], self.initialisers)
+        return self.finish_with(inputs, [TensorSignature("logits", "float32", ("batch", width))])
+
+    def finish_with(self, inputs, outputs):
+        values, results = (
+            [helper.make_tensor_value_info(i.name, ONNX_TYPES[i.dtype], list(i.shape)) for i in items]
+            for items in (inputs, outputs)
+        )
+        graph = helper.make_graph(self.nodes, "tiny", values, results, self.initialisers)
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         return made.SerializeToString()
 
@@ -229,6 +238,27 @@ def bank_graph(model, packs, inputs):
     product = maker.node("MatMul", [first, maker.node("Transpose", [matrix], perm=[0, 2, 1])])
     maker.node("Add", [maker.node("Squeeze", [product, maker.int_constant(1)]), bias])
     return maker.finish(inputs, widest)
+
+
+def apply_graph(model, inputs, outputs):
+    """Packed masks and head with a leading axis of rows to what the text meets."""
+    maker = GraphMaker(model)
+    weights = {name: maker.unpacked(f"mask.{name}", (-1, LAYERS), name) for name in MASKED}
+    made = [maker.layer_weight(weights[name], layer, 1) for layer in range(LAYERS) for name in MASKED]
+    made.append(maker.node("Transpose", ["head.weight"], perm=[0, 2, 1]))
+    made.append(maker.node("Identity", ["head.bias"]))
+    for value, output in zip(made, outputs, strict=True):
+        maker.nodes.append(helper.make_node("Identity", [value], [output.name]))
+    return maker.finish_with(inputs, outputs)
+
+
+def run_graph(model, inputs):
+    maker = GraphMaker(model)
+    first = maker.hidden(lambda layer: (f"applied.{2 * layer}", f"applied.{2 * layer + 1}"), 1)
+    row = maker.node("Unsqueeze", [first, maker.int_constant(1)])
+    product = maker.node("MatMul", [row, f"applied.{2 * LAYERS}"])
+    maker.node("Add", [maker.node("Squeeze", [product, maker.int_constant(1)]), f"applied.{2 * LAYERS + 1}"])
+    return maker.finish(inputs, "labels")
 
 
 def tokenizer_json():
@@ -317,12 +347,16 @@ class Tiny:
         self.edit_manifest(lambda value: value["files"].__setitem__(relative, record))
 
 
-def write_tiny_artifact(path, forms=FORMS, seed=0, tasks=TASKS) -> "Tiny":
-    """Writes the artifact to folder ``path`` and returns it with its reference."""
+def write_tiny_artifact(path, forms=FORMS, seed=0, tasks=TASKS, staged=False) -> "Tiny":
+    """Writes the artifact to folder ``path`` and returns it with its reference; ``staged`` adds the two stages."""
     model = TinyModel(seed)
     packs = {task: model.pack(task, info, seed=100 + i) for i, (task, info) in enumerate(tasks.items())}
     manifest = _manifest(model, packs, {})
     made = _forms(model, packs, manifest)
+    if staged:
+        stages, files = _stages(model, manifest)
+        for form in ("switchable", "bank"):
+            made[form] = (replace(made[form][0], stages=stages), made[form][1] | files)
     chosen = {form: made[form][0] for form in forms}
     goldens = {}
     for task in tasks:
@@ -385,6 +419,19 @@ def _forms(model, packs, manifest):
         ),
         "bare": (FormInfo(graph=bare), {bare.path: bare_graph(model, first, tokens)}),
     }
+
+
+def _stages(model, manifest):
+    """``(Stages, files)``: weights of each layer, then the head."""
+    rows = tuple(replace(item, shape=(ROW_AXIS, *item.shape)) for item in task_tensors(LAYOUT, "linear"))
+    shapes = [(ROW_AXIS, *reversed(shape)) for _ in range(LAYERS) for shape in MASKED.values()]
+    shapes += [(ROW_AXIS, HIDDEN, "labels"), (ROW_AXIS, "labels")]
+    applied = tuple(TensorSignature(f"applied.{index}", "float32", shape) for index, shape in enumerate(shapes))
+    tokens = tuple(TensorSignature(name, "int64", ("batch", "sequence")) for name in INPUTS)
+    apply = GraphInfo("stages/apply/model.onnx", rows, applied)
+    run = _graph("stages/run/model.onnx", (*tokens, *applied), "labels")
+    files = {apply.path: apply_graph(model, rows, applied), run.path: run_graph(model, run.inputs)}
+    return Stages(apply, run), files
 
 
 def _graph(path, inputs, width):

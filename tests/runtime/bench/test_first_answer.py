@@ -47,8 +47,8 @@ def test_every_runtime_answers(tiny, runtime):
 
 
 def test_files_are_hashed_when_asked_to(own_tiny):
-    pack = own_tiny.path / "golden.safetensors"
-    pack.write_bytes(pack.read_bytes()[:-1] + b"\x7f")
+    weights = own_tiny.path / "backbone.data"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(BackendError, match="SHA-256"):
         timed_first_line("folded", asked(own_tiny))
     taken, _ = timed_first_line("folded", asked(own_tiny, verify=False))

@@ -1,0 +1,42 @@
+"""A bank of tasks from which every row picks."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from propetl.export.passes.pick_rows import PickRows
+from tests.export.passes.halves import feeds, run, whole
+
+BANK = {name: np.random.default_rng(7).normal(size=(5, 3)).astype(np.float32) for name in ("w", "b")}
+
+
+def test_each_row_takes_its_task():
+    model = whole()
+    assert PickRows(BANK)(model).modified
+    assert [value.name for value in model.graph.inputs] == ["x", "task_id"]
+    x, task_id = feeds(4)["x"], np.array([4, 0, 2, 2])
+    expected = run(whole(), {"x": x} | {name: bank[task_id] for name, bank in BANK.items()})
+    np.testing.assert_array_equal(run(model, {"x": x, "task_id": task_id})["logits"], expected["logits"])
+
+
+def test_sizes_that_the_bank_fixes_reach_the_outputs():
+    model = ir.from_onnx_text(
+        """<ir_version: 10, opset_import: ["" : 20]>
+        graph (float[batch, 1] x, float[rows, labels] w) => (float[batch, labels] y) { y = Mul(x, w) }"""
+    )
+    PickRows({"w": BANK["w"]})(model)
+    assert [str(size) for size in model.graph.outputs[0].shape or ()] == ["batch", "3"]
+
+
+@pytest.mark.parametrize(
+    ("bank", "message"),
+    [({"v": BANK["w"]}, "'v' is not an input of the graph"), ({"w": BANK["w"][0]}, "w: has 2 axes, got 1")],
+)
+def test_a_bank_that_does_not_fit(bank, message):
+    with pytest.raises(ir.passes.PreconditionError, match=message):
+        PickRows(bank)(whole())
+
+
+def test_what_is_left_undone_is_found():
+    with pytest.raises(ir.passes.PostconditionError, match="inputs are"):
+        PickRows(BANK).ensures(whole())

@@ -1,0 +1,32 @@
+"""One task for all rows of a batch."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from propetl.export.passes.share_row import ShareRow
+from tests.export.passes.halves import feeds, run, whole
+
+
+def test_tensors_of_one_task_serve_every_row():
+    model, given = whole(), feeds(1)
+    assert ShareRow(["x"])(model).modified
+    assert [(value.name, [str(size) for size in value.shape]) for value in model.graph.inputs] == [
+        ("x", ["batch", "3"]),
+        ("w", ["3"]),
+        ("b", ["3"]),
+    ]
+    found = run(model, {"x": given["x"], "w": given["w"][0], "b": given["b"][0]})
+    np.testing.assert_array_equal(found["logits"], run(whole(), given)["logits"])
+
+
+def test_an_input_without_an_axis():
+    model = whole()
+    model.graph.inputs[1].shape = ir.Shape([])
+    with pytest.raises(ir.passes.PreconditionError, match="w has no leading axis"):
+        ShareRow(["x"])(model)
+
+
+def test_what_is_left_undone_is_found():
+    with pytest.raises(ir.passes.PostconditionError, match="w keeps its axis"):
+        ShareRow(["x"]).ensures(whole())
