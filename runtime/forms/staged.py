@@ -110,13 +110,15 @@ class StagedForm:
         return ((self._stages.apply, self._apply), (self._stages.run, self._run))
 
     def add(self, pack: TaskPack) -> None:
-        """Adds a task whose pack was checked, and keeps the pack: its file may go. Not to a bank."""
+        """Adds a task whose pack was checked, ready to run, and keeps the pack: its file may go. Not to a bank."""
         if self._fixed:
             raise fixed_task(pack.task, "added")
+        known = _KnownTask(pack.info, lambda: pack)
         with self._lock:
             if pack.task in self._tasks:
                 raise taken_task(pack.task)
-            self._tasks = {**self._tasks, pack.task: _KnownTask(pack.info, lambda: pack)}
+            self._tasks = {**self._tasks, pack.task: known}
+        self._weights.get(known)
 
     def remove(self, task: str) -> None:
         """Forgets a task; running calls end with it. Not of a bank."""

@@ -20,6 +20,21 @@ def test_tensors_of_one_task_serve_every_row():
     np.testing.assert_array_equal(found["logits"], run(whole(), given)["logits"])
 
 
+def test_bytes_get_their_axis_behind_the_cast():
+    """TensorRT refuses any other operator on them."""
+    model = ir.from_onnx_text(
+        """<ir_version: 10, opset_import: ["" : 20]>
+        graph (float[batch, 3] x, uint8[rows, 3] m) => (float[batch, 3] y) {
+            wide = Cast<to = 1>(m)
+            y = Mul(x, wide)
+        }"""
+    )
+    ShareRow(["x"])(model)
+    assert [node.op_type for node in model.graph] == ["Cast", "Unsqueeze", "Mul"]
+    x, m = np.ones((2, 3), np.float32), np.array([0, 1, 2], np.uint8)
+    np.testing.assert_array_equal(run(model, {"x": x, "m": m})["y"], [[0, 1, 2]] * 2)
+
+
 def test_an_input_without_an_axis():
     model = whole()
     model.graph.inputs[1].shape = ir.Shape([])
