@@ -17,6 +17,9 @@ TRITON = "triton"
 DEFAULT_MAX_BATCH = 32
 """Rows that Triton puts into one batch."""
 
+OLDEST_FOR_INT8 = 19
+"""Before it, an integer can become float32 only."""
+
 PEFT, ONNX_ADAPTER = "peft", "onnx-adapter"
 OTHER_TOOLS = (PEFT, ONNX_ADAPTER)
 """Forms that other tools run; each is a folder of its own and no artifact."""

@@ -18,7 +18,7 @@ from propetl.errors import ConfigurationError, TaskError
 from propetl.export.compiler import Compiled, Compiler
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info
-from propetl.export.options import OPSETS, ExportOptions
+from propetl.export.options import OLDEST_FOR_INT8, OPSETS, ExportOptions
 from propetl.export.tensorrt_engines.build_log import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.transformers_layout import add_file, write_config
@@ -113,6 +113,8 @@ def _check_options(bundle: Bundle, options: ExportOptions) -> None:
         raise ConfigurationError(f"form {min(unknown)!r} is not known; known: {', '.join(FORM_RULES)}")
     if options.opset not in OPSETS:
         raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
+    if options.engines and "int8" in options.engines.precisions and options.opset < OLDEST_FOR_INT8:
+        raise ConfigurationError(f"--precision int8 needs --opset {OLDEST_FOR_INT8} or later; got {options.opset}")
     if config.method == "full":
         raise ConfigurationError(
             "a fully trained backbone is not exported here: its weights are a model of their own; use optimum"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from propetl.runtime.manifest import FormInfo, Manifest
 
 ENGINE_TARGETS = ("tensorrt", "tensorrt-rtx")
-ENGINE_PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+ENGINE_PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 
 Sizes = tuple[int, int, int]
 """Smallest, best and largest size of a dimension."""
@@ -58,13 +58,15 @@ class EngineInfo:
         target: ``tensorrt`` or ``tensorrt-rtx``; a plan of one does not load in the other.
         version: of the library that built it.
         compute_capabilities: GPUs that it runs on, as 86 for SM 8.6.
-        precision: of weights and matrix products; inputs and outputs keep the graph's types.
+        precision: of weights and matrix products (int8: of the backbone's, the rest is fp16); inputs and
+            outputs keep the graph's types.
         profiles: ranges of shapes, one optimisation profile each, in the engine's order.
         hardware_compatible: built to run on later GPU architectures, too (TensorRT only).
         version_compatible: built to load in later versions of the library, too (TensorRT only).
         weights_graph: ONNX graph from which the weights of a stripped plan have to be restored; None for a
             plan that has them.
         refits: of a plan that serves several tasks by refitting: task -> file with its weights by name.
+        calibration_rows: rows by which the ranges of int8 were measured; 0 for other precisions.
         workspace_bytes: limit on scratch memory; None for all there is.
         optimization_level: how long the builder may look for kernels, 0 to 5.
         build_seconds: wall time of the build.
@@ -82,6 +84,7 @@ class EngineInfo:
     version_compatible: bool = False
     weights_graph: str | None = None
     refits: dict[str, str] = field(default_factory=dict)
+    calibration_rows: int = 0
     workspace_bytes: int | None = None
     optimization_level: int = 3
     build_seconds: float = 0.0
@@ -116,6 +119,7 @@ class EngineInfo:
             version_compatible=bool(value["version_compatible"]),
             weights_graph=None if value["weights_graph"] is None else str(value["weights_graph"]),
             refits={str(task): str(path) for task, path in value["refits"].items()},
+            calibration_rows=int(value["calibration_rows"]),
             workspace_bytes=None if value["workspace_bytes"] is None else int(value["workspace_bytes"]),
             optimization_level=int(value["optimization_level"]),
             build_seconds=float(value["build_seconds"]),

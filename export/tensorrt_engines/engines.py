@@ -4,16 +4,23 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnx_ir as ir
 
+from propetl.errors import MissingExtraError
+from propetl.export.calibration import calibration_batches, graph_feeds, rows_in
+from propetl.export.ranges import activation_ranges
 from propetl.export.tensorrt_engines.build_log import Progress
 from propetl.export.tensorrt_engines.builder import EngineBuilder, Graph
 from propetl.export.tensorrt_engines.flavour import FLAVOURS
-from propetl.export.tensorrt_engines.lowering import AS_THEY_ARE, lower_graph, weights_file
+from propetl.export.tensorrt_engines.lowering import AS_THEY_ARE, INT8, backbone_products, lower_graph, weights_file
 from propetl.export.tensorrt_engines.options import TensorRTOptions, default_shapes
 from propetl.export.weight_store import WeightStore
+from propetl.runtime.artifact import Artifact
+from propetl.runtime.batching import Feeds
 from propetl.runtime.engine_records import EngineInfo, Profile
 from propetl.runtime.manifest import GraphInfo, Manifest
 from propetl.runtime.signatures import LABELS
@@ -41,6 +48,8 @@ class Wanted:
 
 def builders_of(options: TensorRTOptions) -> tuple[EngineBuilder, ...]:
     """A builder for each target; refuses what cannot be built before any work is done."""
+    if INT8 in options.precisions and find_spec("onnxruntime") is None:
+        raise MissingExtraError("--precision int8", "onnxruntime", "cpu")
     return tuple(EngineBuilder(FLAVOURS[target], options) for target in dict.fromkeys(options.targets))
 
 
@@ -60,52 +69,77 @@ def build_engines(
 
     Raises:
         BackendError: a graph that the parser refuses, or a build that fails.
+        DataError: a row to calibrate on cannot be used.
     """
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=".lowered.")))
-        wanted = list(_lowered(folder, scratch, manifest, builders[0].options, report))
+        source = _Source(Artifact(folder, manifest), builders[0].options, report)
+        wanted = list(_lowered(source, scratch))
         for builder in builders:
             report(f"checking {len(wanted)} graphs: {builder.flavour.target} {builder.version}")
             for item in wanted:
                 builder.check(item.graph)
-        return tuple(
-            _build(folder, manifest, builder, item, report, progress) for builder in builders for item in wanted
-        )
+        return tuple(_build(source, builder, item, progress) for builder in builders for item in wanted)
 
 
-def _lowered(
-    folder: Path, scratch: Path, manifest: Manifest, options: TensorRTOptions, report: Report
-) -> Iterator[Wanted]:
+@dataclass(frozen=True)
+class _Source:
+    """The artifact whose graphs are compiled, and how."""
+
+    artifact: Artifact
+    options: TensorRTOptions
+    report: Report
+
+    @cached_property
+    def batches(self) -> dict[str, list[Feeds]]:
+        """Rows to calibrate on, read when a precision first needs them."""
+        self.report(f"reading rows to calibrate on: {self.options.calibration or 'the golden rows'}")
+        return calibration_batches(self.artifact, self.artifact.manifest.tasks, self.options.calibration)
+
+    def ranges(self, form: str, task: str | None, info: GraphInfo) -> dict[str, float]:
+        """How large the activations of the backbone's products get in one graph."""
+        path = self.artifact.path / info.path
+        feeds = graph_feeds(self.artifact, form, task, self.batches)
+        return activation_ranges(path, self.artifact.path, backbone_products(path), feeds)
+
+    def calibration_rows(self, precision: str, task: str | None) -> int:
+        """How many rows decided the ranges of an engine."""
+        tasks = self.artifact.manifest.tasks if task is None else (task,)
+        return sum(rows_in(self.batches[name]) for name in tasks) if precision == INT8 else 0
+
+
+def _lowered(source: _Source, scratch: Path) -> Iterator[Wanted]:
     """Every graph at every precision; graphs and weights that exist for the build alone go to ``scratch``."""
-    for precision in dict.fromkeys(options.precisions):
+    for precision in dict.fromkeys(source.options.precisions):
         with WeightStore(scratch / weights_file(precision)) as store:
-            for form, info in manifest.forms.items():
+            for form, info in source.artifact.manifest.forms.items():
                 for task, graph in info.all_graphs().items():
-                    made = _graph(folder, graph, precision, store, report)
+                    made = _graph(source, form, task, graph, precision, store)
                     yield Wanted(form, task, precision, graph, made)
 
 
-def _graph(folder: Path, info: GraphInfo, precision: str, store: WeightStore, report: Report) -> Graph:
-    source, name = folder / info.path, f"{info.path} at {precision}"
+def _graph(source: _Source, form: str, task: str | None, info: GraphInfo, precision: str, store: WeightStore) -> Graph:
+    root = source.artifact.path
+    path, name = root / info.path, f"{info.path} at {precision}"
     if precision in AS_THEY_ARE:
-        return Graph(name, source.read_bytes(), folder, info.inputs, info.outputs)
-    model, records = lower_graph(source, folder, precision, store)
+        return Graph(name, path.read_bytes(), root, info.inputs, info.outputs)
+    ranges = source.ranges(form, task, info) if precision == INT8 else {}
+    model, records = lower_graph(path, root, precision, store, ranges)
     for record in records:
-        report(f"  {record}")
+        source.report(f"  {record}")
     return Graph(name, ir.to_proto(model).SerializeToString(), store.path.parent, info.inputs, info.outputs)
 
 
-def _build(
-    folder: Path, manifest: Manifest, builder: EngineBuilder, item: Wanted, report: Report, progress: Progress
-) -> EngineInfo:
-    target, options = builder.flavour.target, builder.options
+def _build(source: _Source, builder: EngineBuilder, item: Wanted, progress: Progress) -> EngineInfo:
+    target, options = builder.flavour.target, source.options
     path = f"{item.folder}/{target}-{item.precision}.plan"
-    report(f"building {path}")
-    profiles = _profiles(item, manifest, options)
+    source.report(f"building {path}")
+    profiles = _profiles(item, source.artifact.manifest, options)
     plan = builder.build(item.graph, item.precision, profiles, progress)
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    (folder / path).write_bytes(plan.content)
-    report(f"  {path}: {len(plan.content):,} bytes in {plan.seconds:.1f} s")
+    file = source.artifact.path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(plan.content)
+    source.report(f"  {path}: {len(plan.content):,} bytes in {plan.seconds:.1f} s")
     return EngineInfo(
         path=path,
         form=item.form,
@@ -117,6 +151,7 @@ def _build(
         profiles=profiles,
         hardware_compatible=options.hardware_compatible,
         version_compatible=options.version_compatible,
+        calibration_rows=source.calibration_rows(item.precision, item.task),
         workspace_bytes=None if options.workspace_mib is None else options.workspace_mib << 20,
         optimization_level=options.optimization_level,
         build_seconds=round(plan.seconds, 3),

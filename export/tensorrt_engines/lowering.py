@@ -1,5 +1,6 @@
 """From a float32 graph of the artifact to one of a lower precision: TensorRT's types are those of the graph."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import onnx_ir as ir
 from propetl.export.passes import PassRecord, run_passes
 from propetl.export.passes.drop_stale_shapes import DropStaleShapes
 from propetl.export.passes.lower_floats import LOWERED_TYPES, LowerFloats
+from propetl.export.passes.quantize_products import QuantizeProducts, has_constant_matrix
 from propetl.export.passes.share_weights import ShareWeights
 from propetl.export.weight_store import WeightStore
 from propetl.runtime.manifest import BACKBONE_FILE
 
+INT8 = "int8"
 AS_THEY_ARE = ("fp32", "tf32")
 """Precisions whose graphs are the artifact's own: they differ in a flag of the builder."""
 
@@ -22,20 +25,36 @@ def weights_file(precision: str) -> str:
 
 
 def lower_graph(
-    source: Path, root: Path, precision: str, store: WeightStore
+    source: Path, root: Path, precision: str, store: WeightStore, ranges: Mapping[str, float]
 ) -> tuple[ir.Model, tuple[PassRecord, ...]]:
     """The graph in file ``source`` at ``precision``, its weights in ``store``, and what the passes did.
 
     Args:
         source: a float32 graph of the artifact.
         root: folder of the artifact, where the weights of ``source`` lie.
-        precision: a key of :data:`LOWERED_TYPES`.
+        precision: ``fp16``, ``bf16``, or ``int8``, which is float16 around integer products.
         store: receives the shared weights.
+        ranges: for int8, the largest activation of each of :func:`backbone_products`; else empty.
     """
     model = ir.load(source)
     _hold_weights(model, root)
-    passes = [LowerFloats(LOWERED_TYPES[precision]), DropStaleShapes(), ShareWeights(store)]
-    return model, run_passes(model, passes)
+    quantize = [QuantizeProducts(ranges)] if precision == INT8 else []
+    lower = LowerFloats(LOWERED_TYPES["fp16" if precision == INT8 else precision])
+    return model, run_passes(model, [*quantize, lower, DropStaleShapes(), ShareWeights(store)])
+
+
+def backbone_products(source: Path) -> list[str]:
+    """MatMuls by a constant matrix of the backbone: one that all graphs share.
+
+    What a task owns stays as it is, and so does the prototype, which masks are applied to: it is small.
+    """
+    nodes = [node for node in ir.load(source).graph if has_constant_matrix(node)]
+    weights = {str(node.name): node.inputs[1] for node in nodes}
+    return [
+        name
+        for name, weight in weights.items()
+        if weight is not None and isinstance(weight.const_value, ir.ExternalTensor)
+    ]
 
 
 def _hold_weights(model: ir.Model, root: Path) -> None:

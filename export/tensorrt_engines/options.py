@@ -47,9 +47,10 @@ class TensorRTOptions:
 
     Attributes:
         targets: among ``tensorrt`` and ``tensorrt-rtx``.
-        precisions: among ``fp32``, ``tf32``, ``fp16``, ``bf16``; one engine for each.
+        precisions: among ``fp32``, ``tf32``, ``fp16``, ``bf16``, ``int8``; one engine for each.
         shapes: one optimisation profile for each; empty for :func:`default_shapes`.
         compute_capabilities: GPUs to build for, as 86 for SM 8.6; empty for the GPU of this machine.
+        calibration: where the rows are that int8 is calibrated on; None for the artifact's golden rows.
         workspace_mib: limit on scratch memory; None for all there is.
         optimization_level: how long the builder may look for faster kernels.
         timing_cache: file that keeps kernel timings between builds.
@@ -63,6 +64,7 @@ class TensorRTOptions:
     precisions: tuple[str, ...] = ("fp32",)
     shapes: tuple[ShapeRange, ...] = ()
     compute_capabilities: tuple[int, ...] = ()
+    calibration: str | None = None
     workspace_mib: int | None = None
     optimization_level: int = DEFAULT_OPTIMIZATION_LEVEL
     timing_cache: Path | None = None
@@ -78,6 +80,8 @@ class TensorRTOptions:
             raise ConfigurationError(f"--optimization-level is 0 to 5; got {self.optimization_level}")
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise ConfigurationError(f"--workspace is in MiB, at least 1; got {self.workspace_mib}")
+        if self.calibration is not None and "int8" not in self.precisions:
+            raise ConfigurationError("--calibration is for --precision int8: add it, or leave the calibration out")
 
 
 def _known(flag: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:

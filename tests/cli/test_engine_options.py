@@ -34,14 +34,15 @@ def test_a_target_alone_is_fp32_for_the_gpu_here() -> None:
 
 
 def test_everything() -> None:
-    words = "--target tensorrt-rtx --target tensorrt --precision fp16 --precision bf16 --profile 1x1/1x64/1x128"
-    words += " --profile 8x64 --sm 86,120 --workspace 512 --optimization-level 5 --timing-cache times.bin"
-    words += " --hardware-compatible --version-compatible"
+    words = "--target tensorrt-rtx --target tensorrt --precision fp16 --precision int8 --calibration glue"
+    words += " --profile 1x1/1x64/1x128 --profile 8x64 --sm 86,120 --workspace 512 --optimization-level 5"
+    words += " --timing-cache times.bin --hardware-compatible --version-compatible"
     assert parsed(*words.split()) == TensorRTOptions(
         targets=("tensorrt-rtx", "tensorrt"),
-        precisions=("fp16", "bf16"),
+        precisions=("fp16", "int8"),
         shapes=(parse_shapes("1x1/1x64/1x128"), parse_shapes("8x64")),
         compute_capabilities=(86, 120),
+        calibration="glue",
         workspace_mib=512,
         optimization_level=5,
         timing_cache=Path("times.bin"),
@@ -56,6 +57,7 @@ def test_everything() -> None:
         "--precision fp16",
         "--profile 1x1",
         "--sm 86",
+        "--calibration glue",
         "--workspace 5",
         "--timing-cache x",
         "--hardware-compatible",

@@ -4,12 +4,14 @@ import shutil
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 
-from propetl.errors import BackendError
+from propetl.errors import BackendError, MissingExtraError
 from propetl.export.tensorrt_engines import engines
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.tensorrt_engines.options import TensorRTOptions, parse_shapes
+from propetl.runtime.artifact import Artifact
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -57,7 +59,7 @@ every_method = pytest.mark.parametrize("method", ["adapter", "lora", "prefix"])
 
 @every_form
 @every_method
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_an_engine_is_built_and_recorded(built, method, precision, form):
     folder, manifest, records, told = built(method, precision, form)
     (record,) = records
@@ -69,6 +71,7 @@ def test_an_engine_is_built_and_recorded(built, method, precision, form):
     assert record.profiles[0].sizes["batch"] == (1, 2, 4) and record.profiles[0].sizes["sequence"] == (1, 8, 16)
     assert ("labels" in record.profiles[0].sizes) == (form == "switchable")
     assert record.build_seconds > 0
+    assert record.calibration_rows == (0 if precision != "int8" else 3 if form == "folded" else 9)
     size = (folder / record.path).stat().st_size
     assert size > 100_000
     assert any(line.startswith(f"  {record.path}: {size:,} bytes in ") for line in told)
@@ -79,10 +82,10 @@ def test_an_engine_is_built_and_recorded(built, method, precision, form):
 def test_precisions_are_different_engines(built):
     contents = {
         precision: (folder / records[0].path).read_bytes()
-        for precision in ("fp32", "fp16", "bf16", "tf32")
+        for precision in ("fp32", "fp16", "bf16", "tf32", "int8")
         for folder, _, records, _ in [built("adapter", precision, "folded")]
     }
-    assert len(set(contents.values())) == 4
+    assert len(set(contents.values())) == 5
 
 
 def test_a_rebuild_is_the_same_bytes(built, made, tmp_path):
@@ -111,6 +114,12 @@ def test_the_network_takes_and_gives_what_the_manifest_says(made, method, form):
             assert found == {(item.name, item.dtype, shape) for item, shape in zip(stated, sizes, strict=True)}
 
 
+def test_int8_without_onnxruntime_is_refused_before_any_work(monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"--precision int8 needs 'onnxruntime'.*propetl\[cpu\]"):
+        builders_of(options(precisions=("int8",)))
+
+
 def test_nothing_is_built_if_one_graph_cannot_be_read(made, tmp_path):
     folder, manifest = tmp_path / "artifact", made("adapter").manifest
     shutil.copytree(made("adapter").artifact, folder)
@@ -127,9 +136,34 @@ def test_nothing_is_built_if_one_graph_cannot_be_read(made, tmp_path):
     assert not list(folder.glob(".lowered.*"))
 
 
+@every_method
+@pytest.mark.parametrize(("precision", "rounding"), [("fp16", 0.002), ("int8", 0.1)])
+def test_lowered_graphs_answer_as_pytorch_but_for_rounding(made, tmp_path, method, precision, rounding):
+    """On ONNX Runtime's CPU provider; every graph, every task."""
+    one = made(method)
+    source = engines._Source(Artifact(one.artifact, one.manifest), options(precisions=(precision,)), quiet)
+    for item in engines._lowered(source, tmp_path):
+        settings = ort.SessionOptions()
+        settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(tmp_path))
+        session = ort.InferenceSession(item.graph.content, settings, providers=["CPUExecutionProvider"])
+        assert (session.get_outputs()[0].type, len(session.get_inputs())) == ("tensor(float)", len(item.info.inputs))
+        tasks = one.manifest.tasks if item.form in ("switchable", "bank") else [item.task] if item.task else []
+        for task in tasks:
+            inputs = one.inputs(16, 9)
+            expected, feeds = one.logits(task, inputs), dict(inputs)
+            if item.form == "switchable":
+                feeds |= source.artifact.pack(task).tensors()
+            if item.form == "bank":
+                feeds["task_id"] = np.full(16, one.manifest.forms["bank"].task_ids[task])
+            found = session.run(None, feeds)[0][:, : expected.shape[1]]
+            off = np.abs(found - expected).mean() / np.abs(expected).mean()
+            assert 0 < off < rounding, (item.graph.name, task)
+
+
 def test_lowered_graphs_share_weights_and_these_are_the_rounded_ones(made, tmp_path):
     folder, manifest = made("adapter").artifact, made("adapter").manifest
-    wanted = list(engines._lowered(folder, tmp_path, manifest, options(precisions=("fp16",)), quiet))
+    source = engines._Source(Artifact(folder, manifest), options(precisions=("fp16",)), quiet)
+    wanted = list(engines._lowered(source, tmp_path))
     assert len(wanted) == 6
     lowered, shared = (folder / "backbone.data").read_bytes(), (tmp_path / "backbone-fp16.data").read_bytes()
     for item in wanted:

@@ -64,6 +64,7 @@ def test_compute_capabilities():
         ("--precision is among", {"precisions": ("fp8",)}),
         ("--optimization-level is 0 to 5", {"optimization_level": 6}),
         ("--workspace is in MiB", {"workspace_mib": 0}),
+        ("--calibration is for --precision int8", {"calibration": "glue"}),
     ],
 )
 def test_options_out_of_range(words, options):
