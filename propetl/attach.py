@@ -1,14 +1,17 @@
 """Makes a backbone use a prototype, by forward hooks: its code and its weights stay as they are."""
 
+import itertools
 import types
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from propetl.families import Family, SubLayer
+from propetl.families import Family, Stack, SubLayer
 from propetl.prototypes import adapter, lora, prefix
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.spec import PrototypeConfig
@@ -27,35 +30,40 @@ def attach(
     *,
     merge_lora: bool = False,
 ) -> None:
-    """Hooks ``config.method`` into every layer of ``model``.
+    """Hooks ``config.method`` into every layer of ``model``; slots count over its stacks in their order.
 
     Args:
-        model: the backbone's base model.
+        model: the backbone, as :func:`propetl.backbone.load_backbone` loads it.
         family: where things are in it.
         config: the method.
         current: called at every slot for the weights to use.
         merge_lora: compute LoRA as part of the projection's matrix instead of beside it.
     """
-    layers = model.get_submodule(family.layers)
-    assert isinstance(layers, nn.ModuleList)
-    for index, layer in enumerate(layers):
-        if config.method == "adapter":
-            _attach_adapters(layer, index, family, config, current)
-        elif config.method == "lora":
-            _attach_lora(layer, index, family, config, current, merge_lora)
-        elif config.method == "prefix":
-            _attach_prefix(layer, index, family, model, current)
+    slots = itertools.count()
+    for stack in family.stacks:
+        layers = model.get_submodule(stack.layers)
+        assert isinstance(layers, nn.ModuleList)
+        for layer in layers:
+            if config.method == "adapter":
+                _attach_adapters(layer, stack, slots, config, current)
+            elif config.method == "lora":
+                _attach_lora(layer, stack, slots, config, current, merge_lora)
+            elif config.method == "prefix":
+                _attach_prefix(layer, stack, slots, family.attention_interface, current)
+    if config.method == "prefix" and family.attention_interface:
+        model.set_attn_implementation(PREFIX_ATTENTION)
 
 
-def _attach_adapters(layer: nn.Module, index: int, family: Family, config: PrototypeConfig, current: Current) -> None:
-    sub_layers: dict[str, SubLayer] = {"attention": family.attention, "ffn": family.ffn}
-    for position, site in enumerate(config.sites):
-        slot = index * config.sites_per_layer + position
-        _attach_adapter(layer, sub_layers[site], slot, config.activation, current)
+def _attach_adapters(
+    layer: nn.Module, stack: Stack, slots: Iterator[int], config: PrototypeConfig, current: Current
+) -> None:
+    sub_layers: dict[str, SubLayer] = {"attention": stack.attention, "ffn": stack.ffn}
+    for site in config.sites:
+        _attach_adapter(layer, sub_layers[site], next(slots), config, current)
 
 
-def _attach_adapter(layer: nn.Module, place: SubLayer, slot: int, activation: str, current: Current) -> None:
-    layer_norm = layer.get_submodule(place.layer_norm)
+def _attach_adapter(layer: nn.Module, place: SubLayer, slot: int, config: PrototypeConfig, current: Current) -> None:
+    read = adapter_input(layer, place, config)
     residual: list[Tensor] = []
 
     def remember_residual(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -66,19 +74,36 @@ def _attach_adapter(layer: nn.Module, place: SubLayer, slot: int, activation: st
         weights, added_next = current(), residual.pop()
         if weights is None:
             return output
-        return adapter.adapted(output, added_next, layer_norm, weights, slot, activation)
+        return adapter.adapted(output, read(output, added_next), weights, slot, config.activation)
 
     layer.get_submodule(place.residual).register_forward_pre_hook(remember_residual, with_kwargs=True)
     layer.get_submodule(place.output).register_forward_hook(adapt)
 
 
+def adapter_input(
+    layer: nn.Module, place: SubLayer, config: PrototypeConfig
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """What the adapter reads at ``place``, from ``h`` and the residual ``r``, as in the reference implementation.
+
+    Post-norm layers: ``LN(h + r)``. Pre-norm layers (its T5): ``h + r`` for an adapter after the FFN alone
+    (Pfeiffer), ``h`` for one after attention and FFN (Houlsby).
+    """
+    if place.layer_norm is not None:
+        layer_norm = layer.get_submodule(place.layer_norm)
+        return lambda hidden, residual: cast(Tensor, layer_norm(hidden + residual))
+    if config.sites == ("ffn",):
+        return lambda hidden, residual: hidden + residual
+    return lambda hidden, residual: hidden
+
+
 def _attach_lora(
-    layer: nn.Module, slot: int, family: Family, config: PrototypeConfig, current: Current, merge: bool
+    layer: nn.Module, stack: Stack, slots: Iterator[int], config: PrototypeConfig, current: Current, merge: bool
 ) -> None:
-    for target in config.targets:
-        _attach_lora_pair(
-            layer.get_submodule(family.projections[target]), target, slot, config.lora_scale, current, merge
-        )
+    for attention in stack.attentions:
+        slot = next(slots)
+        for target in config.targets:
+            projection = layer.get_submodule(attention.projections[target])
+            _attach_lora_pair(projection, target, slot, config.lora_scale, current, merge)
 
 
 def _attach_lora_pair(
@@ -95,19 +120,21 @@ def _attach_lora_pair(
     projection.register_forward_hook(add_branch)
 
 
-def _attach_prefix(layer: nn.Module, slot: int, family: Family, model: PreTrainedModel, current: Current) -> None:
-    attention = layer.get_submodule(family.self_attention)
-    heads = model.config.num_attention_heads
+def _attach_prefix(
+    layer: nn.Module, stack: Stack, slots: Iterator[int], attention_interface: bool, current: Current
+) -> None:
+    for attention in stack.attentions:
+        module = layer.get_submodule(attention.module)
+        # A plain attribute, read by _attend.
+        module.propetl_prefix = partial(_prefix_now, next(slots), current)  # type: ignore[assignment]
+        if not attention_interface:
+            module.forward = types.MethodType(_mpnet_attention, module)
 
-    def prefix_now() -> tuple[Tensor, Tensor] | None:
-        weights = current()
-        return None if weights is None else prefix.keys_and_values(weights.at("prefix", slot), heads)
 
-    attention.propetl_prefix = prefix_now  # type: ignore[assignment]  # a plain attribute, read by the two below
-    if family.attention_interface:
-        model.config._attn_implementation = PREFIX_ATTENTION
-    else:
-        attention.forward = types.MethodType(_mpnet_attention, attention)
+def _prefix_now(slot: int, current: Current) -> Tensor | None:
+    """The prefix at ``slot``, ``[P, 2 * width]``, with a leading batch axis where rows have their own."""
+    weights = current()
+    return None if weights is None else weights.at("prefix", slot)
 
 
 def _prefix_attention(
@@ -118,12 +145,25 @@ def _prefix_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: ``[batch, heads, seq, size]`` to ``[batch, seq, heads, size]``."""
+    """transformers' attention interface: ``[batch, heads, seq, size]`` to ``[batch, seq, heads, size]``.
+
+    Keys and values come from the cache where there is one: a prefix is put before them here, behind it, so that
+    it is in no cache.
+    """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attended = _attend(module, query, key, value, attention_mask, scale, dropout)
+    mask = attention_mask if position_bias is None else _biased(attention_mask, position_bias)
+    attended = _attend(module, query, key, value, mask, scale, dropout)
     return attended.transpose(1, 2).contiguous(), None
+
+
+def _biased(mask: Tensor | None, position_bias: Tensor) -> Tensor:
+    """T5's bias on the products, and a bool mask (True = attend), as one additive mask."""
+    if mask is None:
+        return position_bias
+    return torch.where(mask, position_bias, torch.finfo(position_bias.dtype).min)
 
 
 def _mpnet_attention(
@@ -152,9 +192,16 @@ def _attend(
 ) -> Tensor:
     here = module.propetl_prefix()
     if here is None:
-        here = (key[:, :, :0], value[:, :, :0])
-    return prefix.attend(query, key, value, here, mask, scale, dropout)
+        parts = (key[:, :, :0], value[:, :, :0])
+    else:
+        parts = prefix.keys_and_values(here, heads=here.shape[-1] // 2 // key.shape[-1])
+    return prefix.attend(query, key, value, parts, mask, scale, dropout)
+
+
+def _prefix_mask(**arguments: Any) -> Tensor | None:
+    """transformers' mask, never left out for a causal one: with a prefix, "causal" says less than the mask."""
+    return sdpa_mask(**{**arguments, "allow_is_causal_skip": False})
 
 
 AttentionInterface.register(PREFIX_ATTENTION, _prefix_attention)
-AttentionMaskInterface.register(PREFIX_ATTENTION, sdpa_mask)
+AttentionMaskInterface.register(PREFIX_ATTENTION, _prefix_mask)

@@ -7,19 +7,28 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from propetl.bundle.format import BackboneInfo
 from propetl.errors import BundleError, ConfigurationError
-from propetl.families import Family, family_of
+from propetl.families import Family, Kind, family_of
 
 PACKAGE_SCHEME = "package:"
+
+_CLASSES: dict[Kind, Any] = {"encoder": AutoModel, "encoder-decoder": AutoModelForSeq2SeqLM}
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,8 @@ class Backbone:
     """A frozen pretrained transformer.
 
     Attributes:
-        model: base model in float32, without a pooler, in evaluation mode, no gradients.
+        model: in float32, evaluation mode, no gradients: an encoder without a pooler, or an encoder-decoder
+            with its language model head.
         info: name, fingerprint and sizes.
         family: where prototypes attach.
         pooler: ``weight`` and ``bias`` of its pretrained pooler; None where there is none.
@@ -78,10 +88,24 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
         family=family.name,
         fingerprint=fingerprint(model),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        hidden_size=config.hidden_size,
-        layers=config.num_hidden_layers,
+        **_sizes(model, family),
     )
     return Backbone(model, info, family, pooler, _files_of(tokenizer), config.pad_token_id or 0)
+
+
+def _sizes(model: PreTrainedModel, family: Family) -> dict[str, Any]:
+    """The sizes that :class:`BackboneInfo` holds, read off the modules."""
+    hidden = model.config.hidden_size
+    depths = [len(cast(nn.ModuleList, model.get_submodule(stack.layers))) for stack in family.stacks]
+    first, projections = model.get_submodule(f"{family.stacks[0].layers}.0"), family.stacks[0].attentions[0].projections
+    query, value = (cast(Tensor, first.get_submodule(projections[kind]).weight).shape[0] for kind in ("query", "value"))
+    return {
+        "hidden_size": hidden,
+        "layers": depths[0],
+        "decoder_layers": sum(depths[1:]),
+        "query_size": None if query == hidden else query,
+        "key_value_size": None if value == query else value,
+    }
 
 
 def load_backbone_of(info: BackboneInfo, name: str | None = None) -> Backbone:
@@ -146,7 +170,7 @@ def _load_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBas
 def _load_model(source: str, revision: str | None, family: Family) -> tuple[PreTrainedModel, set[str]]:
     attention: dict[str, Any] = {"attn_implementation": "sdpa"} if family.attention_interface else {}
     with _no_progress_bar():
-        model, loading = AutoModel.from_pretrained(
+        model, loading = _CLASSES[family.kind].from_pretrained(
             source, revision=revision, dtype=torch.float32, output_loading_info=True, **attention
         )
     missing = set(loading["missing_keys"])

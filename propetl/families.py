@@ -1,8 +1,12 @@
 """Backbone families: where in each architecture a prototype attaches. A further family is one entry here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from propetl.errors import ConfigurationError
+
+Kind = Literal["encoder", "encoder-decoder", "decoder"]
 
 
 @dataclass(frozen=True)
@@ -13,13 +17,43 @@ class SubLayer:
         output: module whose output is ``h``, the last value before the residual addition.
         residual: module that receives ``r`` as an argument.
         residual_argument: position of ``r`` among its arguments.
-        layer_norm: the LayerNorm over ``h + r``.
+        layer_norm: the LayerNorm over ``h + r``; None in pre-norm layers, which normalise what goes in instead.
     """
 
     output: str
     residual: str
     residual_argument: int
-    layer_norm: str
+    layer_norm: str | None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention of a layer; paths are relative to the layer.
+
+    Attributes:
+        module: the module that attends, whose keys and values a prefix stands before.
+        projections: paths of its query, key and value projections.
+    """
+
+    module: str
+    projections: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A list of equal layers.
+
+    Attributes:
+        layers: path of the list in the model, as :func:`propetl.backbone.load_backbone` loads it.
+        attention: sub-layer of the self-attention.
+        ffn: sub-layer of the feed-forward network.
+        attentions: self-attention, then cross-attention where there is one.
+    """
+
+    layers: str
+    attention: SubLayer
+    ffn: SubLayer
+    attentions: tuple[Attention, ...]
 
 
 @dataclass(frozen=True)
@@ -28,37 +62,95 @@ class Family:
 
     Attributes:
         name: ``config.model_type``.
-        layers: path of the list of layers in the base model.
-        attention: sub-layer after attention.
-        ffn: sub-layer after the feed-forward network.
-        projections: paths in a layer of the query, key and value projections.
-        self_attention: path in a layer of the module that attends.
-        attention_interface: whether that module goes through transformers' attention interface.
+        kind: what it is made of, and so which of transformers' classes loads it.
+        stacks: encoder and decoder, in this order, or the only one.
+        attention_interface: whether attention goes through transformers' attention interface.
         head_activation: of the family's own classification head.
-        takes_token_types: whether the base model reads ``token_type_ids``.
+        takes_token_types: whether the model reads ``token_type_ids``.
     """
 
     name: str
-    layers: str
-    attention: SubLayer
-    ffn: SubLayer
-    projections: dict[str, str]
-    self_attention: str
+    kind: Kind
+    stacks: tuple[Stack, ...]
     attention_interface: bool = True
     head_activation: str = "tanh"
-    takes_token_types: bool = True
+    takes_token_types: bool = False
+
+    @property
+    def generates(self) -> bool:
+        """Whether it answers in text."""
+        return self.kind != "encoder"
+
+
+def _projections(query: str, key: str, value: str) -> dict[str, str]:
+    return {"query": query, "key": key, "value": value}
 
 
 def _bert_like(name: str, head_activation: str = "tanh", takes_token_types: bool = True) -> Family:
-    return Family(
-        name=name,
+    layer = Stack(
         layers="encoder.layer",
         attention=SubLayer("attention.output.dropout", "attention.output", 1, "attention.output.LayerNorm"),
         ffn=SubLayer("output.dropout", "output", 1, "output.LayerNorm"),
-        projections={kind: f"attention.self.{kind}" for kind in ("query", "key", "value")},
-        self_attention="attention.self",
-        head_activation=head_activation,
-        takes_token_types=takes_token_types,
+        attentions=(
+            Attention(
+                "attention.self", _projections("attention.self.query", "attention.self.key", "attention.self.value")
+            ),
+        ),
+    )
+    return Family(name, "encoder", (layer,), head_activation=head_activation, takes_token_types=takes_token_types)
+
+
+_DISTILBERT = Family(
+    name="distilbert",
+    kind="encoder",
+    stacks=(
+        Stack(
+            layers="transformer.layer",
+            attention=SubLayer("attention.out_lin", "attention", 0, "sa_layer_norm"),
+            ffn=SubLayer("ffn", "ffn", 0, "output_layer_norm"),
+            attentions=(
+                Attention("attention", _projections("attention.q_lin", "attention.k_lin", "attention.v_lin")),
+            ),
+        ),
+    ),
+    head_activation="relu",
+)
+
+_MPNET = Family(
+    name="mpnet",
+    kind="encoder",
+    stacks=(
+        Stack(
+            layers="encoder.layer",
+            attention=SubLayer("attention.dropout", "attention", 0, "attention.LayerNorm"),
+            ffn=SubLayer("output.dropout", "output", 1, "output.LayerNorm"),
+            attentions=(
+                Attention("attention.attn", _projections("attention.attn.q", "attention.attn.k", "attention.attn.v")),
+            ),
+        ),
+    ),
+    attention_interface=False,
+)
+
+
+def _t5_like(name: str) -> Family:
+    """T5, also Flan-T5 (whose type is T5's) and mT5: pre-norm layers; the FFN is gated or not."""
+
+    def attention(place: int, module: str) -> Attention:
+        path = f"layer.{place}.{module}"
+        return Attention(path, _projections(f"{path}.q", f"{path}.k", f"{path}.v"))
+
+    def sub_layer(place: int) -> SubLayer:
+        return SubLayer(f"layer.{place}.dropout", f"layer.{place}", 0, None)
+
+    self_attention, cross_attention = attention(0, "SelfAttention"), attention(1, "EncDecAttention")
+    return Family(
+        name=name,
+        kind="encoder-decoder",
+        stacks=(
+            Stack("encoder.block", sub_layer(0), sub_layer(1), (self_attention,)),
+            Stack("decoder.block", sub_layer(0), sub_layer(2), (self_attention, cross_attention)),
+        ),
     )
 
 
@@ -70,30 +162,10 @@ FAMILIES: dict[str, Family] = {
         _bert_like("roberta", takes_token_types=False),
         _bert_like("xlm-roberta", takes_token_types=False),
         _bert_like("electra", head_activation="gelu"),
-        Family(
-            name="distilbert",
-            layers="transformer.layer",
-            attention=SubLayer("attention.out_lin", "attention", 0, "sa_layer_norm"),
-            ffn=SubLayer("ffn", "ffn", 0, "output_layer_norm"),
-            projections={
-                "query": "attention.q_lin",
-                "key": "attention.k_lin",
-                "value": "attention.v_lin",
-            },
-            self_attention="attention",
-            head_activation="relu",
-            takes_token_types=False,
-        ),
-        Family(
-            name="mpnet",
-            layers="encoder.layer",
-            attention=SubLayer("attention.dropout", "attention", 0, "attention.LayerNorm"),
-            ffn=SubLayer("output.dropout", "output", 1, "output.LayerNorm"),
-            projections={"query": "attention.attn.q", "key": "attention.attn.k", "value": "attention.attn.v"},
-            self_attention="attention.attn",
-            attention_interface=False,
-            takes_token_types=False,
-        ),
+        _DISTILBERT,
+        _MPNET,
+        _t5_like("t5"),
+        _t5_like("mt5"),
     )
 }
 

@@ -211,9 +211,15 @@ def storage_of(bundle: Bundle) -> Storage:
 
 
 def slot_names(layout: TaskLayout) -> list[str]:
-    """Names of the slots, such as ``layer 0``, or ``layer 0 attention`` where a layer has two."""
-    sites = layout.config.sites if layout.config.sites_per_layer > 1 else ("",)
-    return [f"layer {layer} {site}".strip() for layer in range(layout.layers) for site in sites]
+    """Names of the slots: ``layer 0``, ``layer 0 attention`` where a layer has two, ``decoder 0 cross`` and so on."""
+    stacks = ("encoder", "decoder") if layout.decoder_layers else ("layer",)
+    places = layout.config.sites if layout.config.method == "adapter" else ("self", "cross")
+    return [
+        f"{name} {layer} {places[place] if count > 1 else ''}".strip()
+        for name, (layers, count) in zip(stacks, layout.stacks, strict=True)
+        for layer in range(layers)
+        for place in range(count)
+    ]
 
 
 def overlap_by_chance(sparsity: float) -> float:

@@ -3,24 +3,40 @@
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils.generic import ModelOutput
 
 from propetl.attach import attach
 from propetl.backbone import Backbone, check_backbone
 from propetl.bundle.format import HEADS, TaskInfo, check_task_name
 from propetl.bundle.reader import Bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
+from propetl.generation import generated_ids, only_tokens, token_logits, token_loss
 from propetl.heads import Head, logits_of
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, new_shared_masks
 from propetl.prototypes.prototype import TensorPrototype, new_prototype
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.spec import PrototypeConfig
 from propetl.prototypes.task import TaskPart, new_task_part, read_task_part
+
+
+@dataclass
+class TaskOutput(ModelOutput):
+    """What one task says of a batch.
+
+    Attributes:
+        loss: mean over rows, or over the tokens of the answers; None without labels.
+        logits: ``[batch, outputs]`` of the task's head, or ``[batch, target, vocabulary]`` for text.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
 
 
 class ProPETLModel(nn.Module):
@@ -53,7 +69,7 @@ class ProPETLModel(nn.Module):
         self.backbone = backbone
         self.config = config
         self.head_kind = head
-        self.layout = layout_of(config, backbone.info.hidden_size, backbone.info.layers)
+        self.layout = backbone.info.layout(config)
         self.infos: dict[str, TaskInfo] = {}
         self._generator = torch.Generator().manual_seed(seed)
         self._current: EffectiveWeights | None = None
@@ -105,12 +121,14 @@ class ProPETLModel(nn.Module):
 
         Raises:
             TaskError: the name cannot be a task's, or is taken.
-            ConfigurationError: a second task with full fine-tuning, or a language that the prototype has no masks of.
+            ConfigurationError: a second task with full fine-tuning, a problem that is not the backbone's, or a
+                language that the prototype has no masks of.
         """
         if check_task_name(name) in self.infos:
             raise TaskError(f"task {name!r} is in this model already; choose another name")
         if self.config.method == "full" and self.infos:
             raise ConfigurationError("full fine-tuning changes the backbone for one task: train each with --separate")
+        self._check_problem(name, info)
         self.config.check_language(name, info.language)
         with self._seeded():
             self._register(name, info, new_task_part(self.layout, info.language))
@@ -124,6 +142,10 @@ class ProPETLModel(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = probability
+            # Some of transformers' modules keep the probability as a number.
+            for name in ("dropout", "attention_dropout", "activation_dropout"):
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, probability)
 
     def effective(self, task: str) -> EffectiveWeights:
         """The weights that run for ``task``."""
@@ -144,7 +166,7 @@ class ProPETLModel(nn.Module):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
-    ) -> SequenceClassifierOutput:
+    ) -> TaskOutput:
         """Runs one task on a batch.
 
         Args:
@@ -152,26 +174,54 @@ class ProPETLModel(nn.Module):
             input_ids: int64 ``[batch, seq]``.
             attention_mask: int64 ``[batch, seq]``, 1 at real tokens.
             token_type_ids: int64 ``[batch, seq]``; ignored by families that do not read it.
-            labels: int64 ``[batch]`` classes, or float ``[batch]`` for regression.
+            labels: int64 ``[batch]`` classes, or float ``[batch]`` for regression; for text int64
+                ``[batch, target]`` tokens of the answer, -100 behind it.
 
         Returns:
-            ``logits`` ``[batch, outputs]``; with labels also ``loss``, the mean cross-entropy or squared error.
+            Logits: of the head ``[batch, outputs]``; for text ``[batch, target, vocabulary]``, or those of the first
+            token alone without labels. With labels also the loss: the mean cross-entropy or squared error.
 
         Raises:
             TaskError: the task is not in this model.
         """
-        if task not in self.infos:
-            raise TaskError(f"task {task!r} is not in this model; it has {', '.join(self.infos) or 'none'}")
+        info = self._info(task)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None and self.backbone.family.takes_token_types:
             inputs["token_type_ids"] = token_type_ids
-        pooled = self.first_token(self.effective(task), inputs)
+        weights = self.effective(task)
+        if info.text is not None:
+            with self._running(weights):
+                logits = token_logits(self.network, inputs, labels)
+            return TaskOutput(None if labels is None else token_loss(logits.float(), labels, self.label_smoothing), logits)
+        pooled = self.first_token(weights, inputs)
         logits = logits_of(pooled, self.head_tensors(task), self.backbone.family.head_activation, self.dropout)
-        loss = None if labels is None else _loss(logits.float(), labels, self.label_smoothing)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return TaskOutput(None if labels is None else _loss(logits.float(), labels, self.label_smoothing), logits)
+
+    @torch.no_grad()
+    def generate(self, task: str, inputs: Mapping[str, Tensor], **options: Any) -> Tensor:
+        """The answers of a text task to a batch.
+
+        Args:
+            task: its name.
+            inputs: ``input_ids`` and ``attention_mask``, int64 ``[batch, seq]``.
+            options: of :class:`transformers.GenerationConfig`; they win over the task's own.
+
+        Returns:
+            int64 ``[batch, longest]``: the tokens generated, with the end token and padding behind them.
+
+        Raises:
+            TaskError: the task is not in this model, or is answered by a head.
+        """
+        text = self._info(task).text
+        if text is None:
+            raise TaskError(f"task {task!r} is a {self.infos[task].problem}: it has logits, and generates nothing")
+        with self._running(self.effective(task)):
+            return generated_ids(self.network, text, inputs, **options)
 
     def head_tensors(self, task: str) -> dict[str, Tensor]:
-        """The head of ``task`` by tensor name."""
+        """The head of ``task`` by tensor name; empty for text."""
+        if self._info(task).text is not None:
+            return {}
         head = self.heads[_key(task)]
         assert isinstance(head, Head)
         return head.tensors()
@@ -211,11 +261,28 @@ class ProPETLModel(nn.Module):
     def _trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
 
+    def _check_problem(self, name: str, info: TaskInfo) -> None:
+        family = self.backbone.family
+        if (info.text is not None) != family.generates:
+            how = "answers in text" if family.generates else "does not generate"
+            raise ConfigurationError(
+                f"task {name!r} is a problem of kind {info.problem}, but {family.name} {how}; "
+                "choose another backbone or problem"
+            )
+        if info.text is not None and self.config.method == "head":
+            raise ConfigurationError(f"task {name!r} has no head, so method head has nothing to train; choose another")
+
+    def _info(self, task: str) -> TaskInfo:
+        if task not in self.infos:
+            raise TaskError(f"task {task!r} is not in this model; it has {', '.join(self.infos) or 'none'}")
+        return self.infos[task]
+
     def _register(self, name: str, info: TaskInfo, part: TaskPart) -> None:
         self.infos[name] = info
         self.parts[_key(name)] = part
-        head = Head(self.head_kind, self.layout.hidden_size, info.outputs, self.backbone.pooler)
-        self.heads[_key(name)] = head
+        if info.text is None:
+            head = Head(self.head_kind, self.layout.hidden_size, info.outputs, self.backbone.pooler)
+            self.heads[_key(name)] = head
 
     def _load_head(self, task: str, values: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
@@ -257,6 +324,8 @@ def _own_network(backbone: Backbone, trainable: bool) -> PreTrainedModel:
     shared = {} if trainable else {id(tensor): tensor for tensor in backbone.model.parameters()}
     network = copy.deepcopy(backbone.model, shared)
     network.requires_grad_(trainable)
+    if backbone.family.generates:
+        network.generation_config = only_tokens(network.generation_config)
     return network
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from propetl.bundle.format import BackboneInfo, TaskInfo, check_format, check_task_name, task_info
 from propetl.errors import ArtifactError, ProPETLError
-from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
+from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 from propetl.runtime.engine_records import EngineInfo
 
 FORMAT = "propetl-artifact"
@@ -181,7 +181,7 @@ class Manifest:
     @cached_property
     def layout(self) -> TaskLayout:
         """Names and shapes of every tensor that the method needs."""
-        return layout_of(self.prototype, self.backbone.hidden_size, self.backbone.layers)
+        return self.backbone.layout(self.prototype)
 
     @cached_property
     def token_inputs(self) -> tuple[str, ...]:

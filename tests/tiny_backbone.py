@@ -1,30 +1,60 @@
-"""Tiny random backbones of every family, with a real word-piece tokenizer, saved as transformers saves them."""
+"""Tiny random backbones of every family, with real tokenizers, saved as transformers saves them."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789.,!?'-")
 WORDS = ("is", "was", "not", "no", "good", "bad", "man", "dog")
+TEXT_SPECIAL = ("<pad>", "</s>", "<unk>", "<s>", "<mask>")
 VOCABULARY = (*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS)
 
 
+TEXT_VOCABULARY = (*TEXT_SPECIAL, "▁", *LETTERS, *(f"▁{word}" for word in WORDS))
+
+
 def tiny_backbone(
-    folder: Path, family: str = "bert", *, hidden: int = 32, layers: int = 2, heads: int = 4, seed: int = 0
+    folder: Path,
+    family: str = "bert",
+    *,
+    hidden: int = 32,
+    layers: int = 2,
+    heads: int = 4,
+    seed: int = 0,
+    own_head: bool = False,
+    **more: Any,
 ) -> Path:
-    """Saves a random backbone of ``family`` to ``folder`` and returns the folder."""
+    """Saves a random backbone of ``family`` to ``folder`` and returns the folder.
+
+    ``own_head`` gives a language model a head that is not its embedding (always so for mT5); ``more`` goes into the
+    configuration.
+    """
+    generates = family in TEXT_SIZES
+    sizes = TEXT_SIZES[family](hidden, layers, heads) if generates else _encoder_sizes(family, hidden, layers, heads)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        vocabulary = TEXT_VOCABULARY if generates else VOCABULARY
+        config = AutoConfig.for_model(family, vocab_size=len(vocabulary), pad_token_id=0, **(sizes | more))
+        model = (AutoModelForSeq2SeqLM if generates else AutoModel).from_config(config)
+        if own_head or family == "mt5":
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+        _spread(model)
+    model.save_pretrained(folder)
+    (_text_tokenizer() if generates else _tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def _encoder_sizes(family: str, hidden: int, layers: int, heads: int) -> dict[str, Any]:
     sizes: dict[str, Any] = {
-        "vocab_size": len(VOCABULARY),
         "hidden_size": hidden,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "intermediate_size": 2 * hidden,
         "max_position_embeddings": 80,
-        "pad_token_id": 0,
     }
     if family == "distilbert":
         sizes["hidden_dim"] = sizes.pop("intermediate_size")
@@ -32,13 +62,30 @@ def tiny_backbone(
         sizes["type_vocab_size"] = 1  # as the pretrained ones have it
     if family == "electra":
         sizes["embedding_size"] = hidden // 2
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = AutoModel.from_config(AutoConfig.for_model(family, **sizes))
-        _spread(model)
-    model.save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
-    return folder
+    return sizes
+
+
+def _t5_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    """Stacks of different depths, and heads that are wider than the hidden states together, as in T5-3B."""
+    return {
+        "d_model": hidden,
+        "num_layers": layers,
+        "num_decoder_layers": layers + 1,
+        "num_heads": heads,
+        "d_kv": 12,
+        "d_ff": 2 * hidden,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 12,
+        "decoder_start_token_id": 0,
+        "eos_token_id": 1,
+    }
+
+
+def _mt5_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    return _t5_sizes(hidden, layers, heads) | {"feed_forward_proj": "gated-gelu"}
+
+
+TEXT_SIZES = {"t5": _t5_sizes, "mt5": _mt5_sizes}
 
 
 def _spread(model: torch.nn.Module) -> None:
@@ -68,5 +115,25 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
+        model_max_length=64,
+    )
+
+
+def _text_tokenizer() -> PreTrainedTokenizerFast:
+    """Letters and a few words, an end token behind every text, as T5's; decoding gives the words back."""
+    scores = [(piece, -1.0 if piece.startswith("▁") else -2.0) for piece in TEXT_VOCABULARY]
+    tokenizer = Tokenizer(models.Unigram(scores, unk_id=TEXT_VOCABULARY.index("<unk>")))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", TEXT_VOCABULARY.index("</s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        mask_token="<mask>",
         model_max_length=64,
     )

@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from propetl.bundle.text import TextInfo, text_info
 from propetl.errors import BundleError, ProPETLError, TaskError
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
 
@@ -15,7 +16,7 @@ MANIFEST = "bundle.json"
 PROTOTYPE_FILE = "prototype.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
 HEADS = ("linear", "own")
-PROBLEMS = ("classification", "regression")
+PROBLEMS = ("classification", "regression", "text")
 
 # safetensors writes its metadata in the order of a hash map: one key keeps files identical byte for byte.
 METADATA_KEY = "propetl"
@@ -70,7 +71,10 @@ class BackboneInfo:
         fingerprint: SHA-256 over the weights (see ``propetl.backbone.fingerprint``).
         parameters: weights in the backbone.
         hidden_size: width of its hidden states.
-        layers: number of layers.
+        layers: number of layers; of an encoder-decoder, those of the encoder.
+        decoder_layers: layers of an encoder-decoder's decoder; 0 where there is one stack of layers.
+        query_size: width of all heads' queries together; None where it is ``hidden_size``.
+        key_value_size: the same of keys and of values; None where it is that of the queries.
     """
 
     name: str
@@ -80,14 +84,25 @@ class BackboneInfo:
     parameters: int
     hidden_size: int
     layers: int
+    decoder_layers: int = 0
+    query_size: int | None = None
+    key_value_size: int | None = None
 
     def __post_init__(self) -> None:
         for key in ("name", "family", "fingerprint"):
             if not isinstance(getattr(self, key), str):
                 raise TypeError(f"{key} of the backbone is {getattr(self, key)!r}, expected a text")
-        for key in ("parameters", "hidden_size", "layers"):
-            if not is_count(getattr(self, key)):
-                raise TypeError(f"{key} of the backbone is {getattr(self, key)!r}, expected a positive integer")
+        for key in ("parameters", "hidden_size", "layers", "decoder_layers", "query_size", "key_value_size"):
+            value = getattr(self, key)
+            default = self.__dataclass_fields__[key].default
+            if not is_count(value) and not (value == default and type(value) is type(default)):
+                raise TypeError(f"{key} of the backbone is {value!r}, expected a positive integer")
+
+    def layout(self, config: PrototypeConfig) -> TaskLayout:
+        """Names and shapes of every tensor that ``config`` needs on this backbone."""
+        return layout_of(
+            config, self.hidden_size, self.layers, self.decoder_layers, self.query_size, self.key_value_size
+        )
 
 
 @dataclass(frozen=True)
@@ -95,14 +110,15 @@ class TaskInfo:
     """One task of a bundle.
 
     Attributes:
-        problem: ``classification`` or ``regression``.
-        labels: names in the order of the logits; empty for regression.
+        problem: ``classification`` or ``regression``, or ``text`` where the answer is generated.
+        labels: names in the order of the logits; empty for regression, and for text that names no class.
         columns: text columns, one or two.
         metrics: names; the first is the main one.
         scores: what training measured on the development rows.
         label_column: column of the label in data files.
         label_values: raw value in data files to class; empty where files hold names or class indices.
         language: whose mask it shares with other tasks; None in a bundle without language masks.
+        text: how it is asked and answered in text; None for other problems.
     """
 
     problem: str
@@ -113,11 +129,12 @@ class TaskInfo:
     label_column: str = "label"
     label_values: dict[str, int] = field(default_factory=dict)
     language: str | None = None
+    text: TextInfo | None = None
 
     @property
     def outputs(self) -> int:
-        """Width of the logits."""
-        return max(1, len(self.labels))
+        """Width of the head's logits; 0 for text, which has no head of its own."""
+        return 0 if self.problem == "text" else max(1, len(self.labels))
 
 
 @dataclass(frozen=True)
@@ -135,7 +152,7 @@ class BundleInfo:
     @property
     def layout(self) -> TaskLayout:
         """Names and shapes of every tensor that the method needs."""
-        return layout_of(self.prototype, self.backbone.hidden_size, self.backbone.layers)
+        return self.backbone.layout(self.prototype)
 
     def to_json(self) -> dict[str, Any]:
         """As written to ``bundle.json``."""
@@ -183,6 +200,8 @@ def task_info(value: dict[str, Any]) -> TaskInfo:
     given: dict[str, Any] = {
         key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known
     }
+    if given.get("text") is not None:
+        given["text"] = text_info(given["text"])
     info = TaskInfo(**given)
     for key in ("labels", "columns", "metrics"):
         texts = getattr(info, key)
@@ -194,6 +213,10 @@ def task_info(value: dict[str, Any]) -> TaskInfo:
         raise ValueError(f"a regression has no labels, found {list(info.labels)}")
     if info.problem == "classification" and not info.labels:
         raise ValueError("a classification has labels, found none")
+    if (info.problem == "text") != (info.text is not None):
+        raise ValueError(f"problem is {info.problem}, and text is {info.text!r}: it goes with problem text alone")
+    if info.text is not None and len(info.text.words) != len(info.labels):
+        raise ValueError(f"text has {len(info.text.words)} words for {len(info.labels)} labels")
     return info
 
 

@@ -1,7 +1,7 @@
 """The task pack: one task's masks and head in one small file."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class TaskPack:
         backbone_fingerprint: of the backbone that it was trained on.
         masks: its own packed masks by prototype tensor, uint8 ``[slots, bytes]``, or ``[bytes]`` for all slots.
         weights: float weights of an unshared task by tensor, float32 ``[slots, *shape]``.
-        head: ``weight`` ``[outputs, hidden]``, ``bias`` ``[outputs]``; ``dense.*`` for the family's own head.
+        head: ``weight`` ``[outputs, hidden]``, ``bias`` ``[outputs]``; ``dense.*`` for the family's own head. Empty
+            for text.
         language_masks: copy of its language's masks, uint8 ``[bytes]``: a pack that travels alone is all that a
             graph takes of a task.
     """
@@ -85,6 +86,7 @@ class TaskPack:
             "columns": self.info.columns,
             "metrics": self.info.metrics,
             "language": self.info.language,
+            "text": asdict(self.info.text) if self.info.text else None,
             "prototype_sha256": self.prototype_sha256,
             "backbone_fingerprint": self.backbone_fingerprint,
         }
@@ -102,12 +104,12 @@ class TaskPack:
         self._check_head(layout.hidden_size, source)
 
     def check_head_kind(self, kind: str, source: str) -> None:
-        """Refuses a head of another kind than the bundle's."""
-        if self.head_kind != kind:
+        """Refuses a head of another kind than the bundle's; a text task has none."""
+        if self.head and self.head_kind != kind:
             raise BundleError(f"{source}: its kind of head is {self.head_kind}, the bundle's is {kind}")
 
     def _check_head(self, hidden: int, source: str) -> None:
-        expected = head_shapes(self.head_kind, hidden, self.info.outputs)
+        expected = head_shapes(self.head_kind, hidden, self.info.outputs) if self.info.outputs else {}
         check_shapes(dict(self.head), expected, "float32", f"{source} (head)")
 
 

@@ -111,7 +111,7 @@ def _check_language_masks(pack: TaskPack, shared: SharedMasks, source: str) -> N
 
 def _check_described_alike(found: TaskInfo, stated: TaskInfo, source: str) -> None:
     """The manifest repeats what each pack says of its task."""
-    for key in ("problem", "labels", "columns", "metrics", "language"):
+    for key in ("problem", "labels", "columns", "metrics", "language", "text"):
         if getattr(found, key) != getattr(stated, key):
             difference = f"{key} are {getattr(found, key)!r}, but {MANIFEST} says {getattr(stated, key)!r}"
             raise BundleError(f"{source}: {difference}; restore the bundle from its source")

@@ -1,4 +1,4 @@
-"""GLUE's metrics, from scikit-learn and scipy, as plain floats."""
+"""GLUE's metrics, from scikit-learn and scipy, and those of generated texts, as plain floats."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.data.text_metrics import OF_TEXTS
 from propetl.errors import ConfigurationError
 
 Array = NDArray[Any]
@@ -34,10 +35,12 @@ def compute(metrics: Sequence[str], predictions: Array, labels: Array) -> dict[s
     Where a metric is not defined because the predictions or the labels are constant, it is 0.0.
 
     Args:
-        metrics: of ``accuracy``, ``f1``, ``matthews`` for classes, ``pearson``, ``spearman`` for values.
-            F1 is that of class 1 where there are two classes, else the mean over the classes.
-        predictions: logits [n, classes] or [n, 1], or predictions [n] as from ``prediction_of``.
-        labels: [n], class indices or values.
+        metrics: of ``accuracy``, ``f1``, ``matthews`` for classes, ``pearson``, ``spearman`` for values; those
+            of :mod:`propetl.data.text_metrics` for texts. F1 is that of class 1 where there are two classes,
+            else the mean over the classes.
+        predictions: logits [n, classes] or [n, 1], or predictions [n] as from ``prediction_of``. A generated
+            answer that names no class is -1: no class, and for F1 of two classes the wrong one.
+        labels: [n], class indices, values or texts.
 
     Returns:
         Metric -> value, in the order of ``metrics``; JSON-able.
@@ -49,7 +52,7 @@ def compute(metrics: Sequence[str], predictions: Array, labels: Array) -> dict[s
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if not len(labels) or predictions.shape[:1] != labels.shape:
         raise ValueError(f"predictions {predictions.shape} and labels {labels.shape} do not belong together")
-    if not np.isfinite(predictions).all():
+    if predictions.dtype != object and not np.isfinite(predictions).all():
         row = int(np.argwhere(~np.isfinite(predictions))[0, 0]) + 1
         raise ConfigurationError(
             f"the prediction of row {row} is not a finite number: training diverged; lower the learning rate"
@@ -62,7 +65,10 @@ def _by_name(name: str) -> Callable[[Array, Array], float]:
         return lambda predictions, labels: _of_classes(_OF_CLASSES[name], predictions, labels)
     if name in _OF_VALUES:
         return lambda predictions, labels: _of_values(_OF_VALUES[name], predictions, labels)
-    raise ConfigurationError(f"metric {name!r} is unknown: use one of {', '.join((*_OF_CLASSES, *_OF_VALUES))}")
+    if name in OF_TEXTS:
+        return lambda predictions, labels: OF_TEXTS[name](predictions.tolist(), labels.tolist())
+    known = (*_OF_CLASSES, *_OF_VALUES, *OF_TEXTS)
+    raise ConfigurationError(f"metric {name!r} is unknown: use one of {', '.join(known)}")
 
 
 def _of_classes(metric: Metric, predictions: Array, labels: Array) -> float:
@@ -87,6 +93,7 @@ def _f1(predictions: Array, labels: Array, classes: int) -> float:
     from sklearn.metrics import f1_score
 
     if classes <= 2:
+        predictions = np.where(predictions < 0, 1 - labels, predictions)
         return float(f1_score(labels, predictions, zero_division=0.0))
     mean = f1_score(labels, predictions, labels=range(classes), average="macro", zero_division=0.0)
     return float(mean)

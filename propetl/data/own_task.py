@@ -1,12 +1,17 @@
 """Reads a task of the user's own from a parsed configuration."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, get_args
 
+from propetl.bundle.text import TextInfo
+from propetl.data.as_text import default_prompt
 from propetl.data.tasks import METRICS, Problem, TaskSpec, check_task_name
 from propetl.errors import ConfigurationError
 
 KEYS = ("columns", "label", "problem", "labels", "metrics", "language")
+TEXT_KEYS = tuple(item.name for item in fields(TextInfo))
+"""Further keys of problem ``text``."""
 
 
 def own_task(name: str, mapping: object) -> TaskSpec:
@@ -14,28 +19,41 @@ def own_task(name: str, mapping: object) -> TaskSpec:
     check_task_name(name)
     if not isinstance(mapping, Mapping):
         raise _wrong(name, f"is {mapping!r}: give the keys {', '.join(KEYS)}")
-    unknown = [str(key) for key in mapping if key not in KEYS]
+    known = KEYS + (TEXT_KEYS if mapping.get("problem") == "text" else ())
+    unknown = [str(key) for key in mapping if key not in known]
     if unknown:
-        raise _wrong(name, f"has the unknown key {', '.join(unknown)}: use {', '.join(KEYS)}")
+        raise _wrong(name, f"has the unknown key {', '.join(unknown)}: use {', '.join(known)}")
     if "columns" not in mapping:
         raise _wrong(name, "has no key columns: give one or two names of text columns")
     problem = _problem(name, mapping)
     labels, values = _labels(name, mapping.get("labels"))
+    columns = _words(name, "columns", mapping["columns"])
+    text = _text(name, columns, labels, mapping) if problem == "text" else None
+    asks = problem if text is None else "classification" if text.words else "regression" if text.step else "text"
     return TaskSpec(
         name=name,
-        columns=_words(name, "columns", mapping["columns"]),
+        columns=columns,
         label_column=_word(name, "label", mapping.get("label", "label")),
         problem=problem,
         labels=labels,
-        metrics=_words(name, "metrics", mapping["metrics"]) if "metrics" in mapping else METRICS[problem][:1],
+        metrics=_words(name, "metrics", mapping["metrics"]) if "metrics" in mapping else METRICS[asks][:1],
         label_values=values,
         language=language_of(name, mapping),
+        text=text,
     )
 
 
 def language_of(name: str, mapping: Mapping[Any, Any]) -> str | None:
     """The value of ``language``, None where the key is not there."""
     return _word(name, "language", mapping["language"]) if "language" in mapping else None
+
+
+def _text(name: str, columns: tuple[str, ...], labels: tuple[str, ...], mapping: Mapping[Any, Any]) -> TextInfo:
+    """How a task of problem ``text`` is asked and answered: classes by their names where ``words`` are not given."""
+    given = {key: mapping[key] for key in TEXT_KEYS if key in mapping}
+    if "words" in given:
+        given["words"] = _words(name, "words", given["words"])
+    return TextInfo(**{"prompt": default_prompt(name, columns), "words": labels} | given)
 
 
 def _problem(name: str, mapping: Mapping[Any, Any]) -> Problem:

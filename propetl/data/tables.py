@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from propetl.data.find import split_files
 from propetl.data.hub import HUB, read_hub
 from propetl.data.read import Record, Table, read_table
-from propetl.data.tasks import TaskSpec
+from propetl.data.tasks import Problem, TaskSpec
 from propetl.errors import ConfigurationError, DataError
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+_LABEL_TYPES: dict[Problem, Any] = {"classification": np.int64, "regression": np.float32, "text": object}
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -27,7 +29,7 @@ class Rows:
 
     Attributes:
         texts: a tuple of one or two sentences per row, never empty.
-        labels: [n], int64 class indices; float32 values for a regression.
+        labels: [n], int64 class indices; float32 values for a regression; str for a text to generate.
         source: the file or hub data set they came from, for messages and reports.
     """
 
@@ -58,15 +60,14 @@ def load_split(spec: TaskSpec, source: str | Path, split: str, max_rows: int | N
     tables = _tables(spec, str(source), split)
     records = ((table, record) for table in tables for record in _records(spec, table))
     texts: list[tuple[str, ...]] = []
-    labels: list[float] = []
+    labels: list[float | str] = []
     for table, record in islice(records, max_rows):
         texts.append(_texts(table, record))
         labels.append(_label(spec, table, record))
     shown = ", ".join(table.name for table in tables)
     if not texts:
         raise DataError(f"{shown} has no rows: give at least one row below the column names")
-    dtype = np.float32 if spec.problem == "regression" else np.int64
-    return Rows(texts, np.array(labels, dtype=dtype), shown)
+    return Rows(texts, np.array(labels, dtype=_LABEL_TYPES[spec.asks]), shown)
 
 
 def _tables(spec: TaskSpec, source: str, split: str) -> list[Table]:
@@ -99,14 +100,17 @@ def _text_columns(spec: TaskSpec, table: Table) -> tuple[str, ...]:
 
 
 def _texts(table: Table, record: Record) -> tuple[str, ...]:
-    for text in record.values[:-1]:
-        if not isinstance(text, str):
-            raise _wrong(table, record, f"text expected, found {_shown(text)}: write it as text")
-        if not text.strip():
-            raise _wrong(table, record, "a text is empty: fill it in or leave the row out")
-        if not _is_unicode(text):
-            raise _wrong(table, record, "a text is not UTF-8 (half of a surrogate pair): repair or leave it out")
-    return tuple(str(text) for text in record.values[:-1])
+    return tuple(_text(table, record, value) for value in record.values[:-1])
+
+
+def _text(table: Table, record: Record, text: object) -> str:
+    if not isinstance(text, str):
+        raise _wrong(table, record, f"text expected, found {_shown(text)}: write it as text")
+    if not text.strip():
+        raise _wrong(table, record, "a text is empty: fill it in or leave the row out")
+    if not _is_unicode(text):
+        raise _wrong(table, record, "a text is not UTF-8 (half of a surrogate pair): repair or leave it out")
+    return text
 
 
 def _is_unicode(text: str) -> bool:
@@ -118,12 +122,14 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _label(spec: TaskSpec, table: Table, record: Record) -> float:
+def _label(spec: TaskSpec, table: Table, record: Record) -> float | str:
     raw = record.values[-1]
+    if spec.asks == "text":
+        return _text(table, record, raw)
     value = "" if raw is None else str(raw).lower() if isinstance(raw, bool) else str(raw).strip()
     if not value:
         raise _wrong(table, record, "the label is empty: fill it in or leave the row out")
-    return _value(table, record, value) if spec.problem == "regression" else _class(spec, table, record, value)
+    return _value(table, record, value) if spec.asks == "regression" else _class(spec, table, record, value)
 
 
 def _value(table: Table, record: Record, value: str) -> float:

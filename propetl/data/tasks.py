@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from propetl.bundle import format as bundle_format
+from propetl.bundle.text import PLACE, TextInfo, check_text_info
 from propetl.errors import ConfigurationError, TaskError
 
-Problem = Literal["classification", "regression"]
+Problem = Literal["classification", "regression", "text"]
 METRICS: dict[Problem, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman"),
+    "text": ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "exact_match"),
 }
-"""The metrics that fit each problem."""
+"""The metrics that fit each problem; generated classes and values have those of classification and regression."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,15 @@ class TaskSpec:
     Attributes:
         name: ``[a-z0-9][a-z0-9_.-]*``, at most 64 characters; also a folder's and a file's name.
         columns: the text column, or the two of a sentence pair.
-        label_column: the column of the label.
-        problem: ``classification`` or ``regression``.
-        labels: the class names in the order of the logits; empty for regression.
+        label_column: the column of the label, or of the text that is to be generated.
+        problem: ``classification`` or ``regression``, answered by a head, or ``text``, answered by generating.
+        labels: the class names in the order of the logits; empty for regression, and for text that names no class.
         metrics: names from ``METRICS``; the first is the one that picks the best checkpoint.
         label_values: raw value in the file -> class index; where empty, the class index itself and the
             class name are accepted.
         alternatives: other sets of columns that hold the same, tried in turn where ``columns`` is absent.
         language: tasks of one language share its mask, where the prototype has hybrid masks; None without.
+        text: how a problem ``text`` is asked and answered; None for the others.
 
     Raises:
         ConfigurationError: where these do not fit together.
@@ -45,10 +48,12 @@ class TaskSpec:
     label_values: Mapping[str, int] = field(default_factory=dict, hash=False)
     alternatives: tuple[tuple[str, ...], ...] = ()
     language: str | None = None
+    text: TextInfo | None = None
 
     def __post_init__(self) -> None:
         check_task_name(self.name)
         self._check_columns()
+        self._check_text()
         self._check_labels()
         self._check_metrics()
 
@@ -59,8 +64,15 @@ class TaskSpec:
 
     @property
     def outputs(self) -> int:
-        """How many logits a head for this task has."""
-        return 1 if self.problem == "regression" else len(self.labels)
+        """How many logits a head for this task has; none for text."""
+        return {"classification": len(self.labels), "regression": 1, "text": 0}[self.problem]
+
+    @property
+    def asks(self) -> Problem:
+        """What a row's label is, whatever says it: a class, a value, or a text."""
+        if self.text is None:
+            return self.problem
+        return "regression" if self.text.step is not None else "classification" if self.text.words else "text"
 
     def class_of(self, value: str) -> int | None:
         """The class index a raw value stands for, None where it stands for none.
@@ -88,7 +100,8 @@ class TaskSpec:
 
         Keys: ``columns`` (a name or a list of one or two), ``label`` (the label column, default "label"),
         ``problem`` (default ``classification``), ``labels`` (a list of class names, or raw value: class
-        name), ``metrics`` (a name or a list, main metric first), ``language`` (whose mask it shares).
+        name), ``metrics`` (a name or a list, main metric first), ``language`` (whose mask it shares); for problem
+        ``text`` also the fields of :class:`TextInfo`.
 
         Raises:
             ConfigurationError: a key is unknown or missing, or a value is of the wrong kind.
@@ -107,14 +120,33 @@ class TaskSpec:
             if len(columns) != len(self.columns):
                 raise ConfigurationError(f"task {self.name!r}: alternatives need {len(self.columns)} column(s) each")
 
-    def _check_labels(self) -> None:
+    def _check_text(self) -> None:
         if self.problem not in METRICS:
             raise ConfigurationError(
                 f"task {self.name!r}: problem is {self.problem!r}: use one of {', '.join(METRICS)}"
             )
-        if self.problem == "regression":
+        if (self.problem == "text") != (self.text is not None):
+            raise ConfigurationError(f"task {self.name!r}: problem text, and only that, says how its answers are made")
+        if self.text is None:
+            return
+        try:
+            check_text_info(self.text)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"task {self.name!r}: {error}") from error
+        if self.text.prompt.count(PLACE) != len(self.columns):
+            raise ConfigurationError(
+                f"task {self.name!r}: prompt {self.text.prompt!r} needs {PLACE} once for each of its "
+                f"{len(self.columns)} text columns"
+            )
+        if len(self.text.words) != len(self.labels):
+            raise ConfigurationError(
+                f"task {self.name!r}: words are {list(self.text.words)}: one for each of the {len(self.labels)} labels"
+            )
+
+    def _check_labels(self) -> None:
+        if self.asks != "classification":
             if self.labels or self.label_values:
-                raise ConfigurationError(f"task {self.name!r}: a regression has no labels: remove them")
+                raise ConfigurationError(f"task {self.name!r}: a {self.asks} has no labels: remove them")
         elif len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ConfigurationError(
                 f"task {self.name!r}: labels are {list(self.labels)}: a classification needs two or more, all different"
@@ -123,12 +155,12 @@ class TaskSpec:
             raise ConfigurationError(f"task {self.name!r}: label_values has to reach each of the labels, and no others")
 
     def _check_metrics(self) -> None:
-        fitting = METRICS[self.problem]
+        fitting = METRICS[self.asks]
         wrong = [metric for metric in self.metrics if metric not in fitting]
         if wrong or not self.metrics or len(set(self.metrics)) != len(self.metrics):
             raise ConfigurationError(
                 f"task {self.name!r}: metrics are {list(self.metrics)}: "
-                f"a {self.problem} takes one or more of {', '.join(fitting)}, each once"
+                f"a {self.asks} takes one or more of {', '.join(fitting)}, each once"
             )
 
 

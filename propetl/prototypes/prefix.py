@@ -6,12 +6,12 @@ from torch.nn import functional
 
 
 def keys_and_values(prefix: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """Splits a prefix ``[P, 2 * hidden]`` (or ``[batch, P, 2 * hidden]``) into keys and values.
+    """Splits a prefix ``[P, 2 * width]`` (or ``[batch, P, 2 * width]``) into keys and values of ``heads`` heads.
 
     Returns:
-        Two tensors ``[1 or batch, heads, P, head size]``; the first ``hidden`` columns are the keys.
+        Two tensors ``[1 or batch, heads, P, head size]``; the first half of the columns are the keys.
     """
-    rows = prefix if prefix.dim() == 3 else prefix.unsqueeze(0)  # [batch, P, 2 * hidden]
+    rows = prefix if prefix.dim() == 3 else prefix.unsqueeze(0)  # [batch, P, 2 * width]
     batch, length, double = rows.shape
     split = rows.view(batch, length, 2, heads, double // 2 // heads).permute(2, 0, 3, 1, 4)
     return split[0], split[1]
@@ -59,17 +59,18 @@ class PrefixReparametrisation(nn.Module):
     Source: Li and Liang, "Prefix-Tuning", ACL 2021, section 4.3.
     """
 
-    def __init__(self, length: int, hidden: int, inner: int, slots: int = 1) -> None:
-        """``slots`` prefixes of ``length`` vectors of width ``2 * hidden``, through ``inner`` units."""
+    def __init__(self, length: int, hidden: int, inner: int, slots: int = 1, columns: int | None = None) -> None:
+        """``slots`` prefixes of ``length`` vectors of width ``columns`` (``2 * hidden``), through ``inner`` units."""
         super().__init__()
         self.slots = slots
+        columns = columns or 2 * hidden
         self.embedding = nn.Parameter(torch.randn(length, hidden) * 0.02)
         self.enter = nn.Linear(hidden, inner)
-        self.leave = nn.Linear(inner, slots * 2 * hidden)
+        self.leave = nn.Linear(inner, slots * columns)
 
     def forward(self) -> Tensor:
-        """``[P, 2 * hidden]`` for one slot, else ``[slots, P, 2 * hidden]``."""
-        flat: Tensor = self.leave(torch.tanh(self.enter(self.embedding)))  # [P, slots * 2 * hidden]
+        """``[P, columns]`` for one slot, else ``[slots, P, columns]``."""
+        flat: Tensor = self.leave(torch.tanh(self.enter(self.embedding)))  # [P, slots * columns]
         if self.slots == 1:
             return flat
         return flat.view(flat.shape[0], self.slots, -1).transpose(0, 1)

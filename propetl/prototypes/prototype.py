@@ -40,11 +40,12 @@ class PrefixPrototype(Prototype):
     def __init__(self, layout: TaskLayout) -> None:
         """For the prefix of ``layout``."""
         super().__init__()
-        config = layout.config
-        self.reparametrisation = PrefixReparametrisation(config.prefix_length, layout.hidden_size, config.prefix_hidden)
+        length, columns = layout.tensors[0].shape
+        inner = layout.config.prefix_hidden
+        self.reparametrisation = PrefixReparametrisation(length, layout.hidden_size, inner, columns=columns)
 
     def tensors(self) -> dict[str, Tensor]:
-        """``{"prefix": [P, 2 * hidden]}``."""
+        """``{"prefix": [P, 2 * width]}``."""
         return {"prefix": self.reparametrisation()}
 
 

@@ -13,7 +13,7 @@ Sharing = Literal["masked", "unshared", "sparse"]
 MaskKind = Literal["layer", "hybrid", "only-layers", "only-tasks"]
 Combination = Literal["or", "and", "add"]
 Site = Literal["attention", "ffn"]
-Activation = Literal["relu", "gelu", "tanh", "silu"]
+Activation = Literal["relu", "gelu", "gelu_new", "tanh", "silu"]
 
 _LANGUAGE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
@@ -36,7 +36,7 @@ class PrototypeConfig:
         sparsity: share of prototype weights that a mask keeps (the paper's k), in (0, 1].
         bottleneck: width of the adapter.
         sites: where the adapter runs: after the FFN (Pfeiffer), or after attention and FFN (Houlsby).
-        activation: between the adapter's two projections.
+        activation: between the adapter's two projections; ``gelu_new`` is GELU by tanh, as T5 has it.
         rank: rank of the LoRA pair.
         alpha: LoRA's numerator; the branch is scaled by ``alpha / rank``.
         targets: attention projections that get a LoRA pair.
@@ -112,10 +112,9 @@ class PrototypeConfig:
         """Whether there is one prototype for all slots and tasks."""
         return self.sharing == "masked"
 
-    @property
-    def sites_per_layer(self) -> int:
-        """Slots that one layer has."""
-        return len(self.sites) if self.method == "adapter" else 1
+    def places(self, attentions: int = 1) -> int:
+        """Slots that one layer has: an adapter's sites, else its ``attentions``."""
+        return len(self.sites) if self.method == "adapter" else attentions
 
     @property
     def lora_scale(self) -> float:
@@ -175,19 +174,27 @@ class TaskLayout:
     Attributes:
         config: the method.
         hidden_size: width of the backbone, ``h``.
-        layers: layers of the backbone.
+        layers: layers of the backbone; of an encoder-decoder, those of the encoder.
         tensors: the prototype's tensors, in a fixed order.
+        decoder_layers: layers of an encoder-decoder's decoder; 0 where there is one stack.
     """
 
     config: PrototypeConfig
     hidden_size: int
     layers: int
     tensors: tuple[TensorSpec, ...] = field(default=())
+    decoder_layers: int = 0
+
+    @property
+    def stacks(self) -> tuple[tuple[int, int], ...]:
+        """(layers, slots of one layer) of each stack of layers, the encoder first; its decoder attends twice."""
+        decoder = ((self.decoder_layers, self.config.places(attentions=2)),) if self.decoder_layers else ()
+        return ((self.layers, self.config.places()), *decoder)
 
     @property
     def slots(self) -> int:
-        """Places where the prototype runs; slot = layer * sites per layer + site."""
-        return self.layers * self.config.sites_per_layer
+        """Places where the prototype runs, counted stack by stack, layer by layer, place by place."""
+        return sum(layers * places for layers, places in self.stacks)
 
     @property
     def masked_tensors(self) -> tuple[TensorSpec, ...]:
@@ -231,13 +238,38 @@ class TaskLayout:
         return {tensor.name: (self.slots, *tensor.shape) for tensor in self.tensors}
 
 
-def layout_of(config: PrototypeConfig, hidden_size: int, layers: int) -> TaskLayout:
-    """The tensors of ``config`` on a backbone of ``layers`` layers of width ``hidden_size``."""
-    return TaskLayout(config, hidden_size, layers, _TENSORS[config.method](config, hidden_size))
+def layout_of(
+    config: PrototypeConfig,
+    hidden_size: int,
+    layers: int,
+    decoder_layers: int = 0,
+    query_size: int | None = None,
+    key_value_size: int | None = None,
+) -> TaskLayout:
+    """The tensors of ``config`` on one backbone.
+
+    Args:
+        config: the method.
+        hidden_size: width of the backbone, ``h``.
+        layers: of the backbone, or of an encoder-decoder's encoder.
+        decoder_layers: of an encoder-decoder's decoder.
+        query_size: width of all heads' queries together, ``q``; ``h`` if None.
+        key_value_size: the same of keys and of values, ``v``; ``q`` if None.
+    """
+    queries = query_size or hidden_size
+    widths = _Widths(hidden_size, queries, key_value_size or queries)
+    return TaskLayout(config, hidden_size, layers, _TENSORS[config.method](config, widths), decoder_layers)
 
 
-def _adapter_tensors(config: PrototypeConfig, hidden: int) -> tuple[TensorSpec, ...]:
-    width = config.bottleneck
+@dataclass(frozen=True)
+class _Widths:
+    hidden: int
+    query: int
+    key_value: int
+
+
+def _adapter_tensors(config: PrototypeConfig, widths: _Widths) -> tuple[TensorSpec, ...]:
+    width, hidden = config.bottleneck, widths.hidden
     return (
         TensorSpec("down.weight", (width, hidden)),
         TensorSpec("down.bias", (width,), masked=False),
@@ -246,19 +278,23 @@ def _adapter_tensors(config: PrototypeConfig, hidden: int) -> tuple[TensorSpec, 
     )
 
 
-def _lora_tensors(config: PrototypeConfig, hidden: int) -> tuple[TensorSpec, ...]:
+def _lora_tensors(config: PrototypeConfig, widths: _Widths) -> tuple[TensorSpec, ...]:
+    outputs = {"query": widths.query, "key": widths.key_value, "value": widths.key_value}
     pairs = [
-        (TensorSpec(f"{target}.a", (config.rank, hidden)), TensorSpec(f"{target}.b", (hidden, config.rank)))
+        (
+            TensorSpec(f"{target}.a", (config.rank, widths.hidden)),
+            TensorSpec(f"{target}.b", (outputs[target], config.rank)),
+        )
         for target in config.targets
     ]
     return tuple(tensor for pair in pairs for tensor in pair)
 
 
-def _prefix_tensors(config: PrototypeConfig, hidden: int) -> tuple[TensorSpec, ...]:
-    return (TensorSpec("prefix", (config.prefix_length, 2 * hidden)),)
+def _prefix_tensors(config: PrototypeConfig, widths: _Widths) -> tuple[TensorSpec, ...]:
+    return (TensorSpec("prefix", (config.prefix_length, 2 * widths.key_value)),)
 
 
-def _no_tensors(config: PrototypeConfig, hidden: int) -> tuple[TensorSpec, ...]:
+def _no_tensors(config: PrototypeConfig, widths: _Widths) -> tuple[TensorSpec, ...]:
     return ()
 
 

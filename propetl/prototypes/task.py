@@ -92,14 +92,14 @@ class OwnPrefix(TaskPart):
     def __init__(self, layout: TaskLayout) -> None:
         """One prefix for each slot of ``layout``."""
         super().__init__()
-        config = layout.config
         self.slots = layout.slots
+        length, columns = layout.tensors[0].shape
         self.reparametrisation = PrefixReparametrisation(
-            config.prefix_length, layout.hidden_size, config.prefix_hidden, layout.slots
+            length, layout.hidden_size, layout.config.prefix_hidden, layout.slots, columns
         )
 
     def own_weights(self) -> dict[str, Tensor]:
-        """``{"prefix": [slots, P, 2 * hidden]}``."""
+        """``{"prefix": [slots, P, 2 * width]}``."""
         made = self.reparametrisation()
         return {"prefix": made.unsqueeze(0) if self.slots == 1 else made}
 

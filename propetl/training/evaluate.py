@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from propetl.data.metrics import compute
 from propetl.training.processes import Processes
-from propetl.training.tasks import Split, TrainingTask
+from propetl.training.tasks import TrainingTask
 
 AVERAGE = "eval_average"
 """Mean of the tasks' main metrics: the best checkpoint is chosen by it."""
@@ -48,18 +48,30 @@ def scores_in_log(entry: Mapping[str, Any], tasks: Iterable[TrainingTask]) -> di
 
 def _scores(model: nn.Module, task: TrainingTask, batch_size: int, processes: Processes) -> dict[str, float]:
     batches = list(task.dev.by_length(batch_size))
-    mine = [(places, _logits(model, task.dev, places)) for places in batches[processes.index :: processes.count]]
-    logits = np.zeros((len(task.dev), task.info.outputs), dtype=np.float32)
-    for part in processes.gather(mine):
-        for places, values in part:
-            logits[places] = values
-    return compute(task.spec.metrics, logits, task.dev.labels)
+    answer = _logits if task.spec.text is None else _answers
+    mine = [(places, answer(model, task, places)) for places in batches[processes.index :: processes.count]]
+    found = [part for parts in processes.gather(mine) for part in parts]
+    order = np.argsort(np.concatenate([places for places, _ in found]))
+    return compute(task.spec.metrics, np.concatenate([values for _, values in found])[order], task.dev.labels)
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, split: Split, places: list[int]) -> NDArray[np.float32]:
-    device = next(model.parameters()).device
-    batch = split.batch(places)
-    inputs = {name: value.to(device) for name, value in batch.items() if name not in ("task", "labels")}
-    logits: NDArray[np.float32] = model(task=split.task, **inputs).logits.float().cpu().numpy()
+def _logits(model: nn.Module, task: TrainingTask, places: list[int]) -> NDArray[Any]:
+    """Float ``[rows, outputs]``."""
+    logits: NDArray[Any] = model(task=task.spec.name, **_inputs(model, task, places)).logits.float().cpu().numpy()
     return logits
+
+
+def _answers(model: Any, task: TrainingTask, places: list[int]) -> NDArray[Any]:
+    """Classes, values or texts ``[rows]`` that were generated."""
+    text = task.spec.text
+    assert text is not None
+    ids = model.generate(task.spec.name, _inputs(model, task, places)).tolist()
+    answers = [text.answer(answer) for answer in task.decode(ids)]
+    return np.array(answers, dtype=object if task.spec.asks == "text" else None)
+
+
+def _inputs(model: nn.Module, task: TrainingTask, places: list[int]) -> dict[str, Tensor]:
+    device = next(model.parameters()).device
+    batch = task.dev.batch(places)
+    return {name: value.to(device) for name, value in batch.items() if name not in ("task", "labels")}

@@ -1,8 +1,8 @@
 """The tasks of a configuration, with their rows as token ids."""
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from transformers import PreTrainedTokenizerFast
 
 from propetl.backbone import Backbone
 from propetl.bundle.format import TaskInfo
+from propetl.bundle.text import TextInfo
+from propetl.data.as_text import as_text
 from propetl.data.generated import GENERATED
 from propetl.data.own_task import language_of
 from propetl.data.tables import Rows, load_split
 from propetl.data.tasks import TASKS, TaskSpec
-from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_rows
+from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_rows, encode_text_rows
 from propetl.errors import ConfigurationError
 from propetl.training.config import TrainConfig
 
@@ -46,8 +48,8 @@ class Split:
 
     @property
     def labels(self) -> NDArray[Any]:
-        """int64 classes or float64 values ``[n]``."""
-        return np.array(self.rows.labels)
+        """int64 classes, float64 values or texts ``[n]``."""
+        return np.array(self.rows.labels, dtype=object if isinstance(self.rows.labels[0], str) else None)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -67,11 +69,19 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """One task with its rows."""
+    """One task with its rows.
+
+    Attributes:
+        spec: what it is.
+        train: rows to learn from.
+        dev: rows to score on.
+        decode: rows of token ids to texts, as a device decodes them.
+    """
 
     spec: TaskSpec
     train: Split
     dev: Split
+    decode: Callable[[Sequence[Sequence[int]]], list[str]]
 
     @property
     def info(self) -> TaskInfo:
@@ -85,6 +95,7 @@ class TrainingTask:
             label_column=spec.label_column,
             label_values=dict(spec.label_values),
             language=spec.language,
+            text=spec.text,
         )
 
     def samples(self, count: int) -> dict[str, NDArray[np.int64]]:
@@ -121,7 +132,7 @@ def specs_of(tasks: Mapping[str, dict[str, Any] | None]) -> dict[str, TaskSpec]:
 def _spec(name: str, definition: dict[str, Any] | None) -> TaskSpec:
     known = {**TASKS, **GENERATED}
     if definition is not None and set(definition) == {"language"} and name in known:
-        return dataclasses.replace(known[name], language=language_of(name, definition))
+        return replace(known[name], language=language_of(name, definition))
     if definition is not None:
         return TaskSpec.from_mapping(name, definition)
     if name not in known:
@@ -131,8 +142,8 @@ def _spec(name: str, definition: dict[str, Any] | None) -> TaskSpec:
     return known[name]
 
 
-def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> list[TrainingTask]:
-    """Reads, checks and tokenises the rows of every task of ``config``.
+def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, *, text: bool = False) -> list[TrainingTask]:
+    """Reads, checks and tokenises the rows of every task of ``config``; with ``text``, all are answered in text.
 
     Raises:
         DataError: a file or row cannot be used.
@@ -141,16 +152,33 @@ def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> list[
         raise ConfigurationError(
             f"data: {config.data} is one file; training needs two, train and dev: give the folder that holds them"
         )
-    return [_load(spec, config, tokenizer) for spec in specs_of(config.tasks).values()]
+    specs = specs_of(config.tasks).values()
+    return [_load(as_text(spec) if text else spec, config, tokenizer) for spec in specs]
 
 
 def _load(spec: TaskSpec, config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> TrainingTask:
-    def split(name: str, limit: int | None) -> Split:
-        rows = chosen(load_split(spec, config.data, name), limit)
-        encoded = encode_rows(rows, tokenizer, config.max_length)
-        return Split(spec.name, encoded, collate_with(tokenizer), rows.source)
+    limits = {"train": config.max_train_rows, "dev": config.max_dev_rows}
+    rows = {name: chosen(load_split(spec, config.data, name), limit) for name, limit in limits.items()}
+    if spec.text is not None and spec.asks != "text":
+        spec = replace(spec, text=_just_long_enough(spec.text, rows["train"], tokenizer))
+    splits = {name: _split(spec, split, config.max_length, tokenizer) for name, split in rows.items()}
+    decode = partial(tokenizer.backend_tokenizer.decode_batch, skip_special_tokens=True)
+    return TrainingTask(spec, splits["train"], splits["dev"], decode)
 
-    return TrainingTask(spec, split("train", config.max_train_rows), split("dev", config.max_dev_rows))
+
+def _split(spec: TaskSpec, rows: Rows, max_length: int, tokenizer: PreTrainedTokenizerFast) -> Split:
+    if spec.text is None:
+        encoded = encode_rows(rows, tokenizer, max_length)
+    else:
+        encoded = encode_text_rows(rows, spec.text, tokenizer, max_length)
+    return Split(spec.name, encoded, collate_with(tokenizer), rows.source)
+
+
+def _just_long_enough(text: TextInfo, rows: Rows, tokenizer: PreTrainedTokenizerFast) -> TextInfo:
+    """A class or value is generated no longer than the longest there is."""
+    answers = text.words or sorted({text.target(label) for label in rows.labels.tolist()})
+    longest = max(map(len, tokenizer(text_target=list(answers))["input_ids"]))
+    return replace(text, max_target_length=longest)
 
 
 def chosen(rows: Rows, limit: int | None) -> Rows:

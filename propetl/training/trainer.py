@@ -1,6 +1,6 @@
 """transformers' Trainer with two learning rates, one task per batch and small checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +33,10 @@ class Trained(nn.Module):
     def forward(self, **batch: Any) -> Any:
         """``ProPETLModel.forward``."""
         return self.network(**batch)
+
+    def generate(self, task: str, inputs: Mapping[str, Tensor]) -> Tensor:
+        """``ProPETLModel.generate``."""
+        return self.network.generate(task, inputs)
 
 
 class ProPETLTrainer(Trainer):

@@ -5,7 +5,7 @@ import torch
 
 from propetl.backbone import Backbone, load_backbone
 from propetl.families import FAMILIES
-from tests.tiny_backbone import VOCABULARY, tiny_backbone
+from tests.tiny_backbone import TEXT_VOCABULARY, VOCABULARY, tiny_backbone
 
 # Tiny models gain nothing from threads, and wait for each other's on a busy machine.
 torch.set_num_threads(1)
@@ -23,9 +23,19 @@ def bert(backbones):
     return backbones["bert"]
 
 
-@pytest.fixture(params=list(FAMILIES))
+ENCODERS = [name for name, family in FAMILIES.items() if family.kind == "encoder"]
+ENCODER_DECODERS = [name for name, family in FAMILIES.items() if family.kind == "encoder-decoder"]
+
+
+@pytest.fixture(params=ENCODERS)
 def backbone(request, backbones):
-    """Of every family in turn."""
+    """Of every family of encoders in turn."""
+    return backbones[request.param]
+
+
+@pytest.fixture(params=ENCODER_DECODERS)
+def text_backbone(request, backbones):
+    """Of every family of encoder-decoders in turn."""
     return backbones[request.param]
 
 
@@ -36,3 +46,14 @@ def text():
     ids = torch.randint(5, len(VOCABULARY), (3, 8), generator=generator)
     mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3, [1] + [0] * 7])
     return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+@pytest.fixture(scope="session")
+def asked():
+    """A batch with padding for encoder-decoders, and its answers, of which one is shorter."""
+    generator = torch.Generator().manual_seed(6)
+    ids = torch.randint(5, len(TEXT_VOCABULARY), (3, 8), generator=generator)
+    mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3, [1] + [0] * 7])
+    labels = torch.randint(5, len(TEXT_VOCABULARY), (3, 4), generator=generator)
+    labels[1, 2:] = -100
+    return {"input_ids": ids * mask, "attention_mask": mask}, labels

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModel
 
 from propetl.attach import attach
-from propetl.families import FAMILIES
 from propetl.prototypes.effective import EffectiveWeights
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.spec import PrototypeConfig
+from tests.propetl.conftest import ENCODERS
 from tests.propetl.plain_transformer import Extra, PlainEncoder
 
 ACTIVATIONS = {
@@ -34,7 +34,7 @@ class Hooked:
     def __init__(self, backbone, config, seed=0, merge_lora=False):
         generator = torch.Generator().manual_seed(seed)
         self.config, self.family = config, backbone.family
-        self.layout = layout_of(config, backbone.info.hidden_size, backbone.info.layers)
+        self.layout = backbone.info.layout(config)
         self.model = copy.deepcopy(backbone.model)
         self.current: Any = EffectiveWeights(
             {
@@ -199,7 +199,7 @@ def test_a_batch_leaves_no_tensors_behind(bert, text):
         assert kept and not any(kept)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_dropout_of_the_prefix_attention_is_for_training_only(backbones, text, family):
     hooked = Hooked(backbones[family], PREFIX)
     torch.manual_seed(0)

@@ -12,21 +12,43 @@ def test_a_family_is_known_by_its_model_type(backbone):
     assert family_of(backbone.family.name) is backbone.family
 
 
-def test_every_path_leads_to_the_module_it_is_named_for(backbone):
-    family, width = backbone.family, backbone.info.hidden_size
-    layers = backbone.model.get_submodule(family.layers)
-    assert len(layers) == backbone.info.layers
-    for layer in layers:
-        for place in (family.attention, family.ffn):
-            norm = layer.get_submodule(place.layer_norm)
-            assert isinstance(norm, nn.LayerNorm) and norm.normalized_shape == (width,)
-            layer.get_submodule(place.output)
-            layer.get_submodule(place.residual)
-        assert set(family.projections) == {"query", "key", "value"}
-        projections = [layer.get_submodule(path) for path in family.projections.values()]
-        assert all(isinstance(one, nn.Linear) and one.weight.shape == (width, width) for one in projections)
-        assert len({id(one) for one in projections}) == 3
-        layer.get_submodule(family.self_attention)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_path_leads_to_the_module_it_is_named_for(backbones, name):
+    backbone = backbones[name]
+    info = backbone.info
+    depths = []
+    for stack in backbone.family.stacks:
+        layers = backbone.model.get_submodule(stack.layers)
+        depths.append(len(layers))
+        for layer in layers:
+            for place in (stack.attention, stack.ffn):
+                if place.layer_norm is not None:
+                    norm = layer.get_submodule(place.layer_norm)
+                    assert isinstance(norm, nn.LayerNorm) and norm.normalized_shape == (info.hidden_size,)
+                layer.get_submodule(place.output)
+                layer.get_submodule(place.residual)
+            for attention in stack.attentions:
+                layer.get_submodule(attention.module)
+                _check_projections(layer, attention, info)
+    assert depths == [info.layers, info.decoder_layers][: len(depths)]
+
+
+def _check_projections(layer, attention, info):
+    queries = info.query_size or info.hidden_size
+    widths = {"query": queries, "key": info.key_value_size or queries, "value": info.key_value_size or queries}
+    assert set(attention.projections) == set(widths)
+    projections = {kind: layer.get_submodule(path) for kind, path in attention.projections.items()}
+    assert len({id(one) for one in projections.values()}) == 3
+    for kind, projection in projections.items():
+        assert isinstance(projection, nn.Linear) and projection.weight.shape == (widths[kind], info.hidden_size)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_family_is_made_of(backbones, name):
+    family = FAMILIES[name]
+    attends = [len(stack.attentions) for stack in family.stacks]
+    assert attends == {"encoder": [1], "encoder-decoder": [1, 2], "decoder": [1]}[family.kind]
+    assert family.generates == hasattr(backbones[name].model, "lm_head")
 
 
 def test_token_types_are_taken_where_they_say_something(backbone, text):
@@ -41,7 +63,7 @@ def test_the_head_activation_is_that_of_the_familys_own_classifier(backbone):
     assert backbone.family.head_activation == expected.get(backbone.family.name, "tanh")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "", "t5"])
+@pytest.mark.parametrize("name", ["modernbert", "", "T5"])
 def test_an_unknown_family(name):
     with pytest.raises(ConfigurationError) as caught:
         family_of(name)

@@ -107,8 +107,8 @@ def test_prediction_of_logits() -> None:
 
 
 def test_unknown_metric_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="'bleu' is unknown: use one of accuracy, f1"):
-        compute(["bleu"], PREDICTED, LABELS)
+    with pytest.raises(ConfigurationError, match="'meteor' is unknown: use one of accuracy, f1"):
+        compute(["meteor"], PREDICTED, LABELS)
 
 
 def test_diverged_predictions_are_refused() -> None:

@@ -7,7 +7,7 @@ from propetl.prototypes.effective import EffectiveWeights
 
 
 def test_by_hand():
-    """h = (1, 2), r = (3, -1); a "norm" that doubles gives x = (8, 2).
+    """h = (1, 2), x = (8, 2).
 
     down: 8 * 1 + 2 * -1 + 1 = 7 and -8 + 0 + 0 = -8, so relu gives (7, 0).
     up: (7 * 1 + 0.5, 7 * 2 - 0.5) = (7.5, 13.5); plus h: (8.5, 15.5).
@@ -19,6 +19,6 @@ def test_by_hand():
         },
         shared={"down.bias": torch.tensor([1.0, 0.0]), "up.bias": torch.tensor([0.5, -0.5])},
     )
-    hidden, residual = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, -1.0]]])
-    found = adapted(hidden, residual, lambda value: 2 * value, weights, slot=1, activation="relu")
+    hidden, inner = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[8.0, 2.0]]])
+    found = adapted(hidden, inner, weights, slot=1, activation="relu")
     assert found.tolist() == [[[8.5, 15.5]]]

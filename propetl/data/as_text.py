@@ -1,0 +1,44 @@
+"""Tasks as text-to-text: how each is asked, and what is generated for each label."""
+
+from dataclasses import replace
+
+from propetl.bundle.text import PLACE, TextInfo
+from propetl.data.tasks import TaskSpec
+
+STEP = 0.2
+"""Values are rounded to multiples of this, as STS-B's are (Raffel et al. 2020, section 2.4)."""
+
+PROMPTS = {
+    "cola": "cola sentence: {}",
+    "sst2": "sst2 sentence: {}",
+    "mrpc": "mrpc sentence1: {} sentence2: {}",
+    "qqp": "qqp question1: {} question2: {}",
+    "stsb": "stsb sentence1: {} sentence2: {}",
+    "mnli": "mnli premise: {} hypothesis {}",  # without a second colon, as in the reference implementation
+    "qnli": "qnli question: {} sentence: {}",
+    "rte": "rte sentence1: {} sentence2: {}",
+}
+"""The GLUE tasks' inputs in the reference implementation."""
+
+
+def as_text(spec: TaskSpec) -> TaskSpec:
+    """``spec`` with its answers generated; a task of problem ``text`` is returned as it is.
+
+    GLUE's classes are answered by their digits, as in the reference implementation; those of other tasks by
+    their names.
+    """
+    if spec.text is not None:
+        return spec
+    known = PROMPTS.get(spec.name)
+    words = () if spec.problem == "regression" else _words(spec, digits=known is not None)
+    text = TextInfo(known or default_prompt(spec.name, spec.columns), words, None if words else STEP)
+    return replace(spec, problem="text", text=text)
+
+
+def default_prompt(name: str, columns: tuple[str, ...]) -> str:
+    """``NAME column: {} column: {}``, in the manner of GLUE's."""
+    return " ".join([name, *(f"{column}: {PLACE}" for column in columns)])
+
+
+def _words(spec: TaskSpec, digits: bool) -> tuple[str, ...]:
+    return tuple(str(index) for index in range(len(spec.labels))) if digits else spec.labels

@@ -1,0 +1,74 @@
+"""Text from a backbone with a language model head: its logits and loss while training, and generation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
+
+from propetl.bundle.text import TextInfo
+
+IGNORED = -100
+"""Label of a place that carries no loss."""
+
+_TOKENS = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id")
+
+
+def token_logits(network: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
+    """Logits of an encoder-decoder at every place of ``labels``, each given those before it.
+
+    Args:
+        network: one of transformers' models with a language model head.
+        inputs: ``input_ids`` and ``attention_mask``, int64 ``[batch, seq]``.
+        labels: int64 ``[batch, target]``, :data:`IGNORED` behind the end; None for the first place alone.
+
+    Returns:
+        ``[batch, target, vocabulary]``, or ``[batch, 1, vocabulary]``.
+    """
+    if labels is None:
+        started = torch.full_like(inputs["input_ids"][:, :1], network.config.decoder_start_token_id)
+    else:
+        started = network.prepare_decoder_input_ids_from_labels(labels)
+    logits: Tensor = network(**inputs, decoder_input_ids=started, use_cache=False).logits
+    return logits
+
+
+def token_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy over the tokens of ``labels`` ``[batch, target]``; ``smoothing`` goes to all tokens alike."""
+    return functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+    )
+
+
+def generated_ids(network: Any, text: TextInfo, inputs: Mapping[str, Tensor], **options: Any) -> Tensor:
+    """Generates as ``text`` says.
+
+    Args:
+        network: as above.
+        text: length, beams and length penalty.
+        inputs: ``input_ids`` and ``attention_mask``, int64 ``[batch, seq]``.
+        options: of :class:`transformers.GenerationConfig`; they win over ``text``.
+
+    Returns:
+        int64 ``[batch, longest]``: what was generated, with the end token and padding behind it.
+    """
+    chosen = {
+        "max_new_tokens": text.max_target_length,
+        "num_beams": text.num_beams,
+        "length_penalty": text.length_penalty,
+        "do_sample": False,
+        **options,
+    }
+    if chosen["num_beams"] == 1:
+        del chosen["length_penalty"]  # transformers warns of it where nothing is ranked
+    # The cache that transformers would make has as many layers as the encoder.
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    ids: Tensor = network.generate(**inputs, past_key_values=cache, generation_config=GenerationConfig(**chosen))
+    return ids[:, 1:]  # without the token that a decoder starts from
+
+
+def only_tokens(config: GenerationConfig) -> GenerationConfig:
+    """``config`` without its habits (lengths, penalties, forced tokens): a task says what it wants by itself."""
+    return GenerationConfig(**{name: getattr(config, name) for name in _TOKENS})
