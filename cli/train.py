@@ -17,7 +17,7 @@ prototype:
   sparsity: 0.5              # share of weights that a mask keeps
   bottleneck: 32             # adapter: its width,
   sites: [ffn]               #   where (or [attention, ffn]),
-  activation: relu           #   and relu, gelu, tanh or silu
+  activation: relu           #   and relu, gelu, gelu_new, tanh or silu
   rank: 32                   # lora: scaled by alpha / rank
   alpha: 48
   targets: [query, value]    #   and key

@@ -80,9 +80,7 @@ def _attach_adapter(layer: nn.Module, place: SubLayer, slot: int, config: Protot
     layer.get_submodule(place.output).register_forward_hook(adapt)
 
 
-def adapter_input(
-    layer: nn.Module, place: SubLayer, config: PrototypeConfig
-) -> Callable[[Tensor, Tensor], Tensor]:
+def adapter_input(layer: nn.Module, place: SubLayer, config: PrototypeConfig) -> Callable[[Tensor, Tensor], Tensor]:
     """What the adapter reads at ``place``, from ``h`` and the residual ``r``, as in the reference implementation.
 
     Post-norm layers: ``LN(h + r)``. Pre-norm layers (its T5): ``h + r`` for an adapter after the FFN alone

@@ -108,9 +108,7 @@ _DISTILBERT = Family(
             layers="transformer.layer",
             attention=SubLayer("attention.out_lin", "attention", 0, "sa_layer_norm"),
             ffn=SubLayer("ffn", "ffn", 0, "output_layer_norm"),
-            attentions=(
-                Attention("attention", _projections("attention.q_lin", "attention.k_lin", "attention.v_lin")),
-            ),
+            attentions=(Attention("attention", _projections("attention.q_lin", "attention.k_lin", "attention.v_lin")),),
         ),
     ),
     head_activation="relu",

@@ -17,10 +17,11 @@ import pytest
 
 from propetl.bits import pack
 from propetl.bundle.format import BackboneInfo, TaskInfo
+from propetl.bundle.text import TextInfo
 from propetl.bundle.writer import write_bundle
 from propetl.cli.main import COMMANDS, main
 from propetl.data.generated import GENERATED
-from propetl.data.own_task import KEYS
+from propetl.data.own_task import KEYS, TEXT_KEYS
 from propetl.data.tasks import TASKS
 from propetl.export import passes
 from propetl.families import FAMILIES
@@ -131,6 +132,7 @@ def test_known_tasks_are_named():
 
 def test_keys_of_an_own_task():
     assert tuple(_code(row[0]) for row in _table("adding-a-task.md", "In the configuration")) == KEYS
+    assert tuple(_code(row[0]) for row in _table("adding-a-task.md", "Answers in text")) == TEXT_KEYS
 
 
 def test_passes_are_those_of_the_compiler():
@@ -144,7 +146,9 @@ def test_families_are_those_of_the_table():
     for name, family in FAMILIES.items():
         attention = "interface" if family.attention_interface else "own"
         token_types = "yes" if family.takes_token_types else "no"
-        assert rows[name] == [f"`{family.layers}`", token_types, attention, family.head_activation]
+        layers = ", ".join(f"`{stack.layers}`" for stack in family.stacks)
+        head = "none" if family.kind == "encoder-decoder" else family.head_activation
+        assert rows[name] == [family.kind, layers, token_types, attention, head]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +165,7 @@ def test_keys_of_the_bundle_manifest(tmp_path):
     assert _keys("bundle-format.md", "backbone") == [item.name for item in fields(BackboneInfo)]
     assert _keys("bundle-format.md", "prototype") == list(written["prototype"])
     assert _keys("bundle-format.md", "task") == [item.name for item in fields(TaskInfo)]
+    assert _keys("bundle-format.md", "text") == [item.name for item in fields(TextInfo)]
     header = (tmp_path / "bundle" / "tasks" / "first.safetensors").read_bytes()
     described = json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])["__metadata__"]
     assert _keys("bundle-format.md", "Metadata of a task pack") == list(json.loads(described["propetl"]))

@@ -51,10 +51,11 @@ def write_peft_folder(folder: Path, model: ProPETLModel, task: str) -> None:
 
 def _lora_tensors(model: ProPETLModel, task: str) -> dict[str, NDArray[np.float32]]:
     """A as ``[rank, in]`` and B as ``[out, rank]`` of every layer: PEFT's shapes are the prototype's."""
-    family, weights = model.backbone.family, folded_weights(model, task)
-    layers = f"{_WRAPPED}{model.network.base_model_prefix}.{family.layers}"
+    (stack,), weights = model.backbone.family.stacks, folded_weights(model, task)
+    layers = f"{_WRAPPED}{model.network.base_model_prefix}.{stack.layers}"
+    paths = stack.attentions[0].projections
     return {
-        f"{layers}.{layer}.{family.projections[target]}.lora_{part.upper()}.weight": weights[f"{target}.{part}"][layer]
+        f"{layers}.{layer}.{paths[target]}.lora_{part.upper()}.weight": weights[f"{target}.{part}"][layer]
         for target in model.config.targets
         for part in ("a", "b")
         for layer in range(model.layout.layers)
@@ -67,7 +68,7 @@ def _head_tensors(model: ProPETLModel, task: str, head: PeftHead) -> dict[str, N
 
 
 def _config(model: ProPETLModel, head: PeftHead) -> dict[str, Any]:
-    config, family, backbone = model.config, model.backbone.family, model.backbone.info
+    config, (stack,), backbone = model.config, model.backbone.family.stacks, model.backbone.info
     return {
         "peft_type": "LORA",
         "task_type": head.task_type,
@@ -79,7 +80,7 @@ def _config(model: ProPETLModel, head: PeftHead) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
-        "target_modules": [family.projections[target] for target in config.targets],
+        "target_modules": [stack.attentions[0].projections[target] for target in config.targets],
         "modules_to_save": list(head.saved),
     }
 

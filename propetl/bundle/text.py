@@ -48,7 +48,8 @@ class TextInfo:
         if self.words:
             return self.words[int(label)]
         if self.step is not None:
-            return f"{round(float(label) / self.step) * self.step:.{_decimals(self.step)}f}"
+            steps = round(float(label) / self.step) or 0  # no minus before a zero
+            return f"{steps * self.step:.{_decimals(self.step)}f}"
         return str(label)
 
     def answer(self, generated: str) -> int | float | str:

@@ -140,7 +140,8 @@ class TaskSpec:
             )
         if len(self.text.words) != len(self.labels):
             raise ConfigurationError(
-                f"task {self.name!r}: words are {list(self.text.words)}: one for each of the {len(self.labels)} labels"
+                f"task {self.name!r}: {len(self.text.words)} words for {len(self.labels)} labels: "
+                "give each label its word"
             )
 
     def _check_labels(self) -> None:

@@ -67,9 +67,7 @@ def encode_rows(rows: Rows, tokenizer: "PreTrainedTokenizerFast", max_length: in
     return EncodedRows(dict(encoded), rows.labels.tolist())
 
 
-def encode_text_rows(
-    rows: Rows, text: TextInfo, tokenizer: "PreTrainedTokenizerFast", max_length: int
-) -> EncodedRows:
+def encode_text_rows(rows: Rows, text: TextInfo, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> EncodedRows:
     """Tokenise every row as ``text`` asks it, and its answer.
 
     Args:

@@ -128,9 +128,7 @@ class PlainT5:
             distance = max(0, -distance)
         if distance < count // 2:
             return first + distance
-        share = math.log(distance / (count // 2)) / math.log(
-            self.config.relative_attention_max_distance / (count // 2)
-        )
+        share = math.log(distance / (count // 2)) / math.log(self.config.relative_attention_max_distance / (count // 2))
         return first + min(count - 1, count // 2 + int(share * (count - count // 2)))
 
 

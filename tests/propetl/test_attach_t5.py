@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ class Hooked:
         generator = torch.Generator().manual_seed(seed)
         self.config, self.layout = config, backbone.info.layout(config)
         self.model = copy.deepcopy(backbone.model)
-        self.current = EffectiveWeights(
+        self.current: Any = EffectiveWeights(
             {
                 tensor.name: 0.3 * torch.randn(self.layout.slots, *tensor.shape, generator=generator)
                 for tensor in self.layout.tensors
@@ -118,7 +119,7 @@ def test_the_equations(t5, asked, config):
 
 @EVERY_CONFIG
 def test_generation_with_a_cache_follows_the_oracle_without_one(t5, asked, config):
-    """Each new token is the most likely one by the equations: nothing of a prototype is in the cache twice or missing."""
+    """Each new token is the most likely one by the equations: nothing is in the cache twice, or missing."""
     inputs, _ = asked
     hooked = Hooked(t5, config)
     with torch.no_grad():

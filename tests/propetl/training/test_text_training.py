@@ -113,6 +113,7 @@ def test_what_the_bundle_says_of_each_task(make_config):
     (result,) = train(make_config(max_steps=1))
     degree, echo, mood = read_bundle(result.bundle).info.tasks.values()
     assert {info.problem for info in (mood, degree, echo)} == {"text"}
+    assert mood.text is not None and degree.text is not None and echo.text is not None
     assert (mood.text.prompt, mood.text.words, mood.text.step) == ("mood text: {}", ("bad", "good"), None)
     assert (degree.text.prompt, degree.text.words, degree.text.step) == ("degree text: {}", (), 0.2)
     assert (echo.text.prompt, echo.text.max_target_length, echo.text.num_beams) == ("echo {} after {}", 6, 2)
