@@ -51,8 +51,11 @@ def _scores(model: nn.Module, task: TrainingTask, batch_size: int, processes: Pr
     answer = _logits if task.spec.text is None else _answers
     mine = [(places, answer(model, task, places)) for places in batches[processes.index :: processes.count]]
     found = [part for parts in processes.gather(mine) for part in parts]
-    order = np.argsort(np.concatenate([places for places, _ in found]))
-    return compute(task.spec.metrics, np.concatenate([values for _, values in found])[order], task.dev.labels)
+    first = found[0][1]
+    predictions = np.zeros((len(task.dev), *first.shape[1:]), dtype=first.dtype)
+    for places, values in found:
+        predictions[places] = values
+    return compute(task.spec.metrics, predictions, task.dev.labels)
 
 
 @torch.no_grad()
