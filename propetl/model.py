@@ -76,7 +76,7 @@ class ProPETLModel(nn.Module):
         self.network = _own_network(backbone, config.method == "full")
         attach(self.network, backbone.family, config, lambda: self._current, merge_lora=merge_lora)
         self.dropout = nn.Dropout(_dropout_of(backbone))
-        self.label_smoothing = 0.0  # share of each class label that the loss spreads over all classes
+        self.label_smoothing = 0.0  # share of each label that the loss spreads over all classes or tokens
         self.parts = nn.ModuleDict()
         self.heads = nn.ModuleDict()
         with self._seeded():
@@ -192,10 +192,13 @@ class ProPETLModel(nn.Module):
         if info.text is not None:
             with self._running(weights):
                 logits = token_logits(self.network, inputs, labels)
-            return TaskOutput(None if labels is None else token_loss(logits.float(), labels, self.label_smoothing), logits)
-        pooled = self.first_token(weights, inputs)
-        logits = logits_of(pooled, self.head_tensors(task), self.backbone.family.head_activation, self.dropout)
-        return TaskOutput(None if labels is None else _loss(logits.float(), labels, self.label_smoothing), logits)
+        else:
+            pooled = self.first_token(weights, inputs)
+            logits = logits_of(pooled, self.head_tensors(task), self.backbone.family.head_activation, self.dropout)
+        if labels is None:
+            return TaskOutput(logits=logits)
+        loss = _loss if info.text is None else token_loss
+        return TaskOutput(loss(logits.float(), labels, self.label_smoothing), logits)
 
     @torch.no_grad()
     def generate(self, task: str, inputs: Mapping[str, Tensor], **options: Any) -> Tensor:

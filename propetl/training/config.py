@@ -91,7 +91,8 @@ class TrainConfig(BaseModel):
         eval_batch_size: rows per batch of an evaluation.
         learning_rate: of prototype, weights and heads; the method's default if null.
         score_learning_rate: of the scores; the method's default if null.
-        label_smoothing: share of each class label that is spread over all classes; regression has none.
+        label_smoothing: share of each class label that is spread over all classes, or of each token of an answer in
+            text over all tokens; regression has none.
         weight_decay: of weight matrices; never of biases, LayerNorms or scores.
         warmup_ratio: share of the steps with rising learning rate; it falls linearly after that.
         max_grad_norm: gradients are clipped to this norm.
