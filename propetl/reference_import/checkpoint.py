@@ -55,6 +55,11 @@ class Checkpoint:
                 )
         return tensor
 
+    @property
+    def holds_scores(self) -> bool:
+        """Whether a tensor is of floats: a mask file then has scores for masks."""
+        return any(value.is_floating_point() for value in self.tensors.values())
+
     def unused(self) -> list[str]:
         """Names of the tensors that nobody took."""
         return sorted(self.tensors.keys() - self._taken)

@@ -44,6 +44,7 @@ _PREFIX_SETTINGS: Settings = {"flat": False, "use_gating": False, "leave_out": [
 _ACTIVATIONS: dict[str, Activation] = {
     "relu": "relu",
     "gelu": "gelu",
+    "gelu_new": "gelu_new",
     "tanh": "tanh",
     "swish": "silu",
     "silu": "silu",

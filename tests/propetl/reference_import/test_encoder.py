@@ -9,7 +9,8 @@ import torch
 from propetl.bundle import read_bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
 from propetl.model import ProPETLModel
-from propetl.reference_import.convert import ImportOptions, import_checkpoint
+from propetl.reference_import.convert import import_checkpoint
+from propetl.reference_import.options import ImportOptions
 from tests.export.random_artifact import random_inputs
 from tests.propetl.reference_import import reference_files as reference
 
@@ -245,6 +246,6 @@ class TestRefused:
             import_checkpoint(folder, tmp_path / "out", ImportOptions(backbone=backbone.info.name))
 
     def test_options_out_of_range(self):
-        for wrong in ({"sparsity": 0.0}, {"max_length": 3}, {"columns": ("a", "b", "c")}):
+        for wrong in ({"sparsity": 0.0}, {"max_length": 3}, {"columns": ("a", "b", "c")}, {"combine": "xor"}):
             with pytest.raises(ConfigurationError, match="--"):
                 ImportOptions(**wrong)

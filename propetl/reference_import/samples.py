@@ -1,0 +1,33 @@
+"""Rows of which an imported bundle keeps the token ids: a checkpoint has no data, and golden rows need some text."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from propetl.backbone import Backbone
+from propetl.bundle.format import TaskInfo
+from propetl.training.tasks import tokenizer_of
+
+_LEFT = (
+    "The committee has not reached a decision yet.",
+    "A man is playing a guitar on the street.",
+    "It rained all night, but the river stayed low.",
+    "Prices rose by three percent in March.",
+)
+_RIGHT = (
+    "A decision was made by the committee.",
+    "Somebody makes music outside.",
+    "The river did not rise although it rained.",
+    "In March, things became cheaper.",
+)
+
+
+def sample_rows(backbone: Backbone, info: TaskInfo, max_length: int) -> dict[str, NDArray[np.int64]]:
+    """Token ids of a few sentences, or pairs of them, as the task asks them, by model input ``[rows, longest]``."""
+    tokenizer = tokenizer_of(backbone)
+    rows = list(zip(*[_LEFT, _RIGHT][: len(info.columns)], strict=True))
+    if info.text is None:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+    else:
+        columns = [[info.text.source(row) for row in rows]]
+    encoded = tokenizer(*columns, truncation="longest_first", max_length=max_length, padding=True, return_tensors="np")
+    return {name: encoded[name].astype(np.int64) for name in tokenizer.model_input_names}
