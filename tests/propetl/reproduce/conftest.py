@@ -30,6 +30,23 @@ def roberta(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
+def t5(tmp_path_factory) -> str:
+    return str(tiny_backbone(tmp_path_factory.mktemp("reproduce") / "t5", "t5", hidden=16, layers=1))
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory) -> str:
+    """XSum and WMT16 ro-en, 16 and 8 rows each."""
+    root = tmp_path_factory.mktemp("texts")
+    for task, columns in (("xsum", "document\tsummary"), ("wmt16-ro-en", "ro\ten")):
+        (root / task).mkdir()
+        for split, count in ROWS.items():
+            rows = [f"the man is not {row}\tgood man {row}" for row in range(count)]
+            (root / task / f"{split}.tsv").write_text("\n".join([columns, *rows, ""]))
+    return str(root)
+
+
+@pytest.fixture(scope="session")
 def glue(tmp_path_factory) -> str:
     """The eight tasks of GLUE, 16 and 8 rows each."""
     root = tmp_path_factory.mktemp("glue")

@@ -6,6 +6,7 @@ from propetl.bundle import read_bundle
 from propetl.reproduce.sets import read_sets
 from propetl.training.config_file import load_config
 from propetl.training.run import train
+from propetl.training.tasks import specs_of
 from tests.propetl.reproduce.conftest import CONFIGS, SMALL
 
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml") if path.name != "sets.yaml")
@@ -13,8 +14,10 @@ GLUE = ["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"]
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_it_runs(file, roberta, glue, tmp_path):
-    places = {"backbone": roberta, "data": glue, "output": str(tmp_path / "run")}
+def test_it_runs(file, request, tmp_path):
+    backbone = request.getfixturevalue("t5" if file.startswith("t5-") else "roberta")
+    data = request.getfixturevalue("texts" if "xsum" in file or "ro-en" in file else "glue")
+    places = {"backbone": backbone, "data": data, "output": str(tmp_path / "run")}
     config = load_config(CONFIGS / file, {**SMALL, **places})
     (result,) = train(config)
     assert result.steps == 2
@@ -48,6 +51,34 @@ def test_what_each_method_is_trained_with(file, sparsity, score_rate):
     assert (prototype.bottleneck if file == "proadapter" else 64) == 768 // 12
     assert (prototype.rank, prototype.alpha) == (32, 48)
     assert (prototype.prefix_length, prototype.prefix_hidden) == (64, 512)
+
+
+@pytest.mark.parametrize(
+    ("file", "width"), [("t5-base-propetl-12", 64), ("t5-base-propetl-16", 48), ("t5-3b-propetl-128", 8)]
+)
+def test_what_t5_is_trained_with_on_glue(file, width):
+    config = load_config(CONFIGS / f"{file}.yaml")
+    prototype = config.prototype
+    assert config.backbone == file.partition("-propetl")[0]
+    assert (prototype.masks, prototype.combine, prototype.sparsity) == ("hybrid", "or", 0.3)
+    assert (prototype.bottleneck, prototype.sites, prototype.activation) == (width, ("ffn",), "gelu_new")
+    assert (config.rate, config.score_rate) == (3e-4, 3e-3)
+    assert config.batch_size * config.gradient_accumulation == 128
+    assert (config.temperature, config.label_smoothing, config.max_steps) == (10, 0.1, 20000)
+    assert sorted(config.tasks) == sorted(GLUE)
+
+
+@pytest.mark.parametrize(
+    ("file", "rate", "metric"), [("t5-base-xsum", 1e-4, "rouge1"), ("t5-base-ro-en", 3e-4, "bleu")]
+)
+def test_what_t5_is_trained_with_on_texts(file, rate, metric):
+    config = load_config(CONFIGS / f"{file}.yaml")
+    prototype = config.prototype
+    assert (prototype.bottleneck, prototype.sparsity, prototype.masks) == (768, 0.5, "layer")
+    assert (config.rate, config.label_smoothing) == (rate, 0.1)
+    assert config.score_rate == pytest.approx(10 * rate)
+    (spec,) = specs_of(config.tasks).values()
+    assert spec.metric == metric
 
 
 def test_small_tasks_train_twice_as_long():
