@@ -62,6 +62,7 @@ def command(
     bundle: Path | None,
     provider: str,
     device: int,
+    precision: str | None,
     engine_cache: Path | None,
     quick: bool,
     json_file: str | None,
@@ -88,6 +89,7 @@ def command(
         bundle=bundle,
         provider=provider,
         device=device,
+        precision=precision,
         engine_cache=engine_cache,
         **chosen,
     )

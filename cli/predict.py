@@ -45,6 +45,7 @@ def command(
     threads: int | None,
     provider: str,
     device: int,
+    precision: str | None,
     engine_cache: Path | None,
     batch_size: int,
 ) -> None:
@@ -64,7 +65,7 @@ def command(
     if (source is None) == (not texts) or (pairs and source is not None):
         raise ConfigurationError("give texts, or --file with lines of JSON (- for standard input), not both")
     with Session.open(
-        artifact, provider, form, threads, batch_size, device=device, engine_cache=engine_cache
+        artifact, provider, form, threads, batch_size, device=device, engine_cache=engine_cache, precision=precision
     ) as session:
         if source is not None:
             _answer_stream(session, source, task or _only_task(session), scores)

@@ -37,6 +37,7 @@ def command(
     threads: int | None,
     provider: str,
     device: int,
+    precision: str | None,
     engine_cache: Path | None,
 ) -> None:
     """Check ARTIFACT on this machine; exit with 1 if anything is wrong.
@@ -55,7 +56,7 @@ def command(
     if bundle is None and (backbone is not None or max_rows is not None):
         raise ConfigurationError("--backbone and --max-rows go with --bundle and --data; leave them out")
     check_output_file("--json", json_file)
-    report = self_test(artifact, form, provider, threads, device=device, engine_cache=engine_cache)
+    report = self_test(artifact, form, provider, threads, device=device, engine_cache=engine_cache, precision=precision)
     if bundle is not None and data is not None and report.passed:
         # Imported here: this part needs torch, which a device does not have.
         from propetl.export.parity import compare
@@ -69,6 +70,7 @@ def command(
             threads=threads,
             device=device,
             engine_cache=engine_cache,
+            precision=precision,
             backbone=backbone,
             max_rows=max_rows,
         )

@@ -20,7 +20,8 @@ from propetl.data.tokenise import collate_with, encode_rows
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.engines import EngineOptions
-from propetl.runtime.report import TOLERANCES, Comparison, Tolerance, compare_logits, computed_precision
+from propetl.runtime.engines.precision import computed_precision
+from propetl.runtime.report import TOLERANCES, Comparison, Tolerance, compare_logits
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import BANK
@@ -58,6 +59,7 @@ def compare(
     threads: int | None = None,
     device: int = 0,
     engine_cache: Path | None = None,
+    precision: str | None = None,
     backbone: str | None = None,
     max_rows: int | None = None,
 ) -> Iterator[Comparison]:
@@ -75,6 +77,7 @@ def compare(
         threads: threads on both sides; None for all cores.
         device: number of the GPU, for providers that run on one; PyTorch's side runs on the CPU.
         engine_cache: folder for engines that a provider builds here; None for the user's cache folder.
+        precision: which of several engines a provider of plans runs; None for the first.
         backbone: where to load the backbone from, instead of the place the bundle names.
         max_rows: rows per task at most.
 
@@ -103,7 +106,7 @@ def compare(
             split = Split(task, encoded, collate_with(tokenizer), found.source)
             references.append(_reference(model, split, found, progress))
         for name in artifact.forms if form is None else (form,):
-            options = EngineOptions(provider, threads, device=device, engine_cache=engine_cache)
+            options = EngineOptions(provider, threads, device=device, engine_cache=engine_cache, precision=precision)
             yield from _compare_form(artifact, name, references, options, progress)
 
 
@@ -146,7 +149,7 @@ def _compare_form(
     progress: Progress,
 ) -> Iterator[Comparison]:
     """One comparison per task; for form bank another one with the rows of all tasks mixed."""
-    tolerance = TOLERANCES[computed_precision(artifact.manifest.precision, options.provider)]
+    tolerance = TOLERANCES[computed_precision(artifact.manifest, options)]
     with Session.open(
         artifact.path,
         options.provider,
@@ -155,6 +158,7 @@ def _compare_form(
         verify=False,
         device=options.device,
         engine_cache=options.engine_cache,
+        precision=options.precision,
     ) as session:
         for reference in references:
             bar = progress.add_task(f"{form}: {reference.task}", total=len(reference.rows))

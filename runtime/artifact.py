@@ -63,9 +63,13 @@ class Artifact:
 
     def graph_bytes(self, graph: GraphInfo) -> bytes:
         """The ONNX file of ``graph``; its weights stay in ``backbone.data``."""
-        content = self._readable(graph.path).read_bytes()
+        return self.content(graph.path)
+
+    def content(self, relative: str) -> bytes:
+        """The bytes of a file of the manifest, hashed if that is asked for."""
+        content = self.file(relative).read_bytes()
         if self.hashing:
-            verify_bytes(content, self.manifest.files[graph.path], self.path, graph.path, ArtifactError)
+            verify_bytes(content, self.manifest.files[relative], self.path, relative, ArtifactError)
         return content
 
     def task(self, name: str) -> ArtifactTask:
@@ -78,7 +82,7 @@ class Artifact:
     def pack(self, name: str) -> TaskPack:
         """The pack of task ``name``, checked against prototype, backbone and shapes."""
         relative = self.task(name).pack
-        source = self._readable(relative)
+        source = self.file(relative)
         if self.hashing:
             verify_files(self.path, {relative: self.manifest.files[relative]}, ArtifactError)
         pack = read_pack(source)
@@ -123,14 +127,15 @@ class Artifact:
 
     def golden(self, task: str) -> Golden:
         """Golden inputs and outputs of ``task``."""
-        return read_golden(self._readable(self.manifest.golden), task, self.manifest.token_inputs)
+        return read_golden(self.file(self.manifest.golden), task, self.manifest.token_inputs)
 
     @property
     def tokenizer_path(self) -> Path:
         """Where ``tokenizer.json`` stands."""
-        return self._readable(TOKENIZER_FILE)
+        return self.file(TOKENIZER_FILE)
 
-    def _readable(self, relative: str) -> Path:
+    def file(self, relative: str) -> Path:
+        """Where a file of the manifest stands; :class:`ArtifactError` if it is gone or would leave the folder."""
         path = path_inside(self.path, relative, ArtifactError)
         if not path.is_file():
             raise ArtifactError(f"{self.path}: {relative} is missing; restore the folder from its source")

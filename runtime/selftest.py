@@ -9,12 +9,13 @@ from pathlib import Path
 from propetl.errors import ArtifactError, BackendError, BundleError, TaskError
 from propetl.runtime.artifact import Artifact, read_manifest, verify_artifact_files
 from propetl.runtime.engines import Engine, EngineOptions, can_stage, load_engine
+from propetl.runtime.engines.precision import computed_precision
 from propetl.runtime.forms import MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form
 from propetl.runtime.golden import Golden
 from propetl.runtime.manifest import GraphInfo, TensorSignature
 from propetl.runtime.replay import replay_mixed, replay_task
-from propetl.runtime.report import TOLERANCES, Check, Comparison, Report, computed_precision
+from propetl.runtime.report import TOLERANCES, Check, Comparison, Report
 from propetl.runtime.signatures import BARE
 
 _DAMAGE = (ArtifactError, BundleError, TaskError)
@@ -29,6 +30,7 @@ def self_test(
     *,
     device: int = 0,
     engine_cache: Path | None = None,
+    precision: str | None = None,
 ) -> Report:
     """Checks files, task packs, signatures of the loaded graphs, and golden outputs of every task and form.
 
@@ -41,6 +43,7 @@ def self_test(
         threads: threads inside one operator; None for all cores.
         device: number of the GPU, for providers that run on one.
         engine_cache: folder for engines that a provider builds here; None for the user's cache folder.
+        precision: which of several engines a provider of plans runs; None for the first.
 
     Returns:
         What was found; a difference is in the report, not raised.
@@ -50,7 +53,7 @@ def self_test(
         BackendError: the provider is not there.
         ConfigurationError: no such form.
     """
-    options = EngineOptions(provider, threads, device=device, engine_cache=engine_cache)
+    options = EngineOptions(provider, threads, device=device, engine_cache=engine_cache, precision=precision)
     artifact = read_manifest(Path(path))
     forms = artifact.forms if form is None else (choose_form(artifact, form),)
     checks = [_check("files", "the artifact", partial(verify_artifact_files, artifact))]
@@ -62,8 +65,8 @@ def self_test(
                 comparisons += _form_comparisons(artifact, name, label, way, goldens, checks)
         if form is None:
             _check_bare(artifact, options, checks)
-    precision = computed_precision(artifact.manifest.precision, provider)
-    return Report(str(path), provider, precision, tuple(checks), tuple(comparisons), _versions())
+    computed = computed_precision(artifact.manifest, options)
+    return Report(str(path), provider, computed, tuple(checks), tuple(comparisons), _versions())
 
 
 def _ways(artifact: Artifact, form: str, options: EngineOptions) -> Iterator[tuple[EngineOptions, str]]:
@@ -116,7 +119,7 @@ def _form_comparisons(
         checks.append(Check("loading", f"form {label}", False, str(error)))
         return []
     chosen = {task: goldens[task] for task in loaded if task in goldens}
-    tolerance = TOLERANCES[computed_precision(artifact.manifest.precision, options.provider)]
+    tolerance = TOLERANCES[computed_precision(artifact.manifest, options)]
     runs = {f"task {task}, form {label}": replay_task(running, label, task, chosen[task], tolerance) for task in chosen}
     if isinstance(running, MixingForm) and chosen:
         mixed = replay_mixed(running, label, chosen, artifact.manifest.pad_token_id, tolerance)

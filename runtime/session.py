@@ -53,6 +53,7 @@ class Session:
         device: int = 0,
         engine_cache: Path | None = None,
         task_memory: int = DEFAULT_TASK_MEMORY,
+        precision: str | None = None,
     ) -> "Session":
         """Opens the artifact in folder ``path``.
 
@@ -68,6 +69,7 @@ class Session:
             device: number of the GPU, for providers that run on one.
             engine_cache: folder for engines that a provider builds here; None for the user's cache folder.
             task_memory: bytes that forms switchable and bank may keep for tasks; the least recently used goes first.
+            precision: which of several engines a provider of plans runs; None for the first.
 
         Raises:
             ArtifactError: the artifact is damaged, or its version is not known.
@@ -76,7 +78,7 @@ class Session:
         """
         if task_memory < 0:
             raise ConfigurationError(f"task_memory is a number of bytes, at least 0; got {task_memory}")
-        options = EngineOptions(provider, threads, memory, device, engine_cache, batch_size)
+        options = EngineOptions(provider, threads, memory, device, engine_cache, batch_size, precision=precision)
         artifact = artifact_to_run(path, verify)
         chosen = choose_form(artifact, form)
         manifest = artifact.manifest

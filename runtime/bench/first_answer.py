@@ -2,7 +2,7 @@
 
 Imports as little as such a program would, so that the parent, which times the whole process, times that.
 Prints the nanoseconds of each stage. Its argument is JSON: ``{"source", "runtime", "task", "verify",
-"provider", "threads", "device", "engine_cache", "batch_size", "inputs": {name: [[…]]}}``.
+"provider", "threads", "device", "engine_cache", "batch_size", "precision", "inputs": {name: [[…]]}}``.
 """
 
 import json
@@ -52,6 +52,7 @@ def _open(asked: dict[str, Any]) -> Call:
         verify=asked["verify"],
         device=asked["device"],
         engine_cache=_folder(asked["engine_cache"]),
+        precision=asked["precision"],
     )
     return lambda: session.run(asked["task"], inputs)
 
@@ -68,6 +69,7 @@ def _open_bare(asked: dict[str, Any], inputs: dict[str, Any]) -> Call:
         device=asked["device"],
         engine_cache=_folder(asked["engine_cache"]),
         batch_size=asked["batch_size"],
+        precision=asked["precision"],
     )
     subject = BareSubject(artifact, options)
     return lambda: subject.run(asked["task"], inputs)

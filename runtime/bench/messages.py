@@ -49,6 +49,7 @@ class Load:
         device: number of the GPU.
         engine_cache: folder for engines that a provider builds; None for the user's cache folder.
         batch_size: rows of the largest batch that is going to be run.
+        precision: which of several engines a provider of plans runs; None for the first.
     """
 
     source: str
@@ -60,6 +61,7 @@ class Load:
     device: int = 0
     engine_cache: str | None = None
     batch_size: int = 32
+    precision: str | None = None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class BenchOptions:
         provider: of the engine.
         device: number of the GPU, for providers that run on one.
         engine_cache: folder for engines that a provider builds; None for the user's cache folder.
+        precision: which of several engines a provider of plans runs; None for the first.
     """
 
     forms: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class BenchOptions:
     provider: str = "cpu"
     device: int = 0
     engine_cache: Path | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         counts = {"--batch": self.batches, "--seq": self.sequences}
@@ -64,7 +66,9 @@ class BenchOptions:
             raise ConfigurationError("--batch takes at least one number; got none")
         if not 0 < self.seconds < float("inf"):
             raise ConfigurationError(f"--seconds takes a number above 0; got {self.seconds}")
-        EngineOptions(self.provider, device=self.device)  # refuses a provider that it does not know
+        EngineOptions(
+            self.provider, device=self.device, precision=self.precision
+        )  # refuses a provider that it does not know
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ def _load_request(plan: Plan, runtime: Runtime) -> Load:
         device=options.device,
         engine_cache=_text_of(options.engine_cache),
         batch_size=plan.most_rows,
+        precision=plan.options.precision,
     )
 
 
@@ -144,6 +145,7 @@ def _cold_start(plan: Plan, samples: Samples, runtime: Runtime, kind: str) -> No
         "device": plan.options.device,
         "engine_cache": _text_of(plan.options.engine_cache),
         "batch_size": plan.most_rows,
+        "precision": plan.options.precision,
         "verify": kind == VERIFIED,
         "inputs": {name: tensor.tolist() for name, tensor in feeds.items()},
     }

@@ -42,6 +42,7 @@ def load_subject(load: Load) -> Subject:
         device=load.device,
         engine_cache=None if load.engine_cache is None else Path(load.engine_cache),
         batch_size=load.batch_size,
+        precision=load.precision,
     )
     if load.runtime == BARE:
         return BareSubject(artifact, options)
@@ -104,6 +105,7 @@ class FormSubject:
             options.batch_size,
             device=options.device,
             engine_cache=options.engine_cache,
+            precision=options.precision,
         ) as session:
             for _ in range(repeats):
                 session.remove_task(task)

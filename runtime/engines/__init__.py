@@ -33,6 +33,7 @@ class EngineOptions:
             cache folder, see :mod:`propetl.runtime.engines.cache`.
         batch_size: rows of a batch at most; engines that are built for a range of shapes are built up to it.
         staged: run the two stages of a form where it has them and the engine can, instead of its one graph.
+        precision: of the engine to run, where the artifact has several for a graph; None for the first.
     """
 
     provider: str = "cpu"
@@ -42,6 +43,7 @@ class EngineOptions:
     engine_cache: Path | None = None
     batch_size: int = 32
     staged: bool = True
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if self.provider not in PROVIDERS:
@@ -55,6 +57,11 @@ class EngineOptions:
             raise ConfigurationError(f"device is the number of a GPU, counted from 0; got {self.device}")
         if self.batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1; got {self.batch_size}")
+        if self.precision is not None and self.provider not in PLAN_PROVIDERS:
+            raise ConfigurationError(
+                f"precision chooses among engines of {' and '.join(PLAN_PROVIDERS)}; provider {self.provider!r} runs "
+                "graphs, which have the precision that they were exported with: leave it out"
+            )
 
 
 class Engine(Protocol):
@@ -91,9 +98,14 @@ PROVIDERS = {
     "cuda": "propetl.runtime.engines.ort",
     "tensorrt": "propetl.runtime.engines.ort",
     "nv-tensorrt-rtx": "propetl.runtime.engines.ort",
+    "tensorrt-plan": "propetl.runtime.engines.plans",
+    "tensorrt-rtx-plan": "propetl.runtime.engines.plans",
 }
 """Module that runs each provider: it has a function ``load(artifact, graph, options) -> Engine``, and names in
 ``STAGING`` those of its providers whose engines can run a form in two stages."""
+
+PLAN_PROVIDERS = tuple(provider for provider in PROVIDERS if provider.endswith("-plan"))
+"""Providers that run engines which were built ahead, and not graphs."""
 
 
 def can_stage(provider: str) -> bool:

@@ -11,7 +11,7 @@ from propetl.cli.main import main
 from propetl.runtime.report import TOLERANCES, Comparison
 from tests.runtime.tiny_artifact import TASKS, write_tiny_artifact
 
-OPTIONS = ("form", "provider", "threads", "device", "engine_cache", "backbone", "max_rows")
+OPTIONS = ("form", "provider", "threads", "device", "engine_cache", "precision", "backbone", "max_rows")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def parity(monkeypatch):
 def test_against_pytorch(tiny, parity):
     result = validate(tiny.path, "--bundle", "b", "--data", "d", "--form", "bank", "--threads", 1)
     assert result.exit_code == 0, result.stderr
-    options = {"form": "bank", "provider": "cpu", "threads": 1, "device": 0, "engine_cache": None}
+    options = {"form": "bank", "provider": "cpu", "threads": 1, "device": 0, "engine_cache": None, "precision": None}
     options |= {"backbone": None, "max_rows": None}
     assert parity.asked == [(str(tiny.path), "b", "d", options)]
     validate(tiny.path, "--bundle", "b", "--data", "d", "--backbone", "x", "--max-rows", 5)

@@ -3,10 +3,11 @@
 import pytest
 
 from propetl.errors import BackendError, MissingExtraError
-from propetl.runtime.engines import PROVIDERS
+from propetl.runtime.engines import PLAN_PROVIDERS, PROVIDERS
 from propetl.runtime.session import Session
 
-GPU_PROVIDERS = tuple(provider for provider in PROVIDERS if provider != "cpu")
+GPU_PROVIDERS = tuple(provider for provider in PROVIDERS if provider not in ("cpu", *PLAN_PROVIDERS))
+"""Those that run graphs; plans are tested where they are built."""
 
 # What tells that a provider is not installed; whatever else keeps it from starting is a failure.
 _NOT_INSTALLED = ("the onnxruntime here serves", "Please install TensorRT libraries")

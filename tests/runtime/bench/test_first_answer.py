@@ -20,6 +20,7 @@ def asked(tiny, **changes):
         "device": 0,
         "engine_cache": None,
         "batch_size": 1,
+        "precision": None,
         "verify": True,
         "inputs": INPUTS,
     }

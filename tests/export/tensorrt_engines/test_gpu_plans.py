@@ -1,0 +1,83 @@
+"""Engines built and run on the GPU that is here, against PyTorch: ``python -m pytest -m gpu``."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from propetl.export.options import ExportOptions
+from propetl.export.tensorrt_engines.options import TensorRTOptions, parse_shapes
+from propetl.prototypes.spec import PrototypeConfig
+from propetl.runtime.artifact import read_artifact
+from propetl.runtime.engines import EngineOptions, load_engine
+from propetl.runtime.report import TOLERANCES
+from propetl.runtime.selftest import self_test
+from propetl.runtime.session import Session
+from tests.export.random_artifact import ALL_FORMS, Case, make
+
+PROVIDERS = {"tensorrt-plan": ("tensorrt", "tensorrt"), "tensorrt-rtx-plan": ("tensorrt-rtx", "tensorrt_rtx")}
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+SHAPES = (parse_shapes("1x1/1x16/1x64"), parse_shapes("2x1/8x32/16x64"))
+CONFIGS = (
+    PrototypeConfig(bottleneck=6, sparsity=0.4),
+    PrototypeConfig("lora", rank=3, alpha=4.5),
+    PrototypeConfig("prefix", prefix_length=4),
+)
+
+pytestmark = [pytest.mark.gpu, pytest.mark.parametrize("provider", PROVIDERS)]
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """A function from provider and method to an artifact with engines for the GPU here."""
+    made = {}
+
+    def of(provider, config):
+        target, module = PROVIDERS[provider]
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+        key = (provider, config.method)
+        if key not in made:
+            engines = TensorRTOptions((target,), PRECISIONS, SHAPES)
+            options = ExportOptions(forms=ALL_FORMS, engines=engines)
+            made[key] = make(tmp_path_factory.mktemp("planned"), Case("bert", config), options)
+        return made[key]
+
+    return of
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("form", ALL_FORMS)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.method)
+def test_answers_are_those_of_pytorch(planned, provider, config, form, precision):
+    made, tolerance = planned(provider, config), TOLERANCES[precision]
+    with Session.open(made.artifact, provider, form=form, precision=precision) as session:
+        for task in session.tasks:
+            for rows, length in ((1, 1), (1, 64), (3, 7), (16, 64), (40, 20)):
+                inputs = made.inputs(rows, length, seed=rows)
+                for _ in range(3):  # at first, captured, and as a graph
+                    found = session.run(task, inputs)
+                    expected = made.logits(task, inputs)
+                    np.testing.assert_allclose(found, expected, atol=tolerance.absolute, rtol=tolerance.relative)
+
+
+def test_the_self_test_passes(planned, provider):
+    made = planned(provider, CONFIGS[0])
+    for precision in PRECISIONS:
+        report = self_test(made.artifact, provider=provider, precision=precision)
+        assert report.passed, report.breaches
+
+
+def test_a_held_call_is_shorter_without_transfers(planned, provider):
+    """Not a benchmark: events of the device give times at all, and of the right size."""
+    made = planned(provider, CONFIGS[0])
+    artifact = read_artifact(made.artifact)
+    graph = artifact.manifest.forms["bank"].graph
+    engine = load_engine(artifact, graph, EngineOptions(provider))
+    feeds = made.inputs(16, 64) | {"task_id": np.zeros(16, dtype=np.int64)}
+    with engine.held(feeds, {}) as call:
+        times = {
+            transfers: sorted(call.device_milliseconds(transfers, graph=True) for _ in range(50))[25]
+            for transfers in (False, True)
+        }
+    assert 0 < times[False] <= times[True] < 1000

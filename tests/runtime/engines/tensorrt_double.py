@@ -1,0 +1,202 @@
+"""Stands in for TensorRT: a plan is JSON that names an ONNX graph, which ONNX Runtime runs when the stream does.
+
+It refuses what TensorRT refuses: shapes outside the active profile, tensors without an address.
+"""
+
+import ctypes
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+KINDS: dict[str, tuple[str, Any]] = {
+    "tensor(int64)": ("INT64", np.int64),
+    "tensor(uint8)": ("UINT8", np.uint8),
+    "tensor(float)": ("FLOAT", np.float32),
+}
+
+
+class ILogger:
+    class Severity:
+        ERROR, INTERNAL_ERROR, WARNING = "error", "internal", "warning"
+
+
+class TensorIOMode:
+    INPUT, OUTPUT = "input", "output"
+
+
+class CudaGraphStrategy:
+    WHOLE_GRAPH_CAPTURE = "whole"
+
+
+class Weights:
+    def __init__(self, array):
+        self.array = array
+
+
+class TensorRTDouble:
+    """The module, which hands its work to the streams of ``cuda``."""
+
+    ILogger, TensorIOMode, CudaGraphStrategy, Weights = ILogger, TensorIOMode, CudaGraphStrategy, Weights
+
+    def __init__(self, cuda, version="10.9.0", name="tensorrt"):
+        self.cuda, self.__version__, self.__name__ = cuda, version, name
+        self.engines, self.contexts = [], []
+
+    def Runtime(self, log):
+        return SimpleNamespace(deserialize_cuda_engine=lambda content: self._engine(log, content))
+
+    def _engine(self, log, content):
+        try:
+            plan = json.loads(content)
+        except ValueError:
+            log.log(ILogger.Severity.ERROR, "magicTag does not match\n  the plan")
+            return None
+        engine = EngineDouble(self, log, plan)
+        self.engines.append(engine)
+        return engine
+
+    def Refitter(self, engine, log):
+        return RefitterDouble(engine)
+
+
+class RefitterDouble:
+    def __init__(self, engine):
+        self.engine, self.given = engine, {}
+
+    def set_named_weights(self, name, weights):
+        if name not in self.engine.plan.get("refittable", []):
+            return False
+        self.given[name] = weights.array
+        return True
+
+    def refit_cuda_engine(self):
+        self.engine.refitted |= self.given
+        return not self.get_missing_weights()
+
+    def get_missing_weights(self):
+        return [name for name in self.engine.plan.get("refittable", []) if name not in self.given]
+
+
+class EngineDouble:
+    def __init__(self, library, log, plan):
+        self.library, self.log, self.plan, self.refitted = library, log, plan, {}
+        options = onnxruntime.SessionOptions()
+        root = Path(plan["artifact"])
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(root))
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            (root / plan["graph"]).read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+        self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
+        self.num_io_tensors = len(self.tensors)
+
+    def _named(self, name):
+        return next(item for item in self.tensors if item.name == name)
+
+    def get_tensor_name(self, index):
+        return self.tensors[index].name
+
+    def get_tensor_dtype(self, name):
+        return SimpleNamespace(name=KINDS[self._named(name).type][0])
+
+    def get_tensor_shape(self, name):
+        return tuple(size if isinstance(size, int) else -1 for size in self._named(name).shape)
+
+    def get_tensor_mode(self, name):
+        is_input = name in {item.name for item in self.session.get_inputs()}
+        return TensorIOMode.INPUT if is_input else TensorIOMode.OUTPUT
+
+    def create_execution_context(self, config=None):
+        context = ContextDouble(self, config)
+        self.library.contexts.append(context)
+        return context
+
+    def create_runtime_config(self):
+        return RuntimeConfigDouble()
+
+
+class RuntimeConfigDouble:
+    cuda_graph_strategy = None
+    cache = None
+
+    def create_runtime_cache(self):
+        return RuntimeCacheDouble()
+
+    def set_runtime_cache(self, cache):
+        self.cache = cache
+        return True
+
+
+class RuntimeCacheDouble:
+    def __init__(self):
+        self.kernels = []
+
+    def deserialize(self, content):
+        self.kernels = json.loads(content)
+        return True
+
+    def serialize(self):
+        return json.dumps(self.kernels).encode()
+
+
+class ContextDouble:
+    def __init__(self, engine, config):
+        self.engine, self.config = engine, config
+        self.profile, self.shapes, self.addresses = engine.plan["profiles"][0], {}, {}
+        self.bound = 0
+
+    def set_optimization_profile_async(self, index, stream):
+        self.profile = self.engine.plan["profiles"][index]
+        return True
+
+    def set_input_shape(self, name, shape):
+        self.bound += 1
+        for size, wanted in zip(self.engine._named(name).shape, shape, strict=True):
+            least, _, most = self.profile.get(size, (size, size, size)) if isinstance(size, str) else (size,) * 3
+            if not least <= wanted <= most:
+                self.engine.log.log(ILogger.Severity.ERROR, f"{name}: {shape} is outside the profile")
+                return False
+        self.shapes[name] = tuple(shape)
+        return True
+
+    def _sizes(self):
+        return {
+            size: given
+            for name, shape in self.shapes.items()
+            for size, given in zip(self.engine._named(name).shape, shape, strict=True)
+        }
+
+    def get_tensor_shape(self, name):
+        sizes = self._sizes()
+        return tuple(sizes.get(size, size) for size in self.engine._named(name).shape)
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, handle):
+        names = [item.name for item in self.engine.tensors]
+        if missing := [name for name in names if name not in self.addresses]:
+            self.engine.log.log(ILogger.Severity.ERROR, f"no address for {missing}")
+            return False
+        addresses = dict(self.addresses)
+        shapes = {name: self.shapes.get(name) or self.get_tensor_shape(name) for name in names}
+        if self.config is not None:
+            self.config.cache.kernels.append(sorted(map(str, shapes.items())))
+        self.engine.library.cuda.streams[handle].push(lambda: self._run(shapes, addresses))
+        return True
+
+    def _run(self, shapes, addresses):
+        inputs = {item.name: self._at(item, shapes, addresses).copy() for item in self.engine.session.get_inputs()}
+        (logits,) = self.engine.session.run(["logits"], inputs)
+        self._at(self.engine.session.get_outputs()[0], shapes, addresses)[:] = logits
+
+    def _at(self, item, shapes, addresses):
+        dtype, shape, address = KINDS[item.type][1], shapes[item.name], addresses[item.name]
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        assert size <= len(self.engine.library.cuda.memory[address]), "the buffer is too small"
+        return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype).reshape(shape)
