@@ -12,6 +12,7 @@ from propetl.cli.engine_options import engine_options
 from propetl.export.options import DEFAULT_MAX_BATCH, DEFAULT_OPSET, OTHER_TOOLS, TRITON, ExportOptions
 from propetl.export.tensorrt_engines.options import ShapeRange, TensorRTOptions
 from propetl.runtime.manifest import BACKBONE_FILE, Manifest
+from propetl.runtime.operators import OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, SWITCHABLE
 
 ALL = "all"
@@ -35,6 +36,13 @@ _OTHER_STEPS = 3
 )
 @click.option("--task", "tasks", multiple=True, help="Only this task; may be repeated.  [default: all]")
 @click.option("--opset", type=int, default=DEFAULT_OPSET, show_default=True, help="ONNX operator set, 18 to 20.")
+@click.option(
+    "--operators",
+    type=click.Choice(list(OPERATOR_SETS)),
+    default=STANDARD,
+    show_default=True,
+    help="ONNX's own, for any engine, or also those of ONNX Runtime: attention as one operator.",
+)
 @click.option("--merge-lora", is_flag=True, help="Fold LoRA into the backbone's matrices; larger, no branch to run.")
 @click.option("--standalone", is_flag=True, help="Copy shared weights into each folded folder instead of linking.")
 @click.option(
@@ -55,6 +63,7 @@ def command(
     forms: tuple[str, ...],
     tasks: tuple[str, ...],
     opset: int,
+    operators: str,
     merge_lora: bool,
     standalone: bool,
     layout: str | None,
@@ -72,18 +81,20 @@ def command(
       propetl export runs/glue/bundle -o artifact --form all --form bare
       propetl export runs/glue/bundle -o rte-only --task rte --standalone
       propetl export runs/lora/bundle -o adapters --form peft
+      propetl export runs/glue/bundle -o fast --operators onnxruntime
       propetl export runs/glue/bundle -o rtx --target tensorrt-rtx --sm 86,89,120 --precision fp16
       propetl export runs/glue/bundle -o served --form bank --layout triton
     """  # noqa: D301 (click looks for the control character)
     options = ExportOptions(
-        _chosen(forms),
-        tasks,
-        opset,
-        merge_lora,
-        standalone,
-        backbone,
-        overwrite,
-        engines,
+        forms=_chosen(forms),
+        tasks=tasks,
+        opset=opset,
+        operators=operators,
+        merge_lora=merge_lora,
+        standalone=standalone,
+        backbone=backbone,
+        overwrite=overwrite,
+        engines=engines,
         triton=layout == TRITON,
         max_batch=max_batch,
     )
@@ -164,7 +175,8 @@ def _steps(options: ExportOptions, tasks: int) -> int:
 
 
 def _summary(manifest: Manifest) -> Table:
-    table = Table(title=f"Artifact: {len(manifest.tasks)} tasks, {manifest.precision}, opset {manifest.opset}")
+    own = "" if manifest.operators == STANDARD else f", operators of {manifest.operators}"
+    table = Table(title=f"Artifact: {len(manifest.tasks)} tasks, {manifest.precision}, opset {manifest.opset}{own}")
     for title in ("form", "graphs", "own bytes"):
         table.add_column(title, justify="left" if title == "form" else "right")
     for form, info in manifest.forms.items():

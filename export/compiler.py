@@ -11,11 +11,16 @@ import propetl
 from propetl.bundle.pack import TaskPack
 from propetl.bundle.reader import Bundle
 from propetl.export.golden import text_inputs_of
-from propetl.export.graphs import apply_passes, bank_passes, folded_passes, switchable_passes, text_passes
+from propetl.export.graphs import (
+    apply_passes,
+    bank_passes,
+    folded_passes,
+    switchable_passes,
+    text_passes,
+    trace_passes,
+)
 from propetl.export.passes import PassRecord, run_passes
 from propetl.export.passes.describe_model import DescribeModel
-from propetl.export.passes.fold_constants import FoldConstants
-from propetl.export.passes.remove_nan_guard import RemoveNanGuard
 from propetl.export.passes.separate_rows import SeparateRows
 from propetl.export.passes.share_weights import ShareWeights
 from propetl.export.program import BareProgram, Program, RowsProgram
@@ -56,6 +61,7 @@ class Compiler:
         bundle: what it was read from.
         tasks: tasks to compile, in the order of the bank.
         opset: of the standard operators.
+        operators: which the graphs may use.
         store: receives the shared weights.
         report: called with a line about each step.
     """
@@ -64,6 +70,7 @@ class Compiler:
     bundle: Bundle
     tasks: tuple[str, ...]
     opset: int
+    operators: str
     store: WeightStore
     report: Report = field(default=lambda line: None)
 
@@ -111,7 +118,7 @@ class Compiler:
         # The trace of rows serves graphs in which the task's tensors stay inputs; in those of the others they never do.
         always_bound = () if isinstance(program, RowsProgram) else (tensor.name for tensor in traced.task_inputs)
         share = ShareWeights(self.store, frozenset(always_bound))
-        self._log(run_passes(traced.model, [FoldConstants(), RemoveNanGuard(), share]))
+        self._log(run_passes(traced.model, [*trace_passes(self.operators), share]))
         return traced
 
     def _bind(

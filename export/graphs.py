@@ -1,4 +1,4 @@
-"""Binding: from one trace to the graph of a form."""
+"""From a trace to the graph of a form: which passes, in which order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,14 +11,24 @@ from propetl.bundle.pack import TaskPack
 from propetl.export.passes.bind_inputs import BindInputs
 from propetl.export.passes.drop_stale_shapes import DropStaleShapes
 from propetl.export.passes.fold_constants import FoldConstants
+from propetl.export.passes.fuse_attention import FuseAttention
+from propetl.export.passes.join_attention_biases import JoinAttentionBiases
 from propetl.export.passes.keep_task import KeepTask
 from propetl.export.passes.keep_text import KeepText
 from propetl.export.passes.pick_rows import PickRows
+from propetl.export.passes.remove_nan_guard import RemoveNanGuard
 from propetl.export.passes.share_row import ShareRow
 from propetl.export.trace import Trace
 from propetl.runtime.manifest import GraphInfo, TensorSignature
+from propetl.runtime.operators import ONNXRUNTIME
 
 Arrays = dict[str, NDArray[Any]]
+
+
+def trace_passes(operators: str) -> list[ir.passes.PassBase]:
+    """Once per trace, before anything is bound: the constants that these leave belong to all graphs of the trace."""
+    fusions = [JoinAttentionBiases(), FuseAttention(), FoldConstants()] if operators == ONNXRUNTIME else []
+    return [FoldConstants(), RemoveNanGuard(), *fusions]
 
 
 def folded_passes(pack: TaskPack, trace: Trace) -> list[ir.passes.PassBase]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from propetl.errors import ConfigurationError
 from propetl.export.tensorrt_engines.options import TensorRTOptions
+from propetl.runtime.operators import STANDARD
 from propetl.runtime.signatures import FOLDED
 
 DEFAULT_OPSET = 20
@@ -33,6 +34,7 @@ class ExportOptions:
         forms: among ``folded``, ``switchable``, ``bank`` and ``bare``; or one of :data:`OTHER_TOOLS`.
         tasks: which tasks; empty for all.
         opset: of the standard operators.
+        operators: which the graphs may use; a key of ``propetl.runtime.operators.OPERATOR_SETS``.
         merge_lora: put LoRA into the backbone's matrices (folded only) instead of beside them.
         standalone: copy the shared files into each folded folder, so that it can be moved alone.
         backbone: where to load the backbone from, instead of the place the bundle names.
@@ -45,6 +47,7 @@ class ExportOptions:
     forms: tuple[str, ...] = (FOLDED,)
     tasks: tuple[str, ...] = ()
     opset: int = DEFAULT_OPSET
+    operators: str = STANDARD
     merge_lora: bool = False
     standalone: bool = False
     backbone: str | None = None

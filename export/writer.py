@@ -39,6 +39,7 @@ from propetl.runtime.manifest import (
     Manifest,
     Stages,
 )
+from propetl.runtime.operators import OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES
 
 Report = Callable[[str], None]
@@ -115,6 +116,10 @@ def _check_options(bundle: Bundle, options: ExportOptions) -> None:
         raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
     if options.engines and "int8" in options.engines.precisions and options.opset < OLDEST_FOR_INT8:
         raise ConfigurationError(f"--precision int8 needs --opset {OLDEST_FOR_INT8} or later; got {options.opset}")
+    if options.operators not in OPERATOR_SETS:
+        raise ConfigurationError(f"operators {options.operators!r} are not known; known: {', '.join(OPERATOR_SETS)}")
+    if options.engines is not None and options.operators != STANDARD:
+        raise ConfigurationError("--target builds engines from standard operators; leave out --operators")
     if config.method == "full":
         raise ConfigurationError(
             "a fully trained backbone is not exported here: its weights are a model of their own; use optimum"
@@ -139,7 +144,7 @@ def _write_graphs(
     report: Report,
 ) -> list[tuple[Compiled, GraphInfo]]:
     with WeightStore(staging / BACKBONE_FILE) as store:
-        compiler = Compiler(model, bundle, tasks, options.opset, store, report)
+        compiler = Compiler(model, bundle, tasks, options.opset, options.operators, store, report)
         compiled = chain.from_iterable(map(compiler.compile, options.forms))
         staged = compiler.stages() if _staged(options.forms) else ()
         return [(one, _write_graph(staging, one)) for one in chain(compiled, staged)]
@@ -200,6 +205,7 @@ def _manifest(
     options: ExportOptions,
 ) -> Manifest:
     return Manifest(
+        operators=options.operators,
         precision="fp32",
         opset=options.opset,
         max_length=bundle.info.max_length,

@@ -22,6 +22,7 @@ from propetl.runtime.manifest import (
     Manifest,
     TensorSignature,
 )
+from propetl.runtime.operators import check_operators
 from propetl.runtime.report import TOLERANCES
 from propetl.runtime.signatures import BARE, FOLDED, check_forms
 
@@ -216,7 +217,8 @@ def _identity(root: Path, relative: str, record: dict[str, Any]) -> tuple[object
 
 
 def _check_references(manifest: Manifest) -> None:
-    """Every file that is going to be used is listed, and so was hashed."""
+    """Operators and precision are known; every file that is going to be used is listed, and so was hashed."""
+    check_operators(manifest.operators)
     if manifest.precision not in TOLERANCES:
         known = ", ".join(TOLERANCES)
         raise ArtifactError(f"precision {manifest.precision!r} is unknown (known: {known}); upgrade propetl")

@@ -145,6 +145,7 @@ class Manifest:
     """``artifact.json``.
 
     Attributes:
+        operators: which the graphs use; a key of ``propetl.runtime.operators.OPERATOR_SETS``.
         precision: of weights and arithmetic; a key of ``propetl.runtime.report.TOLERANCES``.
         opset: ONNX operator set of the graphs.
         max_length: tokens to which texts are truncated, as in training.
@@ -162,6 +163,7 @@ class Manifest:
         engines: plans that were built ahead; empty for an artifact of graphs alone.
     """
 
+    operators: str
     precision: str
     opset: int
     max_length: int
@@ -225,6 +227,7 @@ class Manifest:
     @classmethod
     def _from_json(cls, value: dict[str, Any]) -> "Manifest":
         return cls(
+            operators=str(value["operators"]),
             precision=str(value["precision"]),
             opset=int(value["opset"]),
             max_length=_at_least(value["max_length"], 1, "max_length"),

@@ -17,6 +17,7 @@ from propetl.export.other_tools.peft_folder import check_exportable, write_peft_
 from propetl.export.writer import tasks_of
 from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
+from propetl.runtime.operators import STANDARD
 
 FORMAT = "propetl-other-tools"
 VERSION = 1
@@ -82,6 +83,8 @@ def _checked_form(bundle: Bundle, options: ExportOptions) -> str:
         raise ConfigurationError(f"--merge-lora is for LoRA in folded form; form {form} keeps A and B")
     if options.engines is not None:
         raise ConfigurationError(f"--target builds engines of an artifact's graphs; form {form} is no artifact")
+    if options.operators != STANDARD:
+        raise ConfigurationError(f"--operators is for artifacts; form {form} is made of standard operators")
     info = bundle.info
     if form == PEFT:
         check_exportable(info.backbone.family, info.head, info.prototype)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from propetl.errors import BackendError, ConfigurationError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.manifest import GraphInfo, TensorSignature
+from propetl.runtime.operators import check_provider
 
 Memory = Literal["fast", "small"]
 
@@ -120,6 +121,8 @@ def load_engine(artifact: Artifact, graph: GraphInfo, options: EngineOptions) ->
         MissingExtraError: the engine's library is not installed.
         BackendError: the provider cannot run here.
         ArtifactError: the engine does not accept the graph.
+        ConfigurationError: the graphs were made for another engine.
     """
+    check_provider(artifact.manifest.operators, options.provider, str(artifact.path))
     loader: EngineLoader = import_module(PROVIDERS[options.provider]).load
     return loader(artifact, graph, options)

@@ -10,6 +10,7 @@ from propetl.bundle import write_bundle
 from propetl.bundle.format import pack_path
 from propetl.errors import BundleError, ConfigurationError, TaskError
 from propetl.export.options import ExportOptions
+from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.export.writer import export_bundle
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.manifest import GraphInfo
@@ -45,6 +46,13 @@ class TestRefused:
     @pytest.mark.parametrize("opset", [5, 17, 21, 0])
     def test_an_opset_that_was_not_tested(self, refuse, opset):
         refuse(ConfigurationError, f"opset {opset} is not among those tested: 18, 19, 20", opset=opset)
+
+    def test_unknown_operators(self, refuse):
+        refuse(ConfigurationError, "operators 'tpu' are not known; known: standard, onnxruntime", operators="tpu")
+
+    def test_engines_from_operators_that_they_do_not_know(self, refuse):
+        engines = TensorRTOptions(("tensorrt-rtx",), compute_capabilities=(86,))
+        refuse(ConfigurationError, "from standard operators", operators="onnxruntime", engines=engines)
 
     def test_merging_what_is_no_lora(self, refuse):
         refuse(ConfigurationError, "--merge-lora is for LoRA in folded form; this is head", merge_lora=True)

@@ -380,6 +380,7 @@ def write_tiny_artifact(path, forms=FORMS, seed=0, tasks=TASKS, staged=False) ->
 def _manifest(model, packs, forms, files=None):
     backbone = BackboneInfo("tiny", None, "tiny", model.fingerprint, model.embedding.size, HIDDEN, LAYERS)
     return Manifest(
+        operators="standard",
         precision="fp32",
         opset=20,
         max_length=MAX_LENGTH,

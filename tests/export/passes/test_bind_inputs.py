@@ -40,6 +40,13 @@ def test_arrays_of_any_layout(model):
     assert np.array_equal(model.graph.initializers["w"].const_value.numpy(), W)
 
 
+def test_a_free_size_gets_its_value_everywhere(model):
+    """Also behind operators of other domains, through which no shape can be inferred."""
+    BindInputs({"w": W})(model)
+    assert [str(size) for size in model.graph.outputs[0].shape] == ["batch", "3"]
+    assert isinstance(model.graph.outputs[0].shape[1], int)
+
+
 def test_nothing_to_bind(model):
     assert not BindInputs({})(model).modified and names(model) == ["x", "w", "bits"]
 

@@ -1,0 +1,94 @@
+"""Graphs with operators of ONNX Runtime's own compute what PyTorch computes, in every form, method and family."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as draw
+
+from propetl.errors import ConfigurationError
+from propetl.export.options import ExportOptions
+from propetl.export.writer import export_bundle
+from propetl.families import FAMILIES
+from propetl.prototypes.spec import PrototypeConfig
+from propetl.runtime import Session
+from tests.export.random_artifact import ALL_FORMS, Case, make
+
+TOLERANCE = 1e-5
+
+ADAPTER = PrototypeConfig(bottleneck=3, sparsity=0.5, activation="gelu")
+LORA = PrototypeConfig("lora", rank=2, alpha=3, sparsity=0.6)
+PREFIX = PrototypeConfig("prefix", prefix_length=3, sparsity=0.5)
+TASKS = {"value": 0, "three": 3}
+
+# Every family, and every method where the attention around it differs; the portable graphs are tested in full.
+CASES = [
+    Case("bert", dataclasses.replace(ADAPTER, sites=("attention", "ffn")), head="own", tasks=TASKS),
+    Case("bert", dataclasses.replace(LORA, targets=("query", "key", "value")), layers=1, tasks=TASKS),
+    Case("roberta", PREFIX, layers=1, tasks=TASKS),
+    Case("xlm-roberta", LORA, tasks=TASKS, layers=1),
+    Case("electra", ADAPTER, head="own", layers=1, tasks=TASKS),
+    Case("distilbert", dataclasses.replace(PREFIX, sharing="unshared"), layers=1, tasks=TASKS),
+    Case("mpnet", ADAPTER, tasks=TASKS),
+    Case("mpnet", LORA, layers=1, tasks=TASKS),
+]
+
+
+def test_the_cases_cover_every_family_and_method():
+    assert {case.family for case in CASES} == set(FAMILIES)
+    assert {case.config.method for case in CASES} == {"adapter", "lora", "prefix"}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def fused(request, tmp_path_factory):
+    options = ExportOptions(forms=ALL_FORMS, operators="onnxruntime")
+    return make(tmp_path_factory.mktemp("fused"), request.param, options)
+
+
+def test_every_fused_form_is_the_torch_model(fused):
+    sessions = {form: Session.open(fused.artifact, form=form, threads=1) for form in ALL_FORMS}
+    tasks = sorted(fused.bundle.packs)
+
+    @settings(max_examples=10, deadline=None, database=None)
+    @given(
+        seed=draw.integers(0, 2**32 - 1),
+        rows=draw.integers(1, 5),
+        length=draw.integers(1, 20),
+        task=draw.sampled_from(tasks),
+    )
+    @example(seed=0, rows=1, length=1, task=tasks[0])
+    @example(seed=0, rows=3, length=1, task=tasks[-1])
+    def agree(seed: int, rows: int, length: int, task: str) -> None:
+        inputs = fused.inputs(rows, length, seed)
+        expected = fused.logits(task, inputs)
+        for session in sessions.values():
+            np.testing.assert_allclose(session.run(task, inputs), expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+    agree()
+    for session in sessions.values():
+        session.close()
+
+
+def test_attention_of_every_layer_is_fused(fused):
+    for graph in sorted(fused.artifact.rglob("*/model.onnx")):
+        operators = Counter(node.op_type for node in ir.load(graph).graph)
+        assert operators["MultiHeadAttention"] == fused.backbone.info.layers, graph
+        assert operators["Softmax"] == 0, graph
+
+
+def test_an_artifact_says_which_operators_it_uses(fused):
+    assert fused.manifest.operators == "onnxruntime"
+    with pytest.raises(ConfigurationError, match=r"'tensorrt' cannot run .* can\); .*--operators standard"):
+        Session.open(fused.artifact, provider="tensorrt")
+
+
+def test_weights_are_those_of_standard_graphs(plain, tmp_path):
+    """Fusing makes no copy of a weight: both kinds of artifact cost the same."""
+    _, bundle = plain
+    standard = export_bundle(bundle.path, tmp_path / "standard", ExportOptions(forms=("switchable",)))
+    options = ExportOptions(forms=("switchable",), operators="onnxruntime")
+    own = export_bundle(bundle.path, tmp_path / "own", options)
+    assert own.files["backbone.data"]["bytes"] == standard.files["backbone.data"]["bytes"]

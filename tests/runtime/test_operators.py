@@ -1,0 +1,41 @@
+"""Who may run which graphs."""
+
+import pytest
+
+from propetl.errors import ArtifactError, ConfigurationError
+from propetl.runtime.engines import PROVIDERS
+from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD, check_operators, check_provider
+from propetl.runtime.session import Session
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_any_provider_may_run_standard_graphs(provider):
+    check_provider(STANDARD, provider, "somewhere")
+
+
+def test_providers_of_operators_are_known():
+    assert {name for one in OPERATOR_SETS.values() for name in one.providers or ()} <= set(PROVIDERS)
+
+
+def test_own_operators_are_for_onnxruntime():
+    check_provider(ONNXRUNTIME, "cpu", "somewhere")
+    with pytest.raises(ConfigurationError, match=r"somewhere uses operators of .* 'tensorrt' cannot run .*standard"):
+        check_provider(ONNXRUNTIME, "tensorrt", "somewhere")
+
+
+def test_unknown_operators_are_refused():
+    with pytest.raises(ArtifactError, match=r"operators 'tpu' are unknown .known: standard, onnxruntime.*upgrade"):
+        check_operators("tpu")
+
+
+def test_a_session_asks(own_tiny):
+    own_tiny.edit_manifest(lambda value: value.update(operators="onnxruntime"))
+    Session.open(own_tiny.path, provider="cpu").close()
+    with pytest.raises(ConfigurationError, match="--operators standard"):
+        Session.open(own_tiny.path, provider="tensorrt")
+
+
+def test_a_manifest_with_unknown_operators_is_refused(own_tiny):
+    own_tiny.edit_manifest(lambda value: value.update(operators="tpu"))
+    with pytest.raises(ArtifactError, match="'tpu' are unknown"):
+        Session.open(own_tiny.path)
