@@ -5,6 +5,7 @@ wrapped model (``base_model.model.…``), without the adapter's name.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,24 @@ def write_peft_folder(folder: Path, model: ProPETLModel, task: str) -> None:
 
 
 def _lora_tensors(model: ProPETLModel, task: str) -> dict[str, NDArray[np.float32]]:
-    """A as ``[rank, in]`` and B as ``[out, rank]`` of every layer: PEFT's shapes are the prototype's."""
-    (stack,), weights = model.backbone.family.stacks, folded_weights(model, task)
-    layers = f"{_WRAPPED}{model.network.base_model_prefix}.{stack.layers}"
-    paths = stack.attentions[0].projections
+    """A as ``[rank, in]`` and B as ``[out, rank]`` of every slot: PEFT's shapes are the prototype's."""
+    weights = folded_weights(model, task)
     return {
-        f"{layers}.{layer}.{paths[target]}.lora_{part.upper()}.weight": weights[f"{target}.{part}"][layer]
-        for target in model.config.targets
+        f"{_WRAPPED}{path}.lora_{part.upper()}.weight": weights[f"{target}.{part}"][slot]
+        for slot, projections in enumerate(_projections(model))
+        for target, path in projections.items()
         for part in ("a", "b")
-        for layer in range(model.layout.layers)
     }
+
+
+def _projections(model: ProPETLModel) -> Iterator[dict[str, str]]:
+    """Paths of the projections with a LoRA, by target, in each slot: stack by stack, layer by layer."""
+    base = "" if model.backbone.family.generates else f"{model.network.base_model_prefix}."
+    for stack, (layers, _) in zip(model.backbone.family.stacks, model.layout.stacks, strict=True):
+        for layer in range(layers):
+            for attention in stack.attentions:
+                paths = attention.projections
+                yield {target: f"{base}{stack.layers}.{layer}.{paths[target]}" for target in model.config.targets}
 
 
 def _head_tensors(model: ProPETLModel, task: str, head: PeftHead) -> dict[str, NDArray[np.float32]]:
@@ -68,7 +77,9 @@ def _head_tensors(model: ProPETLModel, task: str, head: PeftHead) -> dict[str, N
 
 
 def _config(model: ProPETLModel, head: PeftHead) -> dict[str, Any]:
-    config, (stack,), backbone = model.config, model.backbone.family.stacks, model.backbone.info
+    config, backbone = model.config, model.backbone.info
+    attentions = [attention for stack in model.backbone.family.stacks for attention in stack.attentions]
+    targets = [attention.projections[target] for target in config.targets for attention in attentions]
     return {
         "peft_type": "LORA",
         "task_type": head.task_type,
@@ -80,8 +91,8 @@ def _config(model: ProPETLModel, head: PeftHead) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
-        "target_modules": [stack.attentions[0].projections[target] for target in config.targets],
-        "modules_to_save": list(head.saved),
+        "target_modules": list(dict.fromkeys(targets)),
+        "modules_to_save": list(head.saved) or None,
     }
 
 
@@ -91,12 +102,11 @@ def _loadable_name(backbone: BackboneInfo) -> str | None:
 
 
 def _card(task: str, info: TaskInfo, backbone: BackboneInfo, head: PeftHead) -> str:
-    """The model card: how to load the folder, and what its logits mean."""
+    """The model card: how to load the folder, and what it answers."""
     base = _loadable_name(backbone)
     metadata = {"library_name": "peft", "tags": ["propetl", "lora"]} | ({"base_model": base} if base else {})
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in metadata.items()]
-    first = "" if head.task_type == SEQUENCE else "[:, 0]  # the first token's are the task's"
-    labels = json.dumps(info.labels, ensure_ascii=False) if info.labels else "a regression: one value"
+    width = "" if info.text is not None else f", num_labels={info.outputs}"
     return f"""\
 ---
 {chr(10).join(lines)}
@@ -111,10 +121,26 @@ LoRA of one task, with its binary masks folded into the weights. Backbone: `{bac
 from peft import PeftModel
 from transformers import {head.model_class}
 
-base = {head.model_class}.from_pretrained({json.dumps(base or "PATH OF THE BACKBONE")}, num_labels={info.outputs})
+base = {head.model_class}.from_pretrained({json.dumps(base or "PATH OF THE BACKBONE")}{width})
 model = PeftModel.from_pretrained(base, "PATH OF THIS FOLDER").eval()
-logits = model(**inputs).logits{first}
+{_use(info, head)}
 ```
 
-Labels, in the order of the logits: {labels}.
+{_answers(info)}
 """
+
+
+def _use(info: TaskInfo, head: PeftHead) -> str:
+    if info.text is not None:
+        beams = f"num_beams={info.text.num_beams}, max_new_tokens={info.text.max_target_length}"
+        return f"answer = model.generate(**inputs, {beams})"
+    first = "" if head.task_type == SEQUENCE else "[:, 0]  # the first token's are the task's"
+    return f"logits = model(**inputs).logits{first}"
+
+
+def _answers(info: TaskInfo) -> str:
+    if info.text is not None:
+        words = f" Answers: {json.dumps(info.text.words, ensure_ascii=False)}." if info.text.words else ""
+        return f"Prompt: {json.dumps(info.text.prompt, ensure_ascii=False)}.{words}"
+    labels = json.dumps(info.labels, ensure_ascii=False) if info.labels else "a regression: one value"
+    return f"Labels, in the order of the logits: {labels}."

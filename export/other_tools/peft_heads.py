@@ -3,8 +3,15 @@
 from dataclasses import dataclass
 
 from propetl.errors import ConfigurationError
+from propetl.families import family_of
 
-SEQUENCE, TOKEN = "SEQ_CLS", "TOKEN_CLS"
+SEQUENCE, TOKEN, TEXT = "SEQ_CLS", "TOKEN_CLS", "SEQ_2_SEQ_LM"
+
+_CLASSES = {
+    SEQUENCE: "AutoModelForSequenceClassification",
+    TOKEN: "AutoModelForTokenClassification",
+    TEXT: "AutoModelForSeq2SeqLM",
+}
 
 
 @dataclass(frozen=True)
@@ -13,21 +20,21 @@ class PeftHead:
 
     Attributes:
         task_type: PEFT's; it decides which class of transformers the folder is for.
-        saved: what goes into ``modules_to_save``; names of modules, matched from their end.
+        saved: what goes into ``modules_to_save``; names of modules, matched from their end. None where answers are
+            generated: the language model's own head stays as it is.
         out: path of the module that holds ``weight`` and ``bias``.
         dense: path of the module that holds ``dense.weight`` and ``dense.bias``; None for a linear head.
     """
 
     task_type: str
-    saved: tuple[str, ...]
-    out: str
+    saved: tuple[str, ...] = ()
+    out: str = ""
     dense: str | None = None
 
     @property
     def model_class(self) -> str:
         """transformers' class to load the backbone with."""
-        kind = "SequenceClassification" if self.task_type == SEQUENCE else "TokenClassification"
-        return f"AutoModelFor{kind}"
+        return _CLASSES[self.task_type]
 
     def path_of(self, name: str) -> str:
         """Parameter of that class which holds the head's tensor ``name``."""
@@ -52,6 +59,7 @@ _OWN = {
 }
 
 FAMILIES = tuple(_OWN)
+"""Encoders whose heads are known."""
 
 
 def peft_head(family: str, kind: str) -> PeftHead:
@@ -60,6 +68,11 @@ def peft_head(family: str, kind: str) -> PeftHead:
     Raises:
         ConfigurationError: no class of transformers is known to have it.
     """
+    if family_of(family).kind == "encoder-decoder":
+        return PeftHead(TEXT)
     if family not in _OWN:
-        raise ConfigurationError(f"form peft knows the heads of {', '.join(FAMILIES)}; this backbone is {family}")
+        known = ", ".join(FAMILIES)
+        raise ConfigurationError(
+            f"form peft knows encoder-decoders and the heads of {known}; this backbone is {family}"
+        )
     return _OWN[family] if kind == "own" else _LINEAR

@@ -15,6 +15,7 @@ from propetl.export.options import ONNX_ADAPTER, OPSETS, OTHER_TOOLS, PEFT, Expo
 from propetl.export.other_tools.onnx_adapter import SUFFIX, adapter_tensors, write_adapter, write_graph
 from propetl.export.other_tools.peft_folder import check_exportable, write_peft_folder
 from propetl.export.writer import tasks_of
+from propetl.families import family_of
 from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
 from propetl.runtime.operators import STANDARD
@@ -88,6 +89,8 @@ def _checked_form(bundle: Bundle, options: ExportOptions) -> str:
     info = bundle.info
     if form == PEFT:
         check_exportable(info.backbone.family, info.head, info.prototype)
+    elif family_of(info.backbone.family).generates:
+        raise ConfigurationError(f"form {form} is for tasks with logits; this bundle's answers are generated")
     elif info.prototype.method == "full":
         raise ConfigurationError(f"form {form}: a fully trained backbone is a model of its own; use optimum")
     return form
