@@ -14,6 +14,7 @@ import click
 import numpy as np
 import onnx_ir as ir
 import pytest
+import yaml
 
 from propetl.bits import pack
 from propetl.bundle.format import BackboneInfo, TaskInfo
@@ -81,15 +82,22 @@ def test_commands_are_found_at_all():
     assert list(_commands(text)) == [("train", " a.yaml --no-such      --neither "), ("bench", " OUT --form x")]
 
 
-@pytest.mark.parametrize("page", ["exporting", "validating"])
-def test_option_tables_are_of_that_command(page):
-    command = {"exporting": "export", "validating": "validate"}[page]
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [("exporting", "export"), ("validating", "validate"), ("importing", "import"), ("reproducing", "reproduce")],
+)
+def test_option_tables_are_of_that_command(page, command):
     text = (DOCS / f"{page}.md").read_text("utf-8")
     first_cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `-")]
     shown = {flag for cell in first_cells for flag in _FLAG.findall(cell)}
     known = {max(option.opts, key=len): set(option.opts) for option in _options_of(command)}
     assert shown <= _flags_of(command)
     assert {name for name, opts in known.items() if not opts & shown} == set()
+
+
+def test_sets_are_those_of_the_file():
+    named = [name for row in _table("reproducing.md", "Sets") for name in re.findall(r"`([^`]+)`", row[0])]
+    assert sorted(named) == sorted(yaml.safe_load((ROOT / "examples/paper/sets.yaml").read_text("utf-8")))
 
 
 def test_config_keys_are_those_of_the_code():

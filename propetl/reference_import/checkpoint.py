@@ -30,13 +30,15 @@ class Checkpoint:
         """The tensor ``name``, which has to have ``shape`` if that is given.
 
         Raises:
-            BundleError: it is not there, or has another shape.
+            BundleError: it is not there, has another shape, or values that are not finite.
         """
         if name not in self.tensors:
             raise BundleError(f"{self.source}: it has no tensor {name!r}; it is not of the layout that was expected")
         tensor = self.tensors[name]
         if shape is not None and tuple(tensor.shape) != shape:
             raise BundleError(f"{self.source}: {name} has shape {list(tensor.shape)}, expected {list(shape)}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BundleError(f"{self.source}: {name} holds values that are not finite")
         self._taken.add(name)
         return tensor
 

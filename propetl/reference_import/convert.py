@@ -4,10 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from propetl.bundle.writer import write_bundle
+from propetl.errors import BundleError
 from propetl.reference_import.encoder import convert_encoder
 from propetl.reference_import.options import Imported, ImportOptions
 from propetl.reference_import.t5 import convert_t5
 from propetl.reference_import.t5_weights import WEIGHTS_FILE
+
+# Tensors and settings of kinds and shapes that the layout does not have: nobody vetted the files.
+_UNEXPECTED = (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError)
 
 Report = Callable[[str], None]
 
@@ -30,7 +34,11 @@ def import_checkpoint(path: Path, output: Path, options: ImportOptions, report: 
     report("reading and converting the checkpoint")
     weights = path / WEIGHTS_FILE if path.is_dir() else path
     is_t5 = weights.is_file() and weights.name == WEIGHTS_FILE
-    converted = convert_t5(weights, options) if is_t5 else convert_encoder(path, options)
+    try:
+        converted = convert_t5(weights, options) if is_t5 else convert_encoder(path, options)
+    except _UNEXPECTED as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise BundleError(f"{path}: it is not of the layout that the reference's code writes ({reason})") from error
     report("writing the bundle")
     info = write_bundle(output, converted.contents, overwrite=options.overwrite)
     return Imported(info, converted.not_mapped, converted.assumed)

@@ -7,7 +7,7 @@ from propetl.backbone import load_backbone
 from propetl.bundle.format import TaskInfo, check_task_name
 from propetl.bundle.writer import BundleContents, TaskContents
 from propetl.data.tasks import TASKS
-from propetl.errors import BundleError
+from propetl.errors import BundleError, TaskError
 from propetl.reference_import.encoder_files import EncoderFiles, read_encoder_files
 from propetl.reference_import.encoder_head import imported_head, task_info_of
 from propetl.reference_import.encoder_methods import imported_method
@@ -24,7 +24,7 @@ def convert_encoder(path: Path, options: ImportOptions) -> Converted:
         TaskError: the adapter's name cannot be a task's.
     """
     files = read_encoder_files(path)
-    task = check_task_name(options.task or files.name)
+    task = _task_name(files, options)
     backbone = load_backbone(_backbone_name(files, options))
     method = imported_method(files, backbone, options.sparsity)
     head = imported_head(files, backbone.family)
@@ -41,6 +41,13 @@ def convert_encoder(path: Path, options: ImportOptions) -> Converted:
         created_by=f"propetl {propetl.__version__}, imported",
     )
     return Converted(contents, tuple(files.unused()), tuple(_assumed(files, task, info, options)))
+
+
+def _task_name(files: EncoderFiles, options: ImportOptions) -> str:
+    try:
+        return check_task_name(options.task or files.name)
+    except TaskError as error:
+        raise TaskError(f"{error}; give it another with --task") from error
 
 
 def _backbone_name(files: EncoderFiles, options: ImportOptions) -> str:
