@@ -55,6 +55,8 @@ _OPTIONS = (
     ),
     click.option("--hardware-compatible", is_flag=True, help="Engines that later GPUs run, too (tensorrt)."),
     click.option("--version-compatible", is_flag=True, help="Engines that later TensorRTs load, too (tensorrt)."),
+    click.option("--strip-weights", is_flag=True, help="Engines without weights, which are put in on the device."),
+    click.option("--refit", is_flag=True, help="One folded engine for all tasks, and a file of weights for each."),
 )
 
 
@@ -73,6 +75,8 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         timing_cache: Path | None,
         hardware_compatible: bool,
         version_compatible: bool,
+        strip_weights: bool,
+        refit: bool,
         **others: Any,
     ) -> Any:
         chosen = {
@@ -84,6 +88,8 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--timing-cache": timing_cache is not None,
             "--hardware-compatible": hardware_compatible,
             "--version-compatible": version_compatible,
+            "--strip-weights": strip_weights,
+            "--refit": refit,
         }
         if not targets:
             if given := [flag for flag, is_given in chosen.items() if is_given]:
@@ -102,6 +108,8 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             timing_cache,
             hardware_compatible,
             version_compatible,
+            strip_weights,
+            refit,
         )
         return command(engines=engines, **others)
 

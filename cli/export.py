@@ -201,6 +201,8 @@ def _engines(manifest: Manifest) -> Table:
     for engine in manifest.engines:
         target, size = f"{engine.target} {engine.version}", f"{manifest.files[engine.path]['bytes']:,}"
         table.add_row(target, engine.form, engine.task or "any", engine.precision, size, f"{engine.build_seconds:.1f}")
+        for task, path in engine.refits.items():
+            table.add_row("  weights", engine.form, task, engine.precision, f"{manifest.files[path]['bytes']:,}", "")
     return table
 
 

@@ -24,6 +24,7 @@ from propetl.export.passes.describe_model import DescribeModel
 from propetl.export.passes.separate_rows import SeparateRows
 from propetl.export.passes.share_weights import ShareWeights
 from propetl.export.program import BareProgram, Program, RowsProgram
+from propetl.export.tensorrt_engines.refit import TASK_WEIGHTS, task_weights_of
 from propetl.export.trace import Trace, trace
 from propetl.export.weight_store import WeightStore
 from propetl.model import ProPETLModel
@@ -131,8 +132,11 @@ class Compiler:
     ) -> Compiled:
         self.report(f"binding: {form}{' ' + part if part else ''}")
         model = traced.model.clone()
-        describe = DescribeModel(propetl.__version__, self._metadata(form, packs))
-        self._log(run_passes(model, [*passes, describe]))
+        self._log(run_passes(model, passes))
+        metadata = self._metadata(form, packs)
+        if form == FOLDED:
+            metadata[TASK_WEIGHTS] = task_weights_of(model.graph, tuple(traced.model.graph.initializers))
+        self._log(run_passes(model, [DescribeModel(propetl.__version__, metadata)]))
         return Compiled(form, part, model)
 
     def _metadata(self, form: str, packs: list[TaskPack]) -> dict[str, str]:

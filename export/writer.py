@@ -120,6 +120,8 @@ def _check_options(bundle: Bundle, options: ExportOptions) -> None:
         raise ConfigurationError(f"operators {options.operators!r} are not known; known: {', '.join(OPERATOR_SETS)}")
     if options.engines is not None and options.operators != STANDARD:
         raise ConfigurationError("--target builds engines from standard operators; leave out --operators")
+    if options.engines and options.engines.refit and FOLDED not in options.forms:
+        raise ConfigurationError("--refit makes one engine of the folded graphs: add --form folded, or leave it out")
     if config.method == "full":
         raise ConfigurationError(
             "a fully trained backbone is not exported here: its weights are a model of their own; use optimum"

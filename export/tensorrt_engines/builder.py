@@ -41,6 +41,7 @@ class Graph:
         weights_folder: where its external data lie.
         inputs: that it has to take.
         outputs: that it has to give.
+        refittable: names of the constants that can be replaced in the plan; empty for none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Graph:
     weights_folder: Path
     inputs: tuple[TensorSignature, ...]
     outputs: tuple[TensorSignature, ...]
+    refittable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class EngineBuilder:
             BackendError: the parser refuses the graph, or the builder fails; with its own words.
         """
         builder, network = self._parse(graph)
-        config = self._config(builder, precision)
+        config = self._config(builder, precision, bool(graph.refittable))
         for profile in profiles:
             config.add_optimization_profile(_optimization_profile(builder, network, profile, graph))
         monitor = progress_monitor(self._library, progress)
@@ -119,6 +121,9 @@ class EngineBuilder:
             refused = _refusals(parser) or self._reason()
             raise BackendError(f"{graph.name}: {self.flavour.target} {self.version} cannot read it: {refused}")
         self._check_interface(graph, network)
+        for name in graph.refittable:
+            if not network.mark_weights_refittable(name):
+                raise BackendError(f"{graph.name}: {self.flavour.target} knows no weights {name!r}: {self._reason()}")
         return builder, network
 
     def _check_interface(self, graph: Graph, network: Any) -> None:
@@ -131,7 +136,7 @@ class EngineBuilder:
                 difference = ", ".join(map(str, sorted(expected ^ found, key=str)))
                 raise BackendError(f"{graph.name}: its {kind}s became others in the network: {difference}")
 
-    def _config(self, builder: Any, precision: str) -> Any:
+    def _config(self, builder: Any, precision: str, refittable: bool = False) -> Any:
         library, options = self._library, self.options
         config = builder.create_builder_config()
         set_compute_capabilities(self.flavour, library, config, self.compute_capabilities)
@@ -146,6 +151,8 @@ class EngineBuilder:
             config.hardware_compatibility_level = library.HardwareCompatibilityLevel.AMPERE_PLUS
         if options.version_compatible:
             config.set_flag(library.BuilderFlag.VERSION_COMPATIBLE)
+        if refittable:
+            config.set_flag(library.BuilderFlag.REFIT_INDIVIDUAL)
         if options.strip_weights:
             config.set_flag(library.BuilderFlag.STRIP_PLAN)
         if options.timing_cache is not None:

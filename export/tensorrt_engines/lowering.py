@@ -24,23 +24,27 @@ def weights_file(precision: str) -> str:
     return f"{Path(BACKBONE_FILE).stem}-{precision}.data"
 
 
-def lower_graph(
-    source: Path, root: Path, precision: str, store: WeightStore, ranges: Mapping[str, float]
-) -> tuple[ir.Model, tuple[PassRecord, ...]]:
-    """The graph in file ``source`` at ``precision``, its weights in ``store``, and what the passes did.
+def load_graph(source: Path, root: Path) -> ir.Model:
+    """The graph in file ``source``, whose weights lie in folder ``root``, with the weights mapped."""
+    model = ir.load(source)
+    _hold_weights(model, root)
+    return model
+
+
+def lower(model: ir.Model, precision: str, store: WeightStore, ranges: Mapping[str, float]) -> tuple[PassRecord, ...]:
+    """Brings ``model`` to ``precision`` and its weights to ``store``; returns what the passes did.
 
     Args:
-        source: a float32 graph of the artifact.
-        root: folder of the artifact, where the weights of ``source`` lie.
-        precision: ``fp16``, ``bf16``, or ``int8``, which is float16 around integer products.
+        model: a float32 graph of the artifact, from :func:`load_graph`.
+        precision: ``fp16``, ``bf16``, or ``int8``, which is float16 around integer products; ``fp32`` and
+            ``tf32`` change nothing.
         store: receives the shared weights.
         ranges: for int8, the largest activation of each of :func:`backbone_products`; else empty.
     """
-    model = ir.load(source)
-    _hold_weights(model, root)
-    quantize = [QuantizeProducts(ranges)] if precision == INT8 else []
-    lower = LowerFloats(LOWERED_TYPES["fp16" if precision == INT8 else precision])
-    return model, run_passes(model, [*quantize, lower, DropStaleShapes(), ShareWeights(store)])
+    passes: list[ir.passes.PassBase] = [QuantizeProducts(ranges)] if precision == INT8 else []
+    if precision not in AS_THEY_ARE:
+        passes += [LowerFloats(LOWERED_TYPES["fp16" if precision == INT8 else precision]), DropStaleShapes()]
+    return run_passes(model, [*passes, ShareWeights(store)])
 
 
 def backbone_products(source: Path) -> list[str]:

@@ -56,7 +56,7 @@ class TensorRTOptions:
         timing_cache: file that keeps kernel timings between builds.
         hardware_compatible: run on later GPU architectures, too.
         version_compatible: load in later versions of the library, too.
-        strip_weights: leave weights out of the plans.
+        strip_weights: leave weights out of the plans; the device puts them in, from ONNX graphs.
         refit: one folded plan for all tasks, and a file of weights for each.
     """
 
@@ -80,6 +80,10 @@ class TensorRTOptions:
             raise ConfigurationError(f"--optimization-level is 0 to 5; got {self.optimization_level}")
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise ConfigurationError(f"--workspace is in MiB, at least 1; got {self.workspace_mib}")
+        if self.refit and self.strip_weights:
+            raise ConfigurationError("--refit and --strip-weights do not go together: choose one")
+        if self.refit and "bf16" in self.precisions:
+            raise ConfigurationError("--refit is for fp32, tf32, fp16 and int8: files of weights hold no bfloat16")
         if self.calibration is not None and "int8" not in self.precisions:
             raise ConfigurationError("--calibration is for --precision int8: add it, or leave the calibration out")
 

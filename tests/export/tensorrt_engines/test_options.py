@@ -64,6 +64,8 @@ def test_compute_capabilities():
         ("--precision is among", {"precisions": ("fp8",)}),
         ("--optimization-level is 0 to 5", {"optimization_level": 6}),
         ("--workspace is in MiB", {"workspace_mib": 0}),
+        ("--refit and --strip-weights do not go together", {"refit": True, "strip_weights": True}),
+        ("files of weights hold no bfloat16", {"refit": True, "precisions": ("fp16", "bf16")}),
         ("--calibration is for --precision int8", {"calibration": "glue"}),
     ],
 )
