@@ -55,9 +55,10 @@ def fill_up(models: Mapping[str, ir.Model]) -> None:
             padding = [(0, wide - size) for wide, size in zip(widest, array.shape, strict=True)]
             value.const_value, value.shape = ir.tensor(np.pad(array, padding), name=name), ir.Shape(widest)
     outputs = [model.graph.outputs[0] for model in models.values()]
-    widest_output = max((output.shape for output in outputs if output.shape is not None), key=lambda shape: shape[-1])
+    shapes = [output.shape for output in outputs if output.shape is not None]
+    widest_shape = max(shapes, key=lambda shape: int(str(shape[-1])))
     for output in outputs:
-        output.shape = widest_output
+        output.shape = widest_shape
 
 
 def filled_info(infos: Sequence[GraphInfo]) -> GraphInfo:
