@@ -126,7 +126,7 @@ class TestFaults:
 class FakeGraph:
     """Stands for a compiled graph where only the steps after it matter."""
 
-    form, task, model, path = "folded", "two", None, "folded/two/model.onnx"
+    form, part, model, path = "folded", "two", None, "folded/two/model.onnx"
 
 
 def _graph():
