@@ -153,7 +153,7 @@ def _pairs_table(what: str, owners: list[str], matrix: Matrix) -> Table:
 
 
 def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", min_width=len(title))
     for heading in left:
         table.add_column(heading)
     for heading in right:

@@ -110,6 +110,11 @@ class AddedTask(Target):
         model.freeze()
         for task in tasks:
             model.add_task(task.spec.name, task.info)
+        if not model.trainable_state():
+            raise ConfigurationError(
+                f"--add-to: task {self.task!r} has nothing of its own to train: it shares its masks "
+                f"(masks: {self.config.prototype.masks}), and what answers in text has no head"
+            )
         return model
 
     def write(self, model: ProPETLModel, folder: RunFolder, samples: Samples, scores: Scores) -> Path:

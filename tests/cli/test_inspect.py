@@ -36,6 +36,26 @@ def test_shows_tasks_sizes_and_overlap(bundle):
         assert title in result.stdout, title
 
 
+def test_hybrid_masks_are_shown_with_what_is_shared_once(tmp_path):
+    config = PrototypeConfig(bottleneck=3, masks="hybrid", combine="and", languages=("de", "en"))
+    write_bundle(tmp_path / "bundle", random_contents(config))
+    result = inspect(tmp_path / "bundle")
+    assert result.exit_code == 0, result.stderr
+    for part in (
+        "adapter, masks hybrid (and) of de, en, head linear",
+        "layer masks, once",
+        "language de, once",
+        "Overlap between slots",
+        "Overlap between tasks",
+        "Overlap between languages",
+    ):
+        assert part in result.stdout, part
+    (shared,) = [line for line in result.stdout.splitlines() if "layer masks, once" in line]
+    assert " 144 " in shared  # two layers' masks over 72 weights
+    (overlap,) = [line for line in result.stdout.splitlines() if "layer masks " in line and "once" not in line]
+    assert "0." in overlap
+
+
 @pytest.mark.parametrize("config", [PrototypeConfig(method="head"), PrototypeConfig(bottleneck=3, sharing="unshared")])
 def test_without_masks_there_is_no_overlap(tmp_path, config):
     write_bundle(tmp_path / "bundle", random_contents(config, tasks={"degree": 0}))

@@ -85,9 +85,13 @@ METHODS = {
     "houlsby": {"bottleneck": 4, "sites": ["attention", "ffn"]},
     "lora": {"method": "lora", "rank": 2},
     "prefix": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5},
+    "hybrid houlsby": {"bottleneck": 4, "sites": ["attention", "ffn"], "masks": "hybrid", "sparsity": 0.3},
+    "hybrid prefix": {
+        "method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "sparsity": 0.5, "masks": "hybrid", "combine": "add"
+    },
     "unshared adapter": {"bottleneck": 4, "sharing": "unshared"},
     "unshared prefix": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "sharing": "unshared"},
-}
+}  # fmt: skip
 
 
 def evaluated(model, config):
@@ -166,6 +170,36 @@ def test_separate_and_added(make_config, t5, tmp_path):
     }
     model = ProPETLModel.from_bundle(read_bundle(result.bundle), t5)
     assert evaluated(model, added)["echo"] == pytest.approx(result.scores["echo"], abs=1e-6)
+
+
+def spoken(*names):
+    """Tasks that share the mask of their language."""
+    return {name: {**TASKS[name], "language": "de"} for name in names}
+
+
+def test_added_over_hybrid_masks(make_config, t5, tmp_path):
+    prototype = {"method": "lora", "rank": 2, "masks": "hybrid", "sparsity": 0.3}
+    options = {"prototype": prototype, "max_steps": 2, "temperature": 10}
+    (first,) = train(make_config(tasks=spoken("mood", "degree"), output=str(tmp_path / "first"), **options))
+    before = read_bundle(first.bundle)
+    (result,) = train(make_config(tasks=spoken("echo"), **options), add_to=first.bundle)
+    after = read_bundle(result.bundle)
+    assert after.prototype_sha256 == before.prototype_sha256
+    slots = {len(mask) for mask in after.shared_masks.layers.values()}
+    assert slots == {t5.info.layout(after.info.prototype).slots}  # one prototype for encoder and decoder
+    config = make_config(tasks=spoken("mood", "degree", "echo"), **options)
+    found = evaluated(ProPETLModel.from_bundle(after, t5), config)
+    for task, info in after.info.tasks.items():
+        assert found[task] == pytest.approx(info.scores, abs=1e-6)
+
+
+def test_a_task_with_nothing_of_its_own_is_not_added(make_config, tmp_path):
+    options = {"prototype": {"bottleneck": 4, "masks": "only-layers"}, "max_steps": 2}
+    (first,) = train(make_config(tasks={"mood": TASKS["mood"]}, output=str(tmp_path / "first"), **options))
+    config = make_config(tasks={"echo": TASKS["echo"]}, **options)
+    with pytest.raises(ConfigurationError, match="--add-to: task 'echo' has nothing of its own to train"):
+        train(config, add_to=first.bundle)
+    assert not config.output.exists()
 
 
 def test_head_only_has_nothing_to_train(make_config):
