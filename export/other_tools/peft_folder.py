@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from propetl.backbone import PACKAGE_SCHEME
 from propetl.bundle.format import BackboneInfo, TaskInfo
@@ -44,7 +44,7 @@ def write_peft_folder(folder: Path, model: ProPETLModel, task: str) -> None:
     """Writes the adapter of ``task`` into ``folder``, which is there and empty."""
     head = peft_head(model.backbone.family.name, model.head_kind)
     tensors = _lora_tensors(model, task) | _head_tensors(model, task, head)
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    (folder / WEIGHTS_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))
     (folder / CONFIG_FILE).write_bytes(json_bytes(_config(model, head)))
     card = _card(task, model.infos[task], model.backbone.info, head)
     (folder / CARD_FILE).write_text(card, "utf-8")

@@ -6,8 +6,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from propetl.reproduce.results import AVERAGE_PLACE, Measured, Place, RowResults, SetResults
+from propetl.training.config import CHANGEABLE
 
 _NONE = "–"
+
+# A copy of the same data, and where and how fast it is computed: changes that leave the experiment what it is.
+_NO_OTHER_SETTING = CHANGEABLE | {"data"}
 
 
 def rich_table(results: SetResults) -> Table:
@@ -42,9 +46,11 @@ def caption(results: SetResults) -> str:
         text += " (n): n seeds only."
     if results.done < results.planned:
         text += f" {results.done} of {results.planned} runs have ended."
-    if results.overrides:
-        changes = ", ".join(f"{key}={value}" for key, value in results.overrides.items())
-        text += f" Not the paper's setting: {changes}."
+    if "data" in results.overrides:
+        text += f" Data: {results.overrides['data']}."
+    changes = {key: value for key, value in results.overrides.items() if key not in _NO_OTHER_SETTING}
+    if changes:
+        text += f" Not the paper's setting: {', '.join(f'{key}={value}' for key, value in changes.items())}."
     return text
 
 

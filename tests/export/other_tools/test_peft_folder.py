@@ -118,6 +118,12 @@ def test_masked_weights_are_zero_in_the_file(exported) -> None:
     assert all(abs(share - kept) < 0.1 for share in shares)
 
 
+def test_all_files_can_be_read_by_the_same_people(exported) -> None:
+    """safetensors writes files of its own for their owner alone."""
+    folder, model = exported
+    assert len({path.stat().st_mode for path in (folder / "out" / model.tasks[0]).iterdir()}) == 1
+
+
 def test_the_card_says_how_to_load_it(exported) -> None:
     folder, model = exported
     card = (folder / "out" / model.tasks[0] / "README.md").read_text()

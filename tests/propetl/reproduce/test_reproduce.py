@@ -156,6 +156,13 @@ def test_the_table_has_ours_beside_the_papers(sets, tmp_path):
     assert (tmp_path / "small.md").read_text() == markdown_table(results)
 
 
+def test_a_copy_of_the_data_is_no_other_setting(sets, tmp_path):
+    changes = {"data": "copy/of/glue", "threads": 2}
+    results = reproduce(sets, "small", ReproduceOptions(tmp_path, overrides=changes), only_results=True)
+    line = markdown_table(results).splitlines()[-1]
+    assert "Data: copy/of/glue." in line and "Not the paper's setting" not in line
+
+
 def test_what_was_not_run_is_a_dash(sets, tmp_path):
     options = ReproduceOptions(tmp_path)
     reproduce(sets, "small", ReproduceOptions(tmp_path, seeds=(1,), tasks=("rte",)))
