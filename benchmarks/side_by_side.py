@@ -1,5 +1,6 @@
 """Runtimes side by side: each in a process of its own, asked in turn, so that a drift of the machine hits all alike."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,11 +36,13 @@ class Runtime:
         source: artifact, or bundle for PyTorch eager.
         form: that runs; ``bare`` and ``eager`` are forms here.
         module: of its worker.
+        python: that runs the worker.
     """
 
     source: Path
     form: str
     module: str = WORKER
+    python: str = sys.executable
 
 
 class SideBySide:
@@ -52,7 +55,7 @@ class SideBySide:
         self._workers: dict[str, WorkerProcess] = {}
         vocabulary = _vocabulary(artifact)
         for name, runtime in runtimes.items():
-            worker = self._stack.enter_context(WorkerProcess(name, runtime.module))
+            worker = self._stack.enter_context(WorkerProcess(name, runtime.module, runtime.python))
             worker.ask(Load(str(runtime.source), runtime.form, task, "cpu", threads, vocabulary))
             self._workers[name] = worker
 

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from propetl.errors import ConfigurationError, ProPETLError
@@ -212,29 +212,30 @@ def check_paths_inside(root: Path, relatives: Iterable[str], error: type[ProPETL
         relatives: paths as written in the manifest.
         error: class of the error to raise.
     """
-    inside: dict[Path, bool] = {}
+    inside: dict[str, bool] = {}
     for relative in relatives:
-        if not _is_plain(PurePosixPath(relative), relative):
+        if not _is_plain(relative):
             reason = "which is not a path inside the folder; do not use it"
             raise error(f"{root}: its manifest names {relative[:100]!r}, {reason}")
-        path = root.joinpath(relative)
+        path = os.path.join(root, relative)
         try:
-            folder = path if path.is_symlink() else path.parent
+            folder = path if os.path.islink(path) else os.path.dirname(path)
             if folder not in inside:
-                inside[folder] = folder.resolve().is_relative_to(root.resolve())
+                inside[folder] = Path(folder).resolve().is_relative_to(root.resolve())
         except (OSError, RuntimeError) as cause:
             raise error(f"{root}: {relative!r} is a link that leads nowhere; do not use it") from cause
         if not inside[folder]:
             raise error(f"{root}: {relative!r} is a link that leaves the folder; do not use it")
 
 
-def _is_plain(pure: PurePosixPath, relative: str) -> bool:
+def _is_plain(relative: str) -> bool:
     """Whether the path has a name at its end, climbs nowhere, and means the same on every system."""
-    if not pure.name or pure.is_absolute() or ".." in pure.parts:
+    parts = relative.split("/")
+    if relative.startswith("/") or parts[-1] in ("", ".") or ".." in parts:
         return False
-    if not relative.isprintable() or "\\" in relative or ":" in pure.parts[0]:
+    if not relative.isprintable() or "\\" in relative or ":" in parts[0]:
         return False
-    return all(len(part.encode()) <= _LONGEST_NAME for part in pure.parts)
+    return all(len(part.encode()) <= _LONGEST_NAME for part in parts)
 
 
 def verify_files(root: Path, records: dict[str, dict[str, Any]], error: type[ProPETLError]) -> None:

@@ -1,6 +1,6 @@
 """Reading an artifact: nothing is used before its hash and its signature were checked."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,24 +160,24 @@ def read_artifact(path: Path | str, verify: bool = True) -> Artifact:
     return artifact
 
 
-def artifact_to_run(path: Path | str, verify: bool = True) -> Artifact:
-    """As :func:`read_artifact`, for a session: graphs and packs are hashed when they are read, not before.
+def verify_shared_files(artifact: Artifact) -> None:
+    """Checks size and SHA-256 of what a session reads beside graphs and task packs: weights and tokenizer.
 
-    A thousand task packs cost nothing until they are used. What else a session reads (weights, tokenizer) is hashed
-    here; what it does not read (golden rows, companions of folded graphs) is not.
+    For an artifact that is ``hashing``: graphs, engines and packs are hashed when they are read, so that a thousand task
+    packs cost nothing until they are used. Golden rows and companions of folded graphs are not read, and not hashed.
+
+    Raises:
+        ArtifactError: naming the file.
     """
-    artifact = read_manifest(Path(path))
-    if not verify:
-        return artifact
     manifest = artifact.manifest
-    later = {task.pack for task in manifest.tasks.values()}.union(*(form.paths() for form in manifest.forms.values()))
+    later = {task.pack for task in manifest.tasks.values()} | {engine.path for engine in manifest.engines}
+    later = later.union(*(form.paths() for form in manifest.forms.values()))
     idle = {manifest.golden, *(name for name in manifest.files if name.startswith(f"{FOLDED}/"))}
     _verify(artifact, {name: record for name, record in manifest.files.items() if name not in later | idle})
-    return replace(artifact, hashing=True)
 
 
-def read_manifest(path: Path) -> Artifact:
-    """The artifact in folder ``path`` after all checks but the files' hashes."""
+def read_manifest(path: Path, hashing: bool = False) -> Artifact:
+    """The artifact in folder ``path`` after all checks but the files' hashes; ``hashing`` as in :class:`Artifact`."""
     source = path / MANIFEST
     manifest = Manifest.from_json(read_json(source, "artifact", ArtifactError), str(source))
     try:
@@ -187,7 +187,7 @@ def read_manifest(path: Path) -> Artifact:
     except ArtifactError as error:
         raise ArtifactError(f"{source}: {error}") from error
     check_paths_inside(path, manifest.files, ArtifactError)
-    return Artifact(path, manifest)
+    return Artifact(path, manifest, hashing)
 
 
 def verify_artifact_files(artifact: Artifact) -> None:

@@ -1,6 +1,7 @@
 """A session runs an artifact: texts in, logits or labels out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import read_pack
-from propetl.errors import ConfigurationError
-from propetl.runtime.artifact import Artifact, artifact_to_run
+from propetl.errors import ConfigurationError, ProPETLError
+from propetl.runtime.artifact import Artifact, read_manifest, verify_shared_files
 from propetl.runtime.batching import Batch, batches_of_feeds, batches_of_token_rows
+from propetl.runtime.beside import Beside
 from propetl.runtime.engines import EngineOptions, Memory
 from propetl.runtime.forms import BoundTask, MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form
@@ -79,14 +81,15 @@ class Session:
         if task_memory < 0:
             raise ConfigurationError(f"task_memory is a number of bytes, at least 0; got {task_memory}")
         options = EngineOptions(provider, threads, memory, device, engine_cache, batch_size, precision=precision)
-        artifact = artifact_to_run(path, verify)
+        artifact = read_manifest(Path(path), hashing=verify)
         chosen = choose_form(artifact, form)
-        manifest = artifact.manifest
-        tokeniser = Tokeniser(
-            artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs
-        )
-        running = open_form(artifact, chosen, options, task_memory)
-        return cls(artifact, chosen, running, tokeniser, batch_size)
+        tokeniser = Beside(partial(_checked_tokeniser, artifact))
+        try:
+            running = open_form(artifact, chosen, options, task_memory)
+        except ProPETLError:
+            tokeniser.result()  # a damaged file explains more than what came of it
+            raise
+        return cls(artifact, chosen, running, tokeniser.result(), batch_size)
 
     @property
     def form(self) -> str:
@@ -217,3 +220,15 @@ class Session:
             rows = [index for index, task in enumerate(tasks) if task is bound]
             logits |= dict(zip(rows, self._run(bound, [texts[index] for index in rows]), strict=True))
         return [logits[index] for index in range(len(texts))]
+
+
+def _checked_tokeniser(artifact: Artifact) -> Tokeniser:
+    """The tokenizer, after weights and tokenizer were hashed if the artifact is hashing.
+
+    Runs beside the loading of engines. What these read that has a structure (graphs, plans) was hashed as it was read;
+    numbers of weights only lead to answers, and no session gives any before this has ended.
+    """
+    if artifact.hashing:
+        verify_shared_files(artifact)
+    manifest = artifact.manifest
+    return Tokeniser(artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs)

@@ -30,9 +30,7 @@ def print_stages(imports: Call, opening: Callable[[], Call]) -> None:
 
 
 def _import() -> None:
-    import onnxruntime  # noqa: F401  # only the time it takes is wanted
-
-    import propetl.runtime.session  # noqa: F401  # likewise
+    import propetl.runtime.session  # noqa: F401  # only the time it takes is wanted; opening imports the engine
 
 
 def _open(asked: dict[str, Any]) -> Call:

@@ -22,11 +22,11 @@ _SECONDS_TO_END = 2.0
 class WorkerProcess:
     """A worker; use it in a ``with`` block."""
 
-    def __init__(self, name: str, module: str) -> None:
+    def __init__(self, name: str, module: str, python: str = sys.executable) -> None:
         """Starts ``python -m module``; ``name`` is what errors call it."""
         self._name = name
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (see close)
-        self._process = _start(["-m", module], self._errors)
+        self._process = _start([python, "-m", module], self._errors)
 
     def ask(self, request: Request) -> dict[str, Any]:
         """Sends ``request`` and waits for its answer.
@@ -67,7 +67,7 @@ def timed_first_line(name: str, arguments: Sequence[str]) -> tuple[int, dict[str
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         start = time.perf_counter_ns()
-        process = _start(arguments, errors)
+        process = _start([sys.executable, *arguments], errors)
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -80,9 +80,9 @@ def timed_first_line(name: str, arguments: Sequence[str]) -> tuple[int, dict[str
             _end(process)
 
 
-def _start(arguments: Sequence[str], errors: IO[str]) -> "subprocess.Popen[str]":
+def _start(command: Sequence[str], errors: IO[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, *arguments],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,

@@ -20,6 +20,7 @@ from propetl.runtime.manifest import GraphInfo, TensorSignature
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
+_ALIGNED = 64  # bytes: a line of the cache
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 # What is raised where a provider is at fault and not the graph; the latter has classes of its own.
 _PROVIDER_ERRORS = ("RuntimeError", "EPFail", "EngineError")
@@ -86,7 +87,7 @@ class OrtEngine:
         values = dict(zip(self._outputs, binding.get_outputs(), strict=True))
         if self._device[0] != "cpu":
             return values
-        return self.prepare({name: value.numpy() for name, value in values.items()})  # as arrays, for stack()
+        return self.prepare(_in_one_block({name: value.numpy() for name, value in values.items()}))
 
     def stack(self, rows: Sequence[Prepared]) -> Prepared:
         """Tensors of ``rows`` one after the other along the first axis, narrower ones filled up with zeros."""
@@ -95,6 +96,21 @@ class OrtEngine:
 
     def _refused(self, error: Exception) -> BackendError:
         return BackendError(f"{self._path}: ONNX Runtime refused the inputs: {_first_line(error)}")
+
+
+def _in_one_block(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Copies of ``arrays`` that lie in one piece of memory.
+
+    What is kept for a task comes and goes as a whole: many small pieces would leave holes, and a process that keeps
+    to a budget would grow all the same.
+    """
+    sizes = [-(-array.nbytes // _ALIGNED) * _ALIGNED for array in arrays.values()]
+    block, start, copies = np.empty(sum(sizes), dtype=np.uint8), 0, {}
+    for (name, array), size in zip(arrays.items(), sizes, strict=True):
+        copies[name] = block[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        copies[name][...] = array
+        start += size
+    return copies
 
 
 def _concatenated(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -9,6 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
@@ -57,8 +61,8 @@ class StagedForm:
         if info.stages is None:
             raise ArtifactError(f"{artifact.path}: form {form} has no stages; export it again")
         self._stages = info.stages
-        # The applying engine runs for a fraction of a millisecond: threads and an arena would cost more than they give.
-        self._apply = _staging(load_engine(artifact, info.stages.apply, replace(options, threads=1, memory="small")))
+        # The applying engine runs for a fraction of a millisecond: threads would cost more than they give.
+        self._apply = _staging(load_engine(artifact, info.stages.apply, replace(options, threads=1)))
         self._run = _staging(load_engine(artifact, info.stages.run, options))
         self._fixed = form == BANK
         self._lock = threading.Lock()
@@ -66,7 +70,7 @@ class StagedForm:
         # Never changed in place: a call reads this reference once and keeps what it found.
         self._tasks = {name: _KnownTask(artifact.task(name).info, partial(artifact.pack, name)) for name in names}
         for_packs = task_memory // _SHARE_OF_PACKS
-        self._packs = LeastRecentlyUsed[_KnownTask, Prepared](for_packs, self._prepared_pack)
+        self._packs = LeastRecentlyUsed[_KnownTask, bytes](for_packs, _packed)
         self._weights = LeastRecentlyUsed[_KnownTask, Prepared](task_memory - for_packs, self._applied)
 
     @property
@@ -133,19 +137,31 @@ class StagedForm:
         self._weights.drop(gone)
         self._packs.drop(gone)
 
-    def _prepared_pack(self, task: _KnownTask) -> tuple[Prepared, int]:
-        tensors = task.read().tensors()
-        size = sum(tensor.nbytes for tensor in tensors.values())
-        return self._apply.prepare({name: tensor[None] for name, tensor in tensors.items()}), size
-
     def _applied(self, task: _KnownTask) -> tuple[Prepared, int]:
-        return self._apply.evaluate(self._packs.get(task)), self._applied_bytes(task.info.outputs)
+        tensors = self._unpacked(self._packs.get(task), task.info.outputs)
+        return self._apply.evaluate(self._apply.prepare(tensors)), self._applied_bytes(task.info.outputs)
+
+    def _unpacked(self, content: bytes, labels: int) -> dict[str, NDArray[Any]]:
+        """The tensors that :func:`_packed` put one after the other, with a leading axis of 1."""
+        tensors, start = {}, 0
+        for item in sorted(self._stages.apply.inputs, key=lambda item: item.name):
+            shape = [size if isinstance(size, int) else labels for size in item.shape[1:]]
+            array = np.frombuffer(content, item.dtype, prod(shape), start)
+            tensors[item.name] = array.reshape(1, *shape)
+            start += array.nbytes
+        return tensors
 
     def _applied_bytes(self, labels: int) -> int:
         """Bytes of one task's weights: free sizes are its labels, and the leading axis is 1."""
         shapes = (item.shape[1:] for item in self._stages.apply.outputs)
         counts = (prod(size if isinstance(size, int) else labels for size in shape) for shape in shapes)
         return _FLOAT_BYTES * sum(counts)
+
+
+def _packed(task: _KnownTask) -> tuple[bytes, int]:
+    """A pack's tensors one after the other, by name: an object for each would take a fifth of them on top."""
+    content = b"".join(tensor.tobytes() for _, tensor in sorted(task.read().tensors().items()))
+    return content, len(content)
 
 
 def _staging(engine: Engine) -> StagingEngine:

@@ -9,7 +9,7 @@ import pytest
 
 from propetl.errors import ArtifactError
 from propetl.runtime import Session
-from propetl.runtime.artifact import Artifact, artifact_to_run
+from propetl.runtime.artifact import Artifact, read_manifest
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.ort import OrtEngine
 from propetl.runtime.forms.choose import open_form
@@ -67,7 +67,7 @@ def test_masks_are_applied_once_per_task_and_packs_read_when_used(staged, form, 
 
 def test_the_budget_is_kept_and_the_least_recently_used_goes(staged, form, events):
     room = 4 * (weights_bytes("mood") + weights_bytes("topic")) // 3 + 4
-    running = open_form(artifact_to_run(staged.path), form, OPTIONS, room)
+    running = open_form(read_manifest(staged.path, hashing=True), form, OPTIONS, room)
     assert isinstance(running, StagedForm)
     for task in ("mood", "topic", "mood", "entails"):  # the third of these pushes topic out
         np.testing.assert_allclose(
@@ -126,13 +126,13 @@ def test_damage_elsewhere_is_found_when_it_is_used(own_staged):
 
 
 def test_the_one_graph_is_run_where_stages_are_not_wanted(staged):
-    artifact = artifact_to_run(staged.path)
+    artifact = read_manifest(staged.path, hashing=True)
     assert isinstance(open_form(artifact, "switchable", EngineOptions(threads=1, staged=False)), SwitchableForm)
     assert isinstance(open_form(artifact, "switchable", OPTIONS), StagedForm)
 
 
 def test_uniform_rows_need_no_weights_of_their_own(staged, form, monkeypatch):
-    running = open_form(artifact_to_run(staged.path), form, OPTIONS)
+    running = open_form(read_manifest(staged.path, hashing=True), form, OPTIONS)
     monkeypatch.setattr(OrtEngine, "stack", lambda *_: pytest.fail("weights were copied for each row"))
     feeds = token_ids(ROWS["topic"])
     logits = running.infer_mixed([running.bind("topic") for _ in ROWS["topic"]], feeds)
@@ -140,7 +140,7 @@ def test_uniform_rows_need_no_weights_of_their_own(staged, form, monkeypatch):
 
 
 def test_a_task_that_goes_frees_its_memory(staged, tmp_path):
-    running = open_form(artifact_to_run(staged.path), "switchable", OPTIONS)
+    running = open_form(read_manifest(staged.path, hashing=True), "switchable", OPTIONS)
     for task in ("mood", "topic"):
         running.bind(task).infer(token_ids(ROWS[task]))
     before = running.task_bytes
