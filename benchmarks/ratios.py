@@ -203,8 +203,8 @@ def _kind(name: str) -> str:
 def _first_answer(path: Path, verify: bool) -> list[str]:
     ids = np.arange(1000, 1016)[None].tolist()
     inputs = {"input_ids": ids, "attention_mask": [[1] * 16], "token_type_ids": [[0] * 16]}
-    asked = {"source": str(path), "runtime": "switchable", "task": TASKS[0], "provider": "cpu", "threads": 1, "device": 0}
-    asked |= {"engine_cache": None, "batch_size": 1, "verify": verify, "inputs": inputs}
+    asked = {"source": str(path), "runtime": "switchable", "task": TASKS[0], "verify": verify, "inputs": inputs}
+    asked |= {"provider": "cpu", "threads": 1, "device": 0, "engine_cache": None, "batch_size": 1}
     return ["-m", "propetl.runtime.bench.first_answer", json.dumps(asked)]
 
 

@@ -163,8 +163,9 @@ def read_artifact(path: Path | str, verify: bool = True) -> Artifact:
 def verify_shared_files(artifact: Artifact) -> None:
     """Checks size and SHA-256 of what a session reads beside graphs and task packs: weights and tokenizer.
 
-    For an artifact that is ``hashing``: graphs, engines and packs are hashed when they are read, so that a thousand task
-    packs cost nothing until they are used. Golden rows and companions of folded graphs are not read, and not hashed.
+    For an artifact that is ``hashing``: graphs, engines and packs are hashed when they are read, so that a thousand
+    task packs cost nothing until they are used. Golden rows and companions of folded graphs are not read, and not
+    hashed.
 
     Raises:
         ArtifactError: naming the file.
