@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from propetl.bundle import read_bundle
+from propetl.bundle import BackboneInfo, TaskInfo, read_bundle
 from propetl.cli.json_output import check_output_file, json_option, write_json
 from propetl.inspection import Inspection, Matrix, Overlap, inspect, overlap_by_chance, slot_names
 from propetl.prototypes.spec import PrototypeConfig
@@ -76,7 +76,7 @@ def _heading(found: Inspection) -> str:
     return escape(
         f"{found.bundle.path}: {method.method}, {_sharing(method)}, head {info.head}, "
         f"up to {info.max_length} tokens\n"
-        f"backbone {backbone.name}: {backbone.family}, {backbone.layers} layers of {backbone.hidden_size}, "
+        f"backbone {backbone.name}: {backbone.family}, {_layers(backbone)} layers of {backbone.hidden_size}, "
         f"{backbone.parameters:,} weights, fingerprint {backbone.fingerprint[:12]}"
     )
 
@@ -95,12 +95,19 @@ def _tasks_table(found: Inspection) -> Table:
         storage = found.storage.tasks[task]
         scores = "\n".join(f"{metric} {value:.4f}" for metric, value in info.scores.items())
         counts = (storage.file_bytes, found.mask_bytes(task), storage.weights // 8, storage.head // 8)
-        table.add_row(escape(task), _problem(info.labels), scores, *(f"{count:,}" for count in counts))
+        table.add_row(escape(task), _problem(info), scores, *(f"{count:,}" for count in counts))
     return table
 
 
-def _problem(labels: tuple[str, ...]) -> str:
-    return f"{len(labels)} classes" if labels else "regression"
+def _layers(backbone: BackboneInfo) -> str:
+    return f"{backbone.layers} + {backbone.decoder_layers}" if backbone.decoder_layers else str(backbone.layers)
+
+
+def _problem(info: TaskInfo) -> str:
+    asked = f"{len(info.labels)} classes" if info.labels else "regression"
+    if info.text is None:
+        return asked
+    return f"{asked}, as text" if info.labels or info.text.step is not None else "text"
 
 
 def _storage_table(found: Inspection) -> Table:

@@ -40,7 +40,7 @@ class EagerSubject:
         model = self._model
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
-            first = model.first_token(self._weights[task], tensors)
+            first = model.pooled_state(self._weights[task], tensors)
             activation = model.backbone.family.head_activation
             logits = logits_of(first, model.head_tensors(task), activation, model.dropout)
         found: NDArray[Any] = logits.numpy()

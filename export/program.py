@@ -42,7 +42,7 @@ class Program(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
         """Logits ``[batch, labels]``."""
-        pooled = self.model.first_token(self._effective(task), inputs)
+        pooled = self.model.pooled_state(self._effective(task), inputs)
         return self._logits(pooled, task)
 
     def _logits(self, pooled: Tensor, task: Mapping[str, Tensor]) -> Tensor:
@@ -91,7 +91,7 @@ class RowsProgram(Program):
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
         """Logits ``[batch, labels]``; heads are as wide as the widest among the rows."""
-        pooled = self.model.first_token(self._effective(task, rows=True), inputs)
+        pooled = self.model.pooled_state(self._effective(task, rows=True), inputs)
         return self._logits(pooled, task)
 
 
@@ -105,7 +105,7 @@ class BareProgram(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
         """Logits ``[batch, labels]`` of the linear head in ``task``."""
-        pooled = self.model.first_token(None, inputs)
+        pooled = self.model.pooled_state(None, inputs)
         head = {"weight": task[HEAD + "weight"], "bias": task[HEAD + "bias"]}
         return logits_of(pooled, head, "tanh")
 

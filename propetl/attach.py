@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from propetl.families import Family, Stack, SubLayer
+from propetl.families import Family, Projection, Stack, SubLayer
 from propetl.prototypes import adapter, lora, prefix
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.spec import PrototypeConfig
@@ -100,12 +101,11 @@ def _attach_lora(
     for attention in stack.attentions:
         slot = next(slots)
         for target in config.targets:
-            projection = layer.get_submodule(attention.projections[target])
-            _attach_lora_pair(projection, target, slot, config.lora_scale, current, merge)
+            _attach_lora_pair(layer, attention.projections[target], target, slot, config.lora_scale, current, merge)
 
 
 def _attach_lora_pair(
-    projection: nn.Module, target: str, slot: int, scale: float, current: Current, merge: bool
+    layer: nn.Module, place: Projection, target: str, slot: int, scale: float, current: Current, merge: bool
 ) -> None:
     def add_branch(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
         weights = current()
@@ -113,9 +113,13 @@ def _attach_lora_pair(
             return output
         if merge and isinstance(module, nn.Linear):
             return lora.merged(arguments[0], module, weights, target, slot, scale)
-        return output + lora.branch(arguments[0], weights, target, slot, scale)
+        added = lora.branch(arguments[0], weights, target, slot, scale)
+        if place.parts > 1:  # zeros for the other projections of a fused one
+            behind = place.parts - 1 - place.part
+            added = functional.pad(added, (place.part * added.shape[-1], behind * added.shape[-1]))
+        return output + added
 
-    projection.register_forward_hook(add_branch)
+    layer.get_submodule(place.path).register_forward_hook(add_branch)
 
 
 def _attach_prefix(
@@ -193,7 +197,8 @@ def _attend(
         parts = (key[:, :, :0], value[:, :, :0])
     else:
         parts = prefix.keys_and_values(here, heads=here.shape[-1] // 2 // key.shape[-1])
-    return prefix.attend(query, key, value, parts, mask, scale, dropout)
+    groups = getattr(module, "num_key_value_groups", 1)
+    return prefix.attend(query, key, value, parts, mask, scale, dropout, groups)
 
 
 def _prefix_mask(**arguments: Any) -> Tensor | None:

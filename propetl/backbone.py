@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -24,11 +25,15 @@ from transformers.utils import logging as transformers_logging
 
 from propetl.bundle.format import BackboneInfo
 from propetl.errors import BundleError, ConfigurationError
-from propetl.families import Family, Kind, family_of
+from propetl.families import Family, Kind, Projection, family_of
 
 PACKAGE_SCHEME = "package:"
 
-_CLASSES: dict[Kind, Any] = {"encoder": AutoModel, "encoder-decoder": AutoModelForSeq2SeqLM}
+_CLASSES: dict[Kind, Any] = {
+    "encoder": AutoModel,
+    "encoder-decoder": AutoModelForSeq2SeqLM,
+    "decoder": AutoModelForCausalLM,
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class Backbone:
     """A frozen pretrained transformer.
 
     Attributes:
-        model: in float32, evaluation mode, no gradients: an encoder without a pooler, or an encoder-decoder
-            with its language model head.
+        model: in float32, evaluation mode, no gradients: an encoder without a pooler, others with
+            their language model head.
         info: name, fingerprint and sizes.
         family: where prototypes attach.
         pooler: ``weight`` and ``bias`` of its pretrained pooler; None where there is none.
@@ -90,15 +95,16 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         **_sizes(model, family),
     )
-    return Backbone(model, info, family, pooler, _files_of(tokenizer), config.pad_token_id or 0)
+    pad = tokenizer.pad_token_id if family.kind == "decoder" else config.pad_token_id
+    return Backbone(model, info, family, pooler, _files_of(tokenizer), pad or 0)
 
 
 def _sizes(model: PreTrainedModel, family: Family) -> dict[str, Any]:
     """The sizes that :class:`BackboneInfo` holds, read off the modules."""
     hidden = model.config.hidden_size
     depths = [len(cast(nn.ModuleList, model.get_submodule(stack.layers))) for stack in family.stacks]
-    first, projections = model.get_submodule(f"{family.stacks[0].layers}.0"), family.stacks[0].attentions[0].projections
-    query, value = (cast(Tensor, first.get_submodule(projections[kind]).weight).shape[0] for kind in ("query", "value"))
+    projections = family.stacks[0].attentions[0].projections
+    query, value = (_width(model, f"{family.stacks[0].layers}.0", projections[kind]) for kind in ("query", "value"))
     return {
         "hidden_size": hidden,
         "layers": depths[0],
@@ -106,6 +112,13 @@ def _sizes(model: PreTrainedModel, family: Family) -> dict[str, Any]:
         "query_size": None if query == hidden else query,
         "key_value_size": None if value == query else value,
     }
+
+
+def _width(model: PreTrainedModel, layer: str, place: Projection) -> int:
+    """Outputs of a projection; GPT-2's ``Conv1D`` holds its matrix the other way round."""
+    module = model.get_submodule(f"{layer}.{place.path}")
+    outputs = cast(Tensor, module.weight).shape[0 if isinstance(module, nn.Linear) else 1]
+    return outputs // place.parts
 
 
 def load_backbone_of(info: BackboneInfo, name: str | None = None) -> Backbone:
@@ -164,6 +177,8 @@ def _load_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBas
     # Without its files, transformers makes one that knows nothing but the special tokens.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ValueError("it has no tokenizer (tokenizer.json is missing)")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # decoders have none; what stands at padding does not matter
     return tokenizer
 
 

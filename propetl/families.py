@@ -27,16 +27,31 @@ class SubLayer:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """Where a query, key or value projection is, relative to the layer.
+
+    Attributes:
+        path: of the module.
+        part: which of its outputs' equal ``parts`` it is, where one module makes several.
+        parts: how many there are.
+    """
+
+    path: str
+    part: int = 0
+    parts: int = 1
+
+
+@dataclass(frozen=True)
 class Attention:
     """One attention of a layer; paths are relative to the layer.
 
     Attributes:
         module: the module that attends, whose keys and values a prefix stands before.
-        projections: paths of its query, key and value projections.
+        projections: its query, key and value projections.
     """
 
     module: str
-    projections: Mapping[str, str]
+    projections: Mapping[str, Projection]
 
 
 @dataclass(frozen=True)
@@ -78,12 +93,17 @@ class Family:
 
     @property
     def generates(self) -> bool:
-        """Whether it answers in text."""
+        """Whether tasks may be answered in text."""
         return self.kind != "encoder"
 
+    @property
+    def takes_heads(self) -> bool:
+        """Whether tasks may be answered by a head of their own."""
+        return self.kind != "encoder-decoder"
 
-def _projections(query: str, key: str, value: str) -> dict[str, str]:
-    return {"query": query, "key": key, "value": value}
+
+def _projections(query: str, key: str, value: str) -> dict[str, Projection]:
+    return {"query": Projection(query), "key": Projection(key), "value": Projection(value)}
 
 
 def _bert_like(name: str, head_activation: str = "tanh", takes_token_types: bool = True) -> Family:
@@ -152,6 +172,56 @@ def _t5_like(name: str) -> Family:
     )
 
 
+def _bart_attention(module: str) -> Attention:
+    return Attention(module, _projections(f"{module}.q_proj", f"{module}.k_proj", f"{module}.v_proj"))
+
+
+_BART_SUB_LAYERS = (
+    SubLayer("self_attn.out_proj", "self_attn", 0, "self_attn_layer_norm"),
+    SubLayer("fc2", "fc1", 0, "final_layer_norm"),
+)
+
+_BART = Family(
+    name="bart",
+    kind="encoder-decoder",
+    stacks=(
+        Stack("model.encoder.layers", *_BART_SUB_LAYERS, (_bart_attention("self_attn"),)),
+        Stack(
+            "model.decoder.layers", *_BART_SUB_LAYERS, (_bart_attention("self_attn"), _bart_attention("encoder_attn"))
+        ),
+    ),
+)
+
+_GPT2 = Family(
+    name="gpt2",
+    kind="decoder",
+    stacks=(
+        Stack(
+            layers="transformer.h",
+            attention=SubLayer("attn.resid_dropout", "ln_1", 0, None),
+            ffn=SubLayer("mlp.dropout", "ln_2", 0, None),
+            attentions=(
+                Attention(
+                    "attn",
+                    {kind: Projection("attn.c_attn", part, 3) for part, kind in enumerate(("query", "key", "value"))},
+                ),
+            ),
+        ),
+    ),
+)
+
+
+def _llama_like(name: str) -> Family:
+    attention = _projections("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    layer = Stack(
+        layers="model.layers",
+        attention=SubLayer("self_attn.o_proj", "input_layernorm", 0, None),
+        ffn=SubLayer("mlp.down_proj", "post_attention_layernorm", 0, None),
+        attentions=(Attention("self_attn", attention),),
+    )
+    return Family(name, "decoder", (layer,))
+
+
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -164,6 +234,10 @@ FAMILIES: dict[str, Family] = {
         _MPNET,
         _t5_like("t5"),
         _t5_like("mt5"),
+        _BART,
+        _GPT2,
+        _llama_like("llama"),
+        _llama_like("qwen2"),
     )
 }
 

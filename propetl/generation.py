@@ -9,15 +9,16 @@ from torch.nn import functional
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
 from propetl.bundle.text import TextInfo
+from propetl.heads import positions
 
 IGNORED = -100
 """Label of a place that carries no loss."""
 
-_TOKENS = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id")
+_TOKENS = ("bos_token_id", "decoder_start_token_id", "eos_token_id")
 
 
 def token_logits(network: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
-    """Logits of an encoder-decoder at every place of ``labels``, each given those before it.
+    """Logits at every place of ``labels``, each given those before it.
 
     Args:
         network: one of transformers' models with a language model head.
@@ -27,12 +28,34 @@ def token_logits(network: Any, inputs: Mapping[str, Tensor], labels: Tensor | No
     Returns:
         ``[batch, target, vocabulary]``, or ``[batch, 1, vocabulary]``.
     """
+    if not network.config.is_encoder_decoder:
+        return _continued(network, inputs, labels)
     if labels is None:
         started = torch.full_like(inputs["input_ids"][:, :1], network.config.decoder_start_token_id)
     else:
         started = network.prepare_decoder_input_ids_from_labels(labels)
     logits: Tensor = network(**inputs, decoder_input_ids=started, use_cache=False).logits
     return logits
+
+
+def _continued(network: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
+    """The same of a decoder, which reads prompt and answer as one text."""
+    prompt = _moved_right(inputs)
+    ids, mask, kept = prompt["input_ids"], prompt["attention_mask"], 1
+    if labels is not None:
+        real = labels != IGNORED
+        ids = torch.cat([ids, labels.masked_fill(~real, 0)], dim=1)
+        mask, kept = torch.cat([mask, real.to(mask.dtype)], dim=1), labels.shape[1] + 1
+    made: Tensor = network(
+        input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, logits_to_keep=kept
+    ).logits
+    return made if labels is None else made[:, :-1]
+
+
+def _moved_right(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Padding before the prompts, whose last tokens then stand side by side."""
+    order = inputs["attention_mask"].argsort(dim=1, stable=True)
+    return {name: tensor.gather(1, order) for name, tensor in inputs.items()}
 
 
 def token_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -63,12 +86,16 @@ def generated_ids(network: Any, text: TextInfo, inputs: Mapping[str, Tensor], **
     }
     if chosen["num_beams"] == 1:
         del chosen["length_penalty"]  # transformers warns of it where nothing is ranked
+    wanted = GenerationConfig(**chosen)
+    if not network.config.is_encoder_decoder:
+        continued: Tensor = network.generate(**_moved_right(inputs), generation_config=wanted)
+        return continued[:, inputs["input_ids"].shape[1] :]
     # The cache that transformers would make has as many layers as the encoder.
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    ids: Tensor = network.generate(**inputs, past_key_values=cache, generation_config=GenerationConfig(**chosen))
+    ids: Tensor = network.generate(**inputs, past_key_values=cache, generation_config=wanted)
     return ids[:, 1:]  # without the token that a decoder starts from
 
 
-def only_tokens(config: GenerationConfig) -> GenerationConfig:
+def only_tokens(config: GenerationConfig, pad_token_id: int) -> GenerationConfig:
     """``config`` without its habits (lengths, penalties, forced tokens): a task says what it wants by itself."""
-    return GenerationConfig(**{name: getattr(config, name) for name in _TOKENS})
+    return GenerationConfig(**{name: getattr(config, name) for name in _TOKENS}, pad_token_id=pad_token_id)

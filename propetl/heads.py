@@ -1,16 +1,43 @@
-"""Heads: from the first token's hidden state to a task's logits."""
+"""Heads: from one token's hidden state to a task's logits."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from propetl.families import Kind
 from propetl.prototypes.adapter import ACTIVATIONS
 from propetl.prototypes.effective import project
 
 
+def pooled(network: Any, kind: Kind, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Last hidden state of the token that stands for its row: the first, of a decoder the last real one.
+
+    Args:
+        network: one of transformers' models.
+        kind: ``encoder`` or ``decoder``.
+        inputs: its inputs, int64 ``[batch, seq]``.
+
+    Returns:
+        ``[batch, hidden]``.
+    """
+    if kind == "encoder":
+        first: Tensor = network(**inputs).last_hidden_state[:, 0]
+        return first
+    mask = inputs["attention_mask"]
+    hidden: Tensor = network.base_model(**inputs, position_ids=positions(mask), use_cache=False).last_hidden_state
+    last = mask.cumsum(dim=1).argmax(dim=1)  # [batch]: the first place that has counted all
+    return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Positions of real tokens, wherever padding stands: int64 ``[batch, seq]``."""
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
 def logits_of(
-    pooled: Tensor,
+    state: Tensor,
     head: Mapping[str, Tensor],
     activation: str,
     dropout: Callable[[Tensor], Tensor] | None = None,
@@ -18,7 +45,7 @@ def logits_of(
     """Applies a head.
 
     Args:
-        pooled: hidden state of the first token ``[batch, hidden]``.
+        state: hidden state of one token ``[batch, hidden]``.
         head: ``weight`` ``[outputs, hidden]`` and ``bias`` ``[outputs]``; the family's own head also has
             ``dense.weight`` ``[hidden, hidden]`` and ``dense.bias``. A leading batch axis gives each row its own.
         activation: between the family's two projections.
@@ -28,7 +55,7 @@ def logits_of(
         ``[batch, outputs]``.
     """
     drop = dropout or (lambda value: value)
-    hidden = drop(pooled).unsqueeze(1)  # [batch, 1, hidden]
+    hidden = drop(state).unsqueeze(1)  # [batch, 1, hidden]
     if "dense.weight" in head:
         hidden = drop(ACTIVATIONS[activation](project(hidden, head["dense.weight"], head["dense.bias"])))
     return project(hidden, head["weight"], head["bias"]).squeeze(1)

@@ -18,7 +18,7 @@ from propetl.bundle.format import HEADS, TaskInfo, check_task_name
 from propetl.bundle.reader import Bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
 from propetl.generation import generated_ids, only_tokens, token_logits, token_loss
-from propetl.heads import Head, logits_of
+from propetl.heads import Head, logits_of, pooled
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, new_shared_masks
 from propetl.prototypes.prototype import TensorPrototype, new_prototype
@@ -153,11 +153,10 @@ class ProPETLModel(nn.Module):
         assert isinstance(part, TaskPart)
         return part.effective(self.prototype.tensors(), self.shared_masks)
 
-    def first_token(self, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Last hidden state of the first token, ``[batch, hidden]``, with ``weights`` attached."""
+    def pooled_state(self, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What a head reads with ``weights`` attached, ``[batch, hidden]``: :func:`propetl.heads.pooled`."""
         with self._running(weights):
-            hidden: Tensor = self.network(**inputs).last_hidden_state  # [batch, seq, hidden]
-        return hidden[:, 0]
+            return pooled(self.network, self.backbone.family.kind, inputs)
 
     def forward(
         self,
@@ -193,8 +192,8 @@ class ProPETLModel(nn.Module):
             with self._running(weights):
                 logits = token_logits(self.network, inputs, labels)
         else:
-            pooled = self.first_token(weights, inputs)
-            logits = logits_of(pooled, self.head_tensors(task), self.backbone.family.head_activation, self.dropout)
+            state = self.pooled_state(weights, inputs)
+            logits = logits_of(state, self.head_tensors(task), self.backbone.family.head_activation, self.dropout)
         if labels is None:
             return TaskOutput(logits=logits)
         loss = _loss if info.text is None else token_loss
@@ -266,7 +265,7 @@ class ProPETLModel(nn.Module):
 
     def _check_problem(self, name: str, info: TaskInfo) -> None:
         family = self.backbone.family
-        if (info.text is not None) != family.generates:
+        if not (family.takes_heads if info.text is None else family.generates):
             how = "answers in text" if family.generates else "does not generate"
             raise ConfigurationError(
                 f"task {name!r} is a problem of kind {info.problem}, but {family.name} {how}; "
@@ -328,7 +327,7 @@ def _own_network(backbone: Backbone, trainable: bool) -> PreTrainedModel:
     network = copy.deepcopy(backbone.model, shared)
     network.requires_grad_(trainable)
     if backbone.family.generates:
-        network.generation_config = only_tokens(network.generation_config)
+        network.generation_config = only_tokens(network.generation_config, backbone.pad_token_id)
     return network
 
 

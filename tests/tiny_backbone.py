@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789.,!?'-")
@@ -39,13 +39,19 @@ def tiny_backbone(
         torch.manual_seed(seed)
         vocabulary = TEXT_VOCABULARY if generates else VOCABULARY
         config = AutoConfig.for_model(family, vocab_size=len(vocabulary), pad_token_id=0, **(sizes | more))
-        model = (AutoModelForSeq2SeqLM if generates else AutoModel).from_config(config)
+        model = _class_of(family).from_config(config)
         if own_head or family == "mt5":
             model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
         _spread(model)
     model.save_pretrained(folder)
     (_text_tokenizer() if generates else _tokenizer()).save_pretrained(folder)
     return folder
+
+
+def _class_of(family: str) -> Any:
+    if family not in TEXT_SIZES:
+        return AutoModel
+    return AutoModelForCausalLM if family in _DECODERS else AutoModelForSeq2SeqLM
 
 
 def _encoder_sizes(family: str, hidden: int, layers: int, heads: int) -> dict[str, Any]:
@@ -85,7 +91,51 @@ def _mt5_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
     return _t5_sizes(hidden, layers, heads) | {"feed_forward_proj": "gated-gelu"}
 
 
-TEXT_SIZES = {"t5": _t5_sizes, "mt5": _mt5_sizes}
+def _bart_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    return {
+        "d_model": hidden,
+        "encoder_layers": layers,
+        "decoder_layers": layers + 1,
+        "encoder_attention_heads": heads,
+        "decoder_attention_heads": heads // 2,
+        "encoder_ffn_dim": 2 * hidden,
+        "decoder_ffn_dim": 2 * hidden,
+        "max_position_embeddings": 80,
+        "decoder_start_token_id": 1,
+        "bos_token_id": 3,
+        "eos_token_id": 1,
+        "forced_eos_token_id": None,
+    }
+
+
+def _gpt2_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    ends = {"bos_token_id": 1, "eos_token_id": 1}
+    return {"n_embd": hidden, "n_layer": layers, "n_head": heads, "n_positions": 80, **ends}
+
+
+def _llama_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    """Two heads of queries share one of keys and values."""
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads // 2,
+        "intermediate_size": 2 * hidden,
+        "max_position_embeddings": 80,
+        "bos_token_id": 3,
+        "eos_token_id": 1,
+    }
+
+
+TEXT_SIZES = {
+    "t5": _t5_sizes,
+    "mt5": _mt5_sizes,
+    "bart": _bart_sizes,
+    "gpt2": _gpt2_sizes,
+    "llama": _llama_sizes,
+    "qwen2": _llama_sizes,
+}
+_DECODERS = ("gpt2", "llama", "qwen2")
 
 
 def _spread(model: torch.nn.Module) -> None:

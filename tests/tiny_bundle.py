@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from propetl.bits import pack
 from propetl.bundle import BackboneInfo, BundleContents, SharedMasks, TaskContents, TaskInfo
-from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
+from propetl.bundle.text import TextInfo
+from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 
 Random = np.random.Generator
 
@@ -34,22 +35,29 @@ def task_info(outputs: int, language: str | None = None) -> TaskInfo:
     return TaskInfo("classification", labels, ("text",), ("accuracy",), {"accuracy": 0.75}, language=language)
 
 
+def text_task_info(text: TextInfo, language: str | None = None) -> TaskInfo:
+    """A task that is answered as ``text`` says."""
+    labels = tuple(f"label {index}" for index in range(len(text.words)))
+    metrics = ("accuracy",) if text.words else ("pearson",) if text.step is not None else ("rouge1",)
+    return TaskInfo("text", labels, ("text",), metrics, dict.fromkeys(metrics, 0.5), language=language, text=text)
+
+
 def random_contents(
     config: PrototypeConfig,
     backbone: BackboneInfo = BACKBONE,
-    tasks: Mapping[str, int] | None = None,
+    tasks: Mapping[str, int | TextInfo] | None = None,
     *,
     head: str = "linear",
     seed: int = 0,
     tokenizer: Mapping[str, bytes] = TOKENIZER,
     token_inputs: tuple[str, ...] = TOKEN_INPUTS,
 ) -> BundleContents:
-    """A bundle of ``tasks`` (outputs by name, 0 for a regression), every tensor drawn from ``seed``.
+    """A bundle of ``tasks`` (outputs by name, 0 for a regression, or a text), every tensor drawn from ``seed``.
 
     Tasks take turns with the languages of ``config``.
     """
     random = np.random.default_rng(seed)
-    layout = layout_of(config, backbone.hidden_size, backbone.layers)
+    layout = backbone.layout(config)
     chosen = {"first": 2, "second": 3} if tasks is None else tasks
     return BundleContents(
         backbone=backbone,
@@ -72,7 +80,7 @@ def random_contents(
 
 def random_task(
     layout: TaskLayout,
-    outputs: int,
+    outputs: int | TextInfo,
     random: Random,
     head: str = "linear",
     token_inputs: tuple[str, ...] = TOKEN_INPUTS,
@@ -81,11 +89,14 @@ def random_task(
 ) -> TaskContents:
     """Masks (or weights), head and sample rows of one task; ``turn`` chooses its language."""
     languages = layout.config.languages
-    info = task_info(outputs, languages[turn % len(languages)] if languages else None)
+    language = languages[turn % len(languages)] if languages else None
+    info = text_task_info(outputs, language) if isinstance(outputs, TextInfo) else task_info(outputs, language)
     hidden = layout.hidden_size
     shapes: dict[str, tuple[int, ...]] = {"weight": (info.outputs, hidden), "bias": (info.outputs,)}
     if head == "own":
         shapes |= {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
+    if info.text is not None:
+        shapes = {}
     return TaskContents(
         info=info,
         masks=_masks(random, layout, layout.mask_shapes()),

@@ -68,7 +68,7 @@ def _projections(model: ProPETLModel) -> Iterator[dict[str, str]]:
         for layer in range(layers):
             for attention in stack.attentions:
                 paths = attention.projections
-                yield {target: f"{base}{stack.layers}.{layer}.{paths[target]}" for target in model.config.targets}
+                yield {target: f"{base}{stack.layers}.{layer}.{paths[target].path}" for target in model.config.targets}
 
 
 def _head_tensors(model: ProPETLModel, task: str, head: PeftHead) -> dict[str, NDArray[np.float32]]:
@@ -79,7 +79,7 @@ def _head_tensors(model: ProPETLModel, task: str, head: PeftHead) -> dict[str, N
 def _config(model: ProPETLModel, head: PeftHead) -> dict[str, Any]:
     config, backbone = model.config, model.backbone.info
     attentions = [attention for stack in model.backbone.family.stacks for attention in stack.attentions]
-    targets = [attention.projections[target] for target in config.targets for attention in attentions]
+    targets = [attention.projections[target].path for target in config.targets for attention in attentions]
     return {
         "peft_type": "LORA",
         "task_type": head.task_type,

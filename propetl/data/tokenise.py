@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from propetl.bundle.text import TextInfo
@@ -67,7 +69,9 @@ def encode_rows(rows: Rows, tokenizer: "PreTrainedTokenizerFast", max_length: in
     return EncodedRows(dict(encoded), rows.labels.tolist())
 
 
-def encode_text_rows(rows: Rows, text: TextInfo, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> EncodedRows:
+def encode_text_rows(
+    rows: Rows, text: TextInfo, tokenizer: "PreTrainedTokenizerFast", max_length: int, *, continues: bool = False
+) -> EncodedRows:
     """Tokenise every row as ``text`` asks it, and its answer.
 
     Args:
@@ -75,14 +79,27 @@ def encode_text_rows(rows: Rows, text: TextInfo, tokenizer: "PreTrainedTokenizer
         text: the prompt, and how labels are written.
         tokenizer: the backbone's.
         max_length: of the prompt in tokens, special ones included; cut at its end.
+        continues: answers continue the prompt, as a decoder's do.
     """
     labels = rows.labels.tolist()
     sources = [text.source(row) for row in rows.texts]
-    options = {"truncation": True, "padding": False, "return_attention_mask": False}
-    inputs = tokenizer(sources, max_length=max_length, **options)
+    inputs = tokenizer(sources, truncation=True, max_length=max_length, return_attention_mask=False)
     answers = [text.target(label) for label in labels]
-    targets = tokenizer(text_target=answers, max_length=text.max_target_length, **options)
-    return EncodedRows(dict(inputs), labels, targets["input_ids"])
+    targets = encode_answers(answers, tokenizer, text.max_target_length, continues=continues)
+    return EncodedRows(dict(inputs), labels, targets)
+
+
+def encode_answers(
+    answers: list[str], tokenizer: "PreTrainedTokenizerFast", max_length: int | None, *, continues: bool = False
+) -> list[list[int]]:
+    """Answers as token ids, the end token last; one that ``continues`` its prompt begins with a blank, as words do."""
+    if not continues:
+        ids: list[list[int]] = tokenizer(text_target=answers, truncation=max_length is not None, max_length=max_length)[
+            "input_ids"
+        ]
+        return ids
+    bare = tokenizer([f" {answer}" for answer in answers], add_special_tokens=False)["input_ids"]
+    return [[*row[: max_length - 1 if max_length else None], tokenizer.eos_token_id] for row in bare]
 
 
 def collate_with(tokenizer: "PreTrainedTokenizerFast", pad_to_multiple_of: int | None = None) -> Collate:
@@ -93,8 +110,14 @@ def collate_with(tokenizer: "PreTrainedTokenizerFast", pad_to_multiple_of: int |
         ``token_type_ids``, int64 [batch, longest], and ``labels``: [batch], int64 or float32, or, for rows
         that are answered in text, int64 [batch, longest answer] with -100 behind the end.
     """
-    from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding
+    from transformers import DataCollatorWithPadding
 
-    heads = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
-    texts = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
-    return lambda examples: dict((texts if "labels" in examples[0] else heads)(examples))
+    collator = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
+
+    def collate(examples: list[Example]) -> dict[str, Tensor]:
+        answers = [torch.tensor(example["labels"]) for example in examples if "labels" in example]
+        inputs = [{name: value for name, value in example.items() if name != "labels"} for example in examples]
+        batch = dict(collator(inputs))
+        return batch | ({"labels": pad_sequence(answers, batch_first=True, padding_value=-100)} if answers else {})
+
+    return collate

@@ -25,15 +25,17 @@ def attend(
     mask: Tensor | None,
     scale: float,
     dropout: float,
+    groups: int = 1,
 ) -> Tensor:
     """Attention over prefix and text.
 
     Args:
-        query: ``[batch, heads, seq, head size]``; ``key`` and ``value`` likewise.
-        prefix: keys and values ``[1 or batch, heads, P, head size]``.
+        query: ``[batch, heads, seq, head size]``; ``key`` and ``value`` likewise, with ``heads / groups`` heads.
+        prefix: keys and values ``[1 or batch, heads / groups, P, head size]``.
         mask: bool (True = attend) or additive float, ``[batch, 1 or heads, 1 or seq, seq]``; None attends to all.
         scale: factor on the products of queries and keys.
         dropout: probability of dropping an attention weight.
+        groups: heads of queries that share one head of keys and values.
 
     Returns:
         ``[batch, heads, seq, head size]``.
@@ -43,10 +45,13 @@ def attend(
     length = prefix_keys.shape[2]
     if mask is not None:
         mask = functional.pad(mask, (length, 0), value=True if mask.dtype == torch.bool else 0.0)
+    keys, values = torch.cat([prefix_keys, key], dim=2), torch.cat([prefix_values, value], dim=2)
+    if groups > 1:
+        keys, values = (part.repeat_interleave(groups, dim=1) for part in (keys, values))
     return functional.scaled_dot_product_attention(
         query,
-        torch.cat([prefix_keys, key], dim=2),
-        torch.cat([prefix_values, value], dim=2),
+        keys,
+        values,
         attn_mask=mask,
         dropout_p=dropout,
         scale=scale,

@@ -124,7 +124,7 @@ def _run(target: Target, manner: Manner) -> RunResult:
 def _trained(target: Target, folder: RunFolder, manner: Manner) -> RunResult:
     config = target.config
     backbone = target.load_backbone()
-    tasks = load_tasks(config, tokenizer_of(backbone), text=backbone.family.generates)
+    tasks = load_tasks(config, tokenizer_of(backbone), backbone.family.kind)
     model = target.model(backbone, tasks)
     if config.dropout is not None:
         model.set_dropout(config.dropout)

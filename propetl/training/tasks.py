@@ -18,8 +18,9 @@ from propetl.data.generated import GENERATED
 from propetl.data.own_task import language_of
 from propetl.data.tables import Rows, load_split
 from propetl.data.tasks import TASKS, TaskSpec
-from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_rows, encode_text_rows
+from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_answers, encode_rows, encode_text_rows
 from propetl.errors import ConfigurationError
+from propetl.families import Kind
 from propetl.training.config import TrainConfig
 
 Batch = dict[str, Any]
@@ -142,8 +143,13 @@ def _spec(name: str, definition: dict[str, Any] | None) -> TaskSpec:
     return known[name]
 
 
-def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, *, text: bool = False) -> list[TrainingTask]:
-    """Reads, checks and tokenises the rows of every task of ``config``; with ``text``, all are answered in text.
+def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, kind: Kind = "encoder") -> list[TrainingTask]:
+    """Reads, checks and tokenises the rows of every task of ``config``.
+
+    Args:
+        config: of the run.
+        tokenizer: the backbone's.
+        kind: of the backbone; on an encoder-decoder, all tasks are answered in text.
 
     Raises:
         DataError: a file or row cannot be used.
@@ -153,32 +159,32 @@ def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, *, text:
             f"data: {config.data} is one file; training needs two, train and dev: give the folder that holds them"
         )
     specs = specs_of(config.tasks).values()
-    return [_load(as_text(spec) if text else spec, config, tokenizer) for spec in specs]
+    return [_load(as_text(spec) if kind == "encoder-decoder" else spec, config, tokenizer, kind) for spec in specs]
 
 
-def _load(spec: TaskSpec, config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> TrainingTask:
+def _load(spec: TaskSpec, config: TrainConfig, tokenizer: PreTrainedTokenizerFast, kind: Kind) -> TrainingTask:
     limits = {"train": config.max_train_rows, "dev": config.max_dev_rows}
     rows = {name: chosen(load_split(spec, config.data, name), limit) for name, limit in limits.items()}
     if spec.text is not None and spec.asks != "text":
-        spec = replace(spec, text=_just_long_enough(spec.text, rows["train"], tokenizer))
-    splits = {name: _split(spec, split, config.max_length, tokenizer) for name, split in rows.items()}
+        spec = replace(spec, text=_just_long_enough(spec.text, rows["train"], tokenizer, kind))
+    splits = {name: _split(spec, split, config.max_length, tokenizer, kind) for name, split in rows.items()}
     decode = partial(tokenizer.backend_tokenizer.decode_batch, skip_special_tokens=True)
     return TrainingTask(spec, splits["train"], splits["dev"], decode)
 
 
-def _split(spec: TaskSpec, rows: Rows, max_length: int, tokenizer: PreTrainedTokenizerFast) -> Split:
+def _split(spec: TaskSpec, rows: Rows, max_length: int, tokenizer: PreTrainedTokenizerFast, kind: Kind) -> Split:
     if spec.text is None:
         encoded = encode_rows(rows, tokenizer, max_length)
     else:
-        encoded = encode_text_rows(rows, spec.text, tokenizer, max_length)
+        encoded = encode_text_rows(rows, spec.text, tokenizer, max_length, continues=kind == "decoder")
     return Split(spec.name, encoded, collate_with(tokenizer), rows.source)
 
 
-def _just_long_enough(text: TextInfo, rows: Rows, tokenizer: PreTrainedTokenizerFast) -> TextInfo:
+def _just_long_enough(text: TextInfo, rows: Rows, tokenizer: PreTrainedTokenizerFast, kind: Kind) -> TextInfo:
     """A class or value is generated no longer than the longest there is."""
     answers = text.words or sorted({text.target(label) for label in rows.labels.tolist()})
-    longest = max(map(len, tokenizer(text_target=list(answers))["input_ids"]))
-    return replace(text, max_target_length=longest)
+    encoded = encode_answers(list(answers), tokenizer, None, continues=kind == "decoder")
+    return replace(text, max_target_length=max(map(len, encoded)))
 
 
 def chosen(rows: Rows, limit: int | None) -> Rows:

@@ -1,12 +1,14 @@
+import dataclasses
 import json
 
 import pytest
 from click.testing import CliRunner
 
 from propetl.bundle import write_bundle
+from propetl.bundle.text import TextInfo
 from propetl.cli.main import main
 from propetl.prototypes.spec import PrototypeConfig
-from tests.tiny_bundle import random_contents
+from tests.tiny_bundle import BACKBONE, random_contents
 
 
 @pytest.fixture
@@ -54,6 +56,17 @@ def test_hybrid_masks_are_shown_with_what_is_shared_once(tmp_path):
     assert " 144 " in shared  # two layers' masks over 72 weights
     (overlap,) = [line for line in result.stdout.splitlines() if "layer masks " in line and "once" not in line]
     assert "0." in overlap
+
+
+def test_tasks_that_are_answered_in_text(tmp_path):
+    backbone = dataclasses.replace(BACKBONE, family="t5", decoder_layers=3)
+    tasks = {"classes": TextInfo("{}", ("no", "yes")), "value": TextInfo("{}", step=0.2), "text": TextInfo("{}")}
+    write_bundle(tmp_path / "bundle", random_contents(PrototypeConfig(bottleneck=3), backbone, tasks))
+    result = inspect(tmp_path / "bundle")
+    assert result.exit_code == 0, result.stderr
+    shown = " ".join(result.stdout.replace("│", " ").split())
+    for part in ("2 + 3 layers", "2 classes, as", "regression, as", "text text rouge1", "decoder 2"):
+        assert part in shown, part
 
 
 @pytest.mark.parametrize("config", [PrototypeConfig(method="head"), PrototypeConfig(bottleneck=3, sharing="unshared")])

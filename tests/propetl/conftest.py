@@ -25,6 +25,7 @@ def bert(backbones):
 
 ENCODERS = [name for name, family in FAMILIES.items() if family.kind == "encoder"]
 ENCODER_DECODERS = [name for name, family in FAMILIES.items() if family.kind == "encoder-decoder"]
+DECODERS = [name for name, family in FAMILIES.items() if family.kind == "decoder"]
 
 
 @pytest.fixture(params=ENCODERS)
@@ -50,7 +51,7 @@ def text():
 
 @pytest.fixture(scope="session")
 def asked():
-    """A batch with padding for encoder-decoders, and its answers, of which one is shorter."""
+    """A batch with padding for language models, and its answers, of which one is shorter."""
     generator = torch.Generator().manual_seed(6)
     ids = torch.randint(5, len(TEXT_VOCABULARY), (3, 8), generator=generator)
     mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3, [1] + [0] * 7])

@@ -37,10 +37,13 @@ def _check_projections(layer, attention, info):
     queries = info.query_size or info.hidden_size
     widths = {"query": queries, "key": info.key_value_size or queries, "value": info.key_value_size or queries}
     assert set(attention.projections) == set(widths)
-    projections = {kind: layer.get_submodule(path) for kind, path in attention.projections.items()}
-    assert len({id(one) for one in projections.values()}) == 3
-    for kind, projection in projections.items():
-        assert isinstance(projection, nn.Linear) and projection.weight.shape == (widths[kind], info.hidden_size)
+    places = set()
+    for kind, place in attention.projections.items():
+        module = layer.get_submodule(place.path)
+        rows, columns = module.weight.shape if isinstance(module, nn.Linear) else module.weight.T.shape
+        assert (rows, columns) == (widths[kind] * place.parts, info.hidden_size)
+        places.add((id(module), place.part))
+    assert len(places) == 3
 
 
 @pytest.mark.parametrize("name", FAMILIES)

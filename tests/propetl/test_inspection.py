@@ -189,6 +189,24 @@ def test_names_of_slots():
     assert slot_names(layout_of(lora, HIDDEN, 1)) == ["layer 0"]
 
 
+def test_slots_of_an_encoder_decoder_count_the_encoder_first():
+    lora = PrototypeConfig(method="lora")
+    assert slot_names(layout_of(lora, HIDDEN, 1, decoder_layers=2)) == [
+        "encoder 0",
+        "decoder 0 self",
+        "decoder 0 cross",
+        "decoder 1 self",
+        "decoder 1 cross",
+    ]
+    adapter = PrototypeConfig(sites=("attention", "ffn"))
+    assert slot_names(layout_of(adapter, HIDDEN, 1, decoder_layers=1)) == [
+        "encoder 0 attention",
+        "encoder 0 ffn",
+        "decoder 0 attention",
+        "decoder 0 ffn",
+    ]
+
+
 JSON_CASES = [case[0] for case in MASKED] + [PrototypeConfig(method="head"), LANGUAGES]
 
 

@@ -171,7 +171,7 @@ class TestForward:
         with torch.no_grad():
             expected = bare(**text).last_hidden_state[:, 0]
             for method in ("adapter", "lora", "prefix"):
-                assert torch.equal(model_of(backbone, method).eval().first_token(None, text), expected)
+                assert torch.equal(model_of(backbone, method).eval().pooled_state(None, text), expected)
 
     def test_an_unknown_task(self, bert, text):
         with pytest.raises(TaskError, match="task 'three' is not in this model; it has two, value"):
@@ -184,7 +184,7 @@ class TestForward:
         with pytest.raises(IndexError):
             model("two", **text | {"input_ids": text["input_ids"] + 1000})
         with torch.no_grad():
-            assert torch.equal(model.first_token(None, text), bert.model(**text).last_hidden_state[:, 0])
+            assert torch.equal(model.pooled_state(None, text), bert.model(**text).last_hidden_state[:, 0])
 
 
 class TestTraining:

@@ -95,7 +95,7 @@ METHODS = {
 
 
 def evaluated(model, config):
-    tasks = load_tasks(config, tokenizer_of(model.backbone), text=True)
+    tasks = load_tasks(config, tokenizer_of(model.backbone), model.backbone.family.kind)
     return evaluate_tasks(model, tasks, 5, Processes())
 
 
@@ -123,20 +123,6 @@ def test_what_the_bundle_says_of_each_task(make_config):
     assert (echo.text.prompt, echo.text.max_target_length, echo.text.num_beams) == ("echo {} after {}", 6, 2)
     assert mood.text.max_target_length == 2  # a word and the end
     assert degree.text.max_target_length == 5  # ▁ 3 . 4 and the end
-
-
-def test_training_learns_an_easy_task(make_config):
-    config = make_config(
-        tasks={"mood": TASKS["mood"]},
-        prototype={"bottleneck": 16},
-        max_steps=120,
-        eval_every=40,
-        learning_rate=0.02,
-        score_learning_rate=0.05,
-        dropout=0.0,
-    )
-    (result,) = train(config)
-    assert result.scores["mood"]["accuracy"] >= 0.9
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(make_config, tmp_path, monkeypatch):
@@ -224,6 +210,47 @@ def test_an_encoder_is_refused_for_text(make_config, backbone_folder):
     config = make_config(backbone=str(backbone_folder), tasks={"echo": TASKS["echo"]})
     with pytest.raises(ConfigurationError, match="problem of kind text, but bert does not generate"):
         train(config)
+
+
+@pytest.mark.parametrize("family", ["bart", "gpt2", "llama"])
+@pytest.mark.parametrize(
+    "prototype", [METHODS["adapter"], METHODS["lora"], METHODS["prefix"]], ids=lambda one: str(one)[:9]
+)
+def test_other_families(make_config, tmp_path, family, prototype):
+    """Decoders answer in text and by heads, in one run."""
+    backbone = load_backbone(str(tiny_backbone(tmp_path / family, family)))
+    config = make_config(backbone=backbone.info.name, prototype=prototype, learning_rate=0.01, max_steps=3)
+    (result,) = train(config)
+    bundle = read_bundle(result.bundle)
+    problems = {"degree": "regression", "echo": "text", "mood": "classification"}
+    if family == "bart":
+        problems = dict.fromkeys(problems, "text")
+    assert {task: info.problem for task, info in bundle.info.tasks.items()} == problems
+    assert {task for task, pack in bundle.packs.items() if not pack.head} == {
+        task for task, problem in problems.items() if problem == "text"
+    }
+    found = evaluated(ProPETLModel.from_bundle(bundle, backbone), config)
+    for task, info in bundle.info.tasks.items():
+        assert found[task] == pytest.approx(info.scores, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "problem"), [("t5", "text"), ("bart", "text"), ("gpt2", "text"), ("gpt2", "classification")]
+)
+def test_every_architecture_learns_an_easy_task(make_config, tmp_path, family, problem):
+    definition = TASKS["mood"] | ({"problem": "text", "prompt": "{} is"} if problem == "text" else {})
+    config = make_config(
+        backbone=str(tiny_backbone(tmp_path / family, family)),
+        tasks={"mood": definition},
+        prototype={"bottleneck": 32, "sites": ["attention", "ffn"]},
+        max_steps=120,
+        eval_every=40,
+        learning_rate=0.02,
+        score_learning_rate=0.05,
+        dropout=0.0,
+    )
+    (result,) = train(config)
+    assert result.scores["mood"]["accuracy"] >= 0.9
 
 
 @pytest.mark.slow
