@@ -55,6 +55,7 @@ _OTHER_STEPS = 3
 )
 @click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
 @engine_options
+@click.option("--polygraphy", is_flag=True, help="Leave recorded inputs and outputs for `polygraphy run`.")
 @click.option("--overwrite", is_flag=True, help="Replace the artifact that is there.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what each pass did.")
 def command(
@@ -70,6 +71,7 @@ def command(
     max_batch: int,
     backbone: str | None,
     engines: TensorRTOptions | None,
+    polygraphy: bool,
     overwrite: bool,
     verbose: bool,
 ) -> None:
@@ -95,6 +97,7 @@ def command(
         backbone=backbone,
         overwrite=overwrite,
         engines=engines,
+        polygraphy=polygraphy,
         triton=layout == TRITON,
         max_batch=max_batch,
     )

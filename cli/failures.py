@@ -29,6 +29,7 @@ _EXTRAS = {
     "tensorrt_rtx": "rtx",
     "optimum": "optimum",
     "matplotlib": "plot",
+    "polygraphy": "polygraphy",
 }
 _TRAINING_COMMANDS = {"train", "data", "import", "reproduce"}
 

@@ -40,6 +40,7 @@ class ExportOptions:
         backbone: where to load the backbone from, instead of the place the bundle names.
         overwrite: replace an artifact that is there.
         engines: engines to build from the graphs; None for graphs alone.
+        polygraphy: leave recorded inputs and outputs for Polygraphy.
         triton: add a model repository for NVIDIA's Triton Inference Server.
         max_batch: rows that Triton puts into one batch at most.
     """
@@ -53,6 +54,7 @@ class ExportOptions:
     backbone: str | None = None
     overwrite: bool = False
     engines: TensorRTOptions | None = None
+    polygraphy: bool = False
     triton: bool = False
     max_batch: int = DEFAULT_MAX_BATCH
 

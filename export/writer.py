@@ -19,6 +19,7 @@ from propetl.export.compiler import Compiled, Compiler
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info
 from propetl.export.options import OLDEST_FOR_INT8, OPSETS, ExportOptions
+from propetl.export.polygraphy_files import check_polygraphy, write_polygraphy_files
 from propetl.export.tensorrt_engines.build_log import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.transformers_layout import add_file, write_config
@@ -27,7 +28,7 @@ from propetl.export.triton_repository.writer import add_repository
 from propetl.export.weight_store import WeightStore
 from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
-from propetl.runtime.artifact import read_artifact
+from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.golden import golden_bytes
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
@@ -71,6 +72,8 @@ def export_bundle(
     tasks = tasks_of(bundle, options)
     _check_options(bundle, options)
     builders = builders_of(options.engines) if options.engines else ()
+    if options.polygraphy:
+        check_polygraphy()
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
         backbone = load_backbone_of(bundle.info.backbone, options.backbone)
@@ -80,6 +83,9 @@ def export_bundle(
         _write_companions(staging, model, bundle, tasks)
         _complete_folded_folders(staging, backbone, bundle, graphs, options.standalone)
         manifest = _manifest(staging, bundle, backbone, tasks, graphs, options)
+        if options.polygraphy:
+            report("recording inputs and outputs for Polygraphy")
+            write_polygraphy_files(Artifact(staging, manifest), options.standalone)
         engines = build_engines(staging, manifest, builders, report, progress) if builders else ()
         manifest = dataclasses.replace(manifest, engines=engines, files=folder_records(staging))
         if options.triton:

@@ -82,6 +82,8 @@ def _checked_form(bundle: Bundle, options: ExportOptions) -> str:
         raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
     if options.merge_lora:
         raise ConfigurationError(f"--merge-lora is for LoRA in folded form; form {form} keeps A and B")
+    if options.polygraphy:
+        raise ConfigurationError(f"--polygraphy records the graphs of an artifact; form {form} is no artifact")
     if options.engines is not None:
         raise ConfigurationError(f"--target builds engines of an artifact's graphs; form {form} is no artifact")
     if options.operators != STANDARD:
