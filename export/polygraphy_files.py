@@ -122,5 +122,6 @@ def _script(commands: list[str]) -> str:
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 [ $# -gt 0 ] || set -- --onnxrt
+failed=0
 """
-    return head + "".join(f"{command}\n" for command in commands)
+    return head + "".join(f"{command} || failed=1\n" for command in commands) + "exit $failed\n"
