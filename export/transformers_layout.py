@@ -15,7 +15,7 @@ def write_config(folder: Path, backbone: Backbone, info: TaskInfo) -> None:
     """Writes ``config.json`` of a sequence classifier with this task's labels."""
     names = info.labels or ("LABEL_0",)
     config = backbone.model.config.to_dict() | {
-        "architectures": [type(backbone.model).__name__.removesuffix("Model") + "ForSequenceClassification"],
+        "architectures": [type(backbone.model.base_model).__name__.removesuffix("Model") + "ForSequenceClassification"],
         "problem_type": _PROBLEMS[info.problem],
         "id2label": {str(index): name for index, name in enumerate(names)},
         "label2id": {name: index for index, name in enumerate(names)},
