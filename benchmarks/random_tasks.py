@@ -15,7 +15,12 @@ SAMPLE_ROWS = 8
 
 
 def write_random_bundle(
-    path: Path, tasks: int, config: PrototypeConfig = ADAPTER, source: str = BACKBONE, sample_rows: int = SAMPLE_ROWS
+    path: Path,
+    tasks: int,
+    config: PrototypeConfig = ADAPTER,
+    source: str = BACKBONE,
+    sample_rows: int = SAMPLE_ROWS,
+    max_length: int = 128,
 ) -> TaskLayout:
     """Writes a bundle of ``tasks`` tasks called ``task-0``, ``task-1``, … with two labels each.
 
@@ -25,6 +30,7 @@ def write_random_bundle(
         config: the method.
         source: the backbone.
         sample_rows: rows of each task that become golden rows.
+        max_length: tokens of a row at most.
 
     Returns:
         The layout of its tensors.
@@ -36,7 +42,7 @@ def write_random_bundle(
         backbone=backbone.info,
         config=config,
         head="linear",
-        max_length=128,
+        max_length=max_length,
         prototype={name: normal(random, shape) for name, shape in layout.prototype_shapes().items()},
         tasks={f"task-{index}": _task(layout, random, backbone, sample_rows) for index in range(tasks)},
         tokenizer=backbone.tokenizer_files,

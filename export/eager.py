@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.errors import MissingExtraError
+from propetl.runtime.bench.device import DeviceSamples
 from propetl.runtime.bench.first_answer import print_stages
 from propetl.runtime.bench.messages import Load
 from propetl.runtime.bench.subjects import run_grouped
@@ -49,6 +50,10 @@ class EagerSubject:
     def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> list[NDArray[Any]]:
         """One call for the rows of each task: the model runs one task at a time."""
         return run_grouped(self, tasks, feeds)
+
+    def device_samples(self, task: str, feeds: Feeds, seconds: float, minimum: int) -> list[DeviceSamples]:
+        """None: it runs on the CPU."""
+        return []
 
     def adding_times(self, task: str, repeats: int) -> list[int]:
         """Not measured."""

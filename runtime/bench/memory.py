@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from propetl.errors import BackendError
+from propetl.runtime.engines.cuda_runtime import load_cuda
 
 SMAPS = Path("/proc/self/smaps_rollup")
 
@@ -31,6 +32,15 @@ def memory_of(rollup: str) -> Memory:
         if rest.endswith(" kB"):
             sizes[name] = 1024 * int(rest.split()[0])
     return Memory(sizes["Pss"], sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"])
+
+
+def device_memory(device: int) -> dict[str, int]:
+    """``free`` and ``total`` bytes of a GPU, whoever holds them; nothing where CUDA cannot be asked."""
+    try:
+        free, total = load_cuda(device, "gpu").memory()
+    except BackendError:
+        return {}
+    return {"free": free, "total": total}
 
 
 def own_memory(source: Path = SMAPS) -> Memory:

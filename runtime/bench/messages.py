@@ -50,6 +50,7 @@ class Load:
         engine_cache: folder for engines that a provider builds; None for the user's cache folder.
         batch_size: rows of the largest batch that is going to be run.
         precision: which of several engines a provider of plans runs; None for the first.
+        timed: whether the engine's work is to go into a stream that can be timed.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Load:
     engine_cache: str | None = None
     batch_size: int = 32
     precision: str | None = None
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,23 @@ class MeasureLatency:
     cell: Cell
     seconds: float
     minimum: int
+
+
+@dataclass(frozen=True)
+class MeasureDevice:
+    """Answer: ``samples``, one for each way of running a batch on its device; empty where there is none."""
+
+    task: str
+    cell: Cell
+    seconds: float
+    minimum: int
+
+
+@dataclass(frozen=True)
+class MeasureDeviceMemory:
+    """Answer: ``free`` and ``total`` bytes of the GPU; nothing where CUDA cannot be asked."""
+
+    device: int
 
 
 @dataclass(frozen=True)
@@ -113,13 +132,25 @@ class MeasureAdding:
     repeats: int
 
 
-Request = Load | MeasureMemory | RunOnce | MeasureLatency | MeasureSwitching | MeasureMixed | MeasureAdding
+Request = (
+    Load
+    | MeasureMemory
+    | RunOnce
+    | MeasureLatency
+    | MeasureDevice
+    | MeasureDeviceMemory
+    | MeasureSwitching
+    | MeasureMixed
+    | MeasureAdding
+)
 
 _REQUESTS: dict[str, type[Request]] = {
     "load": Load,
     "memory": MeasureMemory,
     "run_once": RunOnce,
     "latency": MeasureLatency,
+    "device": MeasureDevice,
+    "device_memory": MeasureDeviceMemory,
     "switching": MeasureSwitching,
     "mixed": MeasureMixed,
     "adding": MeasureAdding,

@@ -10,6 +10,7 @@ from propetl.errors import ConfigurationError, MissingExtraError
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.bench.messages import Cell, Vocabulary
 from propetl.runtime.engines import EngineOptions
+from propetl.runtime.engines.cuda_runtime import has_cuda_bindings
 from propetl.runtime.forms.choose import choose_form
 from propetl.runtime.signatures import BARE, SWITCHABLE
 
@@ -57,6 +58,17 @@ class BenchOptions:
     engine_cache: Path | None = None
     precision: str | None = None
 
+    @property
+    def engine(self) -> EngineOptions:
+        """How engines are to run."""
+        return EngineOptions(
+            self.provider,
+            self.threads,
+            device=self.device,
+            engine_cache=self.engine_cache,
+            precision=self.precision,
+        )
+
     def __post_init__(self) -> None:
         counts = {"--batch": self.batches, "--seq": self.sequences}
         for flag, values in (counts | {"--threads": (self.threads,), "--rounds": (self.rounds,)}).items():
@@ -66,9 +78,7 @@ class BenchOptions:
             raise ConfigurationError("--batch takes at least one number; got none")
         if not 0 < self.seconds < float("inf"):
             raise ConfigurationError(f"--seconds takes a number above 0; got {self.seconds}")
-        EngineOptions(
-            self.provider, device=self.device, precision=self.precision
-        )  # refuses a provider that it does not know
+        _ = self.engine  # refuses what it does not know
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,16 @@ class Plan:
     def start_rounds(self) -> int:
         """Times that processes are started to be timed as a whole."""
         return min(self.options.rounds, 5)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the provider runs on a GPU."""
+        return self.options.provider != "cpu"
+
+    @property
+    def times_device(self) -> bool:
+        """Whether the GPU's own times can be taken: that goes through CUDA's bindings."""
+        return self.on_gpu and has_cuda_bindings()
 
     @property
     def most_rows(self) -> int:
@@ -238,6 +258,8 @@ def _notes(artifact: Artifact, options: BenchOptions, tasks: Sequence[str]) -> l
     if len(artifact.manifest.tasks) > MOST_TASKS:
         count = len(artifact.manifest.tasks)
         notes.append(f"switching and mixed batches use {MOST_TASKS} of the {count} tasks")
+    if options.provider != "cpu" and not has_cuda_bindings():
+        notes.append("no times of the GPU itself: pip install cuda-bindings")
     if options.bundle is not None and options.provider != "cpu":
         notes.append("PyTorch eager runs on the CPU")
     return notes

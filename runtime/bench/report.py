@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from propetl.runtime.bench.conditions import Conditions
-from propetl.runtime.bench.plan import Plan
+from propetl.runtime.bench.plan import EAGER, Plan
 from propetl.runtime.bench.samples import TRUSTED, VERIFIED, MemoryStages, Samples
 from propetl.runtime.bench.stats import (
     NS_PER_MS,
@@ -19,7 +19,10 @@ from propetl.runtime.bench.stats import (
     ratio_spread,
     spread_of,
 )
-from propetl.runtime.signatures import BARE
+from propetl.runtime.engines.plan_choice import serves
+from propetl.runtime.engines.plan_library import PLAN_LIBRARIES
+from propetl.runtime.engines.precision import computed_precision
+from propetl.runtime.signatures import BARE, FOLDED
 
 FORMAT = "propetl-bench"
 VERSION = 1
@@ -115,6 +118,47 @@ class MixedFigures:
 
 
 @dataclass(frozen=True)
+class DeviceFigures:
+    """One batch on the GPU, run in one way; over all rounds.
+
+    Attributes:
+        transfers: whether inputs and logits were copied with each run.
+        graph: whether the work went over as one CUDA graph.
+        device: between events of the GPU around the work.
+        enqueue: on the CPU, until the work was handed over.
+        wall: on the CPU, until the work was done.
+    """
+
+    runtime: str
+    batch: int
+    sequence: int
+    transfers: bool
+    graph: bool
+    device: Latency
+    enqueue: Latency
+    wall: Latency
+
+
+@dataclass(frozen=True)
+class EngineFigures:
+    """One runtime's engine on the GPU.
+
+    Attributes:
+        build_seconds: of the plan at export, as its record says; None for a provider that runs graphs.
+        first_load_ms: the first time, files hashed; it builds the engine where the provider does and has none yet.
+        load_ms: after that.
+        loaded_bytes, run_bytes: memory of the GPU after loading one task, and after every batch and length ran.
+    """
+
+    runtime: str
+    build_seconds: float | None
+    first_load_ms: float
+    load_ms: float
+    loaded_bytes: int | None
+    run_bytes: int | None
+
+
+@dataclass(frozen=True)
 class AddingFigures:
     """Adding a task from its pack on disk to a session that runs; milliseconds, over repeats."""
 
@@ -145,6 +189,8 @@ class Report:
     switching: tuple[SwitchingFigures, ...]
     mixed: tuple[MixedFigures, ...]
     adding: tuple[AddingFigures, ...]
+    device: tuple[DeviceFigures, ...]
+    engines: tuple[EngineFigures, ...]
     notes: tuple[str, ...]
 
     @property
@@ -173,6 +219,8 @@ def report_of(plan: Plan, samples: Samples, conditions: Conditions) -> Report:
         switching=tuple(_switching(plan, samples)),
         mixed=tuple(_mixed(plan, samples)),
         adding=tuple(AddingFigures(name, _milliseconds(ns)) for name, ns in samples.adding.items()),
+        device=tuple(_device(plan, samples)),
+        engines=tuple(_engines(plan, samples)) if plan.on_gpu else (),
         notes=(*plan.notes, *_warnings(plan, conditions, latency)),
     )
 
@@ -239,6 +287,41 @@ def _mixed(plan: Plan, samples: Samples) -> Iterator[MixedFigures]:
         )
 
 
+def _device(plan: Plan, samples: Samples) -> Iterator[DeviceFigures]:
+    for (runtime, cell), rounds in _in_order(plan, samples.device):
+        for ways in zip(*rounds, strict=True):  # the same way of every round
+            device, enqueue, wall = (
+                latency_of([ns for way in ways for ns in getattr(way, name)], cell.batch)
+                for name in ("device", "enqueue", "wall")
+            )
+            way = ways[0]
+            yield DeviceFigures(runtime, cell.batch, cell.sequence, way.transfers, way.graph, device, enqueue, wall)
+
+
+def _engines(plan: Plan, samples: Samples) -> Iterator[EngineFigures]:
+    for runtime in plan.runtimes:
+        if runtime.name == EAGER:
+            continue
+        first, again = (ns / NS_PER_MS for ns in samples.loads[runtime.name])
+        loaded, run = samples.device_bytes.get(runtime.name, (None, None))
+        yield EngineFigures(runtime.name, _build_seconds(plan, runtime.name), first, again, loaded, run)
+
+
+def _build_seconds(plan: Plan, form: str) -> float | None:
+    """Of the first plan that may be the one that runs."""
+    options = plan.options
+    if options.provider not in PLAN_LIBRARIES:
+        return None
+    target = PLAN_LIBRARIES[options.provider].target
+    task = plan.task if form == FOLDED else None
+    fitting = [
+        engine.build_seconds
+        for engine in plan.artifact.manifest.engines
+        if engine.target == target and serves(engine, form, task) and options.precision in (None, engine.precision)
+    ]
+    return fitting[0] if fitting else None
+
+
 def _in_order(plan: Plan, measured: dict[Any, Any]) -> list[tuple[Any, Any]]:
     """By runtime as planned, whatever the first round began with."""
     names = [runtime.name for runtime in plan.runtimes]
@@ -268,6 +351,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     return {
         "provider": options.provider,
         "device": options.device,
+        "precision": computed_precision(plan.artifact.manifest, options.engine),
         "threads": options.threads,
         "task": plan.task,
         "turns": list(plan.tasks),

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from propetl.runtime.bench.device import DeviceSamples
 from propetl.runtime.bench.memory import Memory
 from propetl.runtime.bench.messages import Cell
 
@@ -68,6 +69,9 @@ class Samples:
         engine_import: the same with importing ONNX Runtime.
         starts: by runtime and ``verified`` or ``trusted``, a round each.
         latency: visits, a round each.
+        loads: nanoseconds of loading one task's engine, files hashed; the first may have built it.
+        device: by runtime and cell, a round each: every way of running a batch.
+        device_bytes: by runtime: of the GPU after loading one task, and after running every cell.
         switching, mixed: pairs of nanoseconds, a round each.
         adding: nanoseconds by runtime.
     """
@@ -77,6 +81,9 @@ class Samples:
     engine_import: list[int] = field(default_factory=list)
     starts: defaultdict[tuple[str, str], list[Start]] = field(default_factory=lambda: defaultdict(list))
     latency: defaultdict[Place, list[Visit]] = field(default_factory=lambda: defaultdict(list))
+    loads: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    device: defaultdict[Place, list[list[DeviceSamples]]] = field(default_factory=lambda: defaultdict(list))
+    device_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
     switching: defaultdict[Place, list[Pairs]] = field(default_factory=lambda: defaultdict(list))
     mixed: defaultdict[Place, list[Pairs]] = field(default_factory=lambda: defaultdict(list))
     adding: dict[str, list[int]] = field(default_factory=dict)

@@ -9,11 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from propetl.runtime.bench.device import DeviceSamples
 from propetl.runtime.bench.memory import Memory
 from propetl.runtime.bench.messages import (
     Cell,
     Load,
     MeasureAdding,
+    MeasureDevice,
+    MeasureDeviceMemory,
     MeasureLatency,
     MeasureMemory,
     MeasureMixed,
@@ -108,6 +111,7 @@ def _load_request(plan: Plan, runtime: Runtime) -> Load:
         engine_cache=_text_of(options.engine_cache),
         batch_size=plan.most_rows,
         precision=plan.options.precision,
+        timed=plan.times_device and runtime.name != EAGER,
     )
 
 
@@ -117,15 +121,28 @@ def _text_of(path: Path | None) -> str | None:
 
 def _memory(plan: Plan, samples: Samples, runtime: Runtime) -> None:
     with WorkerProcess(runtime.name, runtime.module) as worker:
-        worker.ask(_load_request(plan, runtime))
+        device = [_free_bytes(plan, worker)]
+        samples.loads[runtime.name].append(worker.ask(_load_request(plan, runtime))["ns"])
+        device.append(_free_bytes(plan, worker))
         loaded = Memory(**worker.ask(MeasureMemory()))
         worker.ask(RunOnce((plan.task,), plan.cells))
+        device.append(_free_bytes(plan, worker))
         run = Memory(**worker.ask(MeasureMemory()))
         all_tasks = None
         if runtime.switches and len(plan.tasks) > 1:
             worker.ask(RunOnce(plan.tasks, plan.cells))
             all_tasks = Memory(**worker.ask(MeasureMemory()))
     samples.memory[runtime.name] = MemoryStages(loaded, run, all_tasks)
+    if None not in device:
+        before, after_loading, after_running = (free or 0 for free in device)
+        samples.device_bytes[runtime.name] = (before - after_loading, before - after_running)
+
+
+def _free_bytes(plan: Plan, worker: WorkerProcess) -> int | None:
+    """Free bytes of the GPU; None where nothing runs on one."""
+    if not plan.on_gpu:
+        return None
+    return worker.ask(MeasureDeviceMemory(plan.options.device)).get("free")
 
 
 def _baseline_starts(samples: Samples) -> None:
@@ -178,6 +195,7 @@ class _Crew:
         switching = [runtime for runtime in runtimes if runtime.switches]
         visits: list[tuple[str, Cell, Sequence[Runtime], Callable[[Runtime, Cell], None]]] = [
             *(("latency", cell, runtimes, self._latency) for cell in plan.cells),
+            *(("device", cell, runtimes, self._device) for cell in plan.cells if plan.times_device),
             *(("switching", cell, switching, self._switch) for cell in plan.switching),
         ]
         if plan.mixing is not None:
@@ -190,12 +208,18 @@ class _Crew:
 
     def _load(self, runtime: Runtime) -> None:
         worker = self._stack.enter_context(WorkerProcess(runtime.name, runtime.module))
-        worker.ask(_load_request(self._plan, runtime))
+        self._samples.loads[runtime.name].append(worker.ask(_load_request(self._plan, runtime))["ns"])
         self._workers[runtime.name] = worker
 
     def _latency(self, runtime: Runtime, cell: Cell) -> None:
         request = MeasureLatency(self._plan.task, cell, self._plan.options.seconds, _LEAST_CALLS)
         self._samples.latency[runtime.name, cell].append(Visit(**self._ask(runtime, request)))
+
+    def _device(self, runtime: Runtime, cell: Cell) -> None:
+        request = MeasureDevice(self._plan.task, cell, self._plan.options.seconds, _LEAST_CALLS)
+        found = [DeviceSamples(**item) for item in self._ask(runtime, request)["samples"]]
+        if found:
+            self._samples.device[runtime.name, cell].append(found)
 
     def _switch(self, runtime: Runtime, cell: Cell) -> None:
         request = MeasureSwitching(self._plan.tasks, cell, self._plan.options.seconds)

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact, read_artifact
+from propetl.runtime.bench.device import DeviceSamples, engine_inputs, measure_device
 from propetl.runtime.bench.messages import Load
 from propetl.runtime.engines import EngineOptions, load_engine
 from propetl.runtime.forms import MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form
+from propetl.runtime.forms.staged import StagedTask
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import BARE
 
@@ -29,6 +31,9 @@ class Subject(Protocol):
     def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> object:
         """Logits of a batch with one task for each row, by the best way that the runtime has."""
 
+    def device_samples(self, task: str, feeds: Feeds, seconds: float, minimum: int) -> list[DeviceSamples]:
+        """Times of the device for one batch; none where there is no device."""
+
     def adding_times(self, task: str, repeats: int) -> list[int]:
         """Nanoseconds of adding ``task`` to a running session; none if the runtime cannot."""
 
@@ -43,6 +48,7 @@ def load_subject(load: Load) -> Subject:
         engine_cache=None if load.engine_cache is None else Path(load.engine_cache),
         batch_size=load.batch_size,
         precision=load.precision,
+        timed=load.timed,
     )
     if load.runtime == BARE:
         return BareSubject(artifact, options)
@@ -68,6 +74,10 @@ class BareSubject:
         """As any batch."""
         return self._engine.run(feeds, {})
 
+    def device_samples(self, task: str, feeds: Feeds, seconds: float, minimum: int) -> list[DeviceSamples]:
+        """Times of the device for one batch."""
+        return measure_device(self._engine, feeds, {}, seconds, minimum)
+
     def adding_times(self, task: str, repeats: int) -> list[int]:
         """It has no tasks to add."""
         return []
@@ -91,6 +101,15 @@ class FormSubject:
         if isinstance(self._running, MixingForm):
             return self._running.infer_mixed([self._running.bind(task) for task in tasks], feeds)
         return run_grouped(self, tasks, feeds)
+
+    def device_samples(self, task: str, feeds: Feeds, seconds: float, minimum: int) -> list[DeviceSamples]:
+        """Times of the device for one batch."""
+        engine = self._running.engines(task)[-1][1]  # of two stages the one that runs text
+        bound = self._running.bind(task)
+        if isinstance(bound, StagedTask):
+            return measure_device(engine, feeds, bound.weights(), seconds, minimum)
+        fed, prepared = engine_inputs(self._artifact, self._form, task, engine, feeds)
+        return measure_device(engine, fed, prepared, seconds, minimum)
 
     def adding_times(self, task: str, repeats: int) -> list[int]:
         """Takes ``task`` out of a session of its own and adds it again from the artifact's pack."""

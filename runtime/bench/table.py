@@ -20,6 +20,10 @@ _NAME_WIDTH = 10
 def print_report(console: Console, report: Report) -> None:
     """Tables of latency, start, memory and tasks; then conditions and notes."""
     console.print(_latency_table(report))
+    if report.device:
+        console.print(_device_table(report))
+    if report.engines:
+        console.print(_engine_table(report))
     console.print(_start_table(report))
     console.print(_memory_table(report))
     if report.switching or report.mixed or report.adding:
@@ -48,6 +52,28 @@ def _latency_cells(figures: LatencyFigures) -> Iterable[str]:
     yield from (_ms(latency.p50), _ms(latency.p90), _ms(latency.p95), few + _ms(latency.p99))
     yield from (_rate(latency.rows_per_second), f"{latency.calls:,}")
     yield from _ratio_cells(figures.to_bare)
+
+
+def _device_table(report: Report) -> Table:
+    table = _table("On the GPU, ms per batch (median; p99 of the GPU)", ("runtime",))
+    _numbers(table, ("copies", "graph", "GPU", "p99", "hand over", "until done"))
+    for cell, group in groupby(report.device, lambda figures: (figures.batch, figures.sequence)):
+        _heading(table, _where(*cell))
+        for item in group:
+            ways = ("yes" if item.transfers else "no", "yes" if item.graph else "no")
+            times = (item.device.p50, item.device.p99, item.enqueue.p50, item.wall.p50)
+            table.add_row(item.runtime, *ways, *map(_ms, times))
+    return table
+
+
+def _engine_table(report: Report) -> Table:
+    table = _table("Engines on the GPU", ("runtime",))
+    _numbers(table, ("build, s", "first\nload, ms", "load, ms", "MiB\nloaded", "MiB\nrun"))
+    for item in report.engines:
+        build = "" if item.build_seconds is None else f"{item.build_seconds:.1f}"
+        held = ("" if size is None else f"{size / _MIB:.0f}" for size in (item.loaded_bytes, item.run_bytes))
+        table.add_row(item.runtime, build, _ms(item.first_load_ms), _ms(item.load_ms), *held)
+    return table
 
 
 def _start_table(report: Report) -> Table:

@@ -7,17 +7,20 @@ does, hence also when its parent is killed.
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TextIO
 
 from propetl.errors import BackendError, ProPETLError
-from propetl.runtime.bench.memory import own_memory
+from propetl.runtime.bench.memory import device_memory, own_memory
 from propetl.runtime.bench.messages import (
     Cell,
     Load,
     MeasureAdding,
+    MeasureDevice,
+    MeasureDeviceMemory,
     MeasureLatency,
     MeasureMemory,
     MeasureMixed,
@@ -51,14 +54,22 @@ class Worker:
         match request:
             case Load():
                 self._vocabulary = request.vocabulary
+                start = time.perf_counter_ns()
                 self._subject = self._loader(request)
-                return {}
+                return {"ns": time.perf_counter_ns() - start}
             case MeasureMemory():
                 return asdict(own_memory())
             case RunOnce():
                 return self._run_once(request)
             case MeasureLatency():
                 return self._latency(request)
+            case MeasureDevice():
+                samples = self._loaded().device_samples(
+                    request.task, self._inputs(request.cell), request.seconds, request.minimum
+                )
+                return {"samples": [asdict(item) for item in samples]}
+            case MeasureDeviceMemory():
+                return device_memory(request.device)
             case MeasureSwitching():
                 return self._switching(request)
             case MeasureMixed():

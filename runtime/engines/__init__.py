@@ -34,6 +34,7 @@ class EngineOptions:
             cache folder, see :mod:`propetl.runtime.engines.cache`.
         batch_size: rows of a batch at most; engines that are built for a range of shapes are built up to it.
         staged: run the two stages of a form where it has them and the engine can, instead of its one graph.
+        timed: put the work into one stream that the benchmark times, where the provider lets us; one call at a time.
         precision: of the engine to run, where the artifact has several for a graph; None for the first.
     """
 
@@ -45,6 +46,7 @@ class EngineOptions:
     batch_size: int = 32
     staged: bool = True
     precision: str | None = None
+    timed: bool = False
 
     def __post_init__(self) -> None:
         if self.provider not in PROVIDERS:

@@ -8,12 +8,21 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from propetl.errors import BackendError, MissingExtraError
+
+
+def has_cuda_bindings() -> bool:
+    """Whether ``cuda-bindings`` is installed; nothing is loaded."""
+    try:
+        return find_spec("cuda.bindings.runtime") is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def load_cuda(device: int, extra: str) -> "Cuda":

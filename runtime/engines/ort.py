@@ -14,7 +14,8 @@ from propetl.errors import ArtifactError, BackendError, MissingExtraError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions, Prepared
 from propetl.runtime.engines.cache import cache_folder
-from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, OrtProvider, provider_options
+from propetl.runtime.engines.cuda_runtime import Stream, load_cuda
+from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, OrtProvider, provider_options, stream_options
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
 from propetl.runtime.manifest import GraphInfo, TensorSignature
 
@@ -130,7 +131,8 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
     provider = ORT_PROVIDERS[options.provider]
     runtime = _onnxruntime(provider)
     chosen = _session_options(runtime, artifact, options)
-    asked = _providers(runtime, chosen, provider, artifact, graph, options)
+    stream = load_cuda(options.device, provider.extra).stream() if options.timed and provider.on_gpu else None
+    asked = _providers(runtime, chosen, provider, artifact, graph, options, stream)
     try:
         session = runtime.InferenceSession(artifact.graph_bytes(graph), chosen, providers=asked, enable_fallback=0)
     except Exception as error:  # its exceptions have no common base but Exception
@@ -142,6 +144,10 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
     if provider.on_gpu:
         check_placement(options.provider, provider, placement_of(session), graph.path)
     memory = ("cuda", options.device) if provider.on_gpu else ("cpu", 0)
+    if stream is not None:
+        from propetl.runtime.engines.ort_held import TimedOrtEngine  # it is an engine of this module's
+
+        return TimedOrtEngine(session, runtime, graph, memory, stream)
     return OrtEngine(session, runtime.OrtValue.ortvalue_from_numpy, graph, memory)
 
 
@@ -157,7 +163,13 @@ def _onnxruntime(provider: OrtProvider) -> Any:
 
 
 def _providers(
-    runtime: Any, chosen: Any, provider: OrtProvider, artifact: Artifact, graph: GraphInfo, options: EngineOptions
+    runtime: Any,
+    chosen: Any,
+    provider: OrtProvider,
+    artifact: Artifact,
+    graph: GraphInfo,
+    options: EngineOptions,
+    stream: Stream | None,
 ) -> list[tuple[str, dict[str, str]]]:
     """Providers and their options; a plug-in goes into the session options ``chosen`` instead."""
     plugin = None
@@ -168,6 +180,8 @@ def _providers(
     cache = cache_folder(artifact, graph, options) if provider.builds else None
     names = (provider.name, *provider.helpers)
     asked = [(name, provider_options(name, options, graph, artifact.manifest, cache)) for name in names]
+    if stream is not None:
+        asked = [(name, chosen_options | stream_options(name, stream.handle)) for name, chosen_options in asked]
     if plugin is None:
         return asked
     chosen.add_provider_for_devices([plugin], asked[0][1])

@@ -75,6 +75,12 @@ def provider_options(
     return chosen | _shape_ranges(_PREFIXES[name], graph, manifest, options) | _caching(name, manifest, cache)
 
 
+def stream_options(name: str, handle: int) -> dict[str, str]:
+    """Options that put a provider's work into the stream at address ``handle``."""
+    told = {"has_user_compute_stream": "1"} if name == "NvTensorRTRTXExecutionProvider" else {}
+    return told | {"user_compute_stream": str(handle)}
+
+
 def _caching(name: str, manifest: Manifest, cache: Path) -> dict[str, str]:
     if name == "NvTensorRTRTXExecutionProvider":
         return {"nv_runtime_cache_path": str(cache)}

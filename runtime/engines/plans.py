@@ -15,6 +15,7 @@ from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions, Prepared
 from propetl.runtime.engines.cache import cache_folder
 from propetl.runtime.engines.cuda_runtime import Cuda, load_cuda
+from propetl.runtime.engines.held import HeldCall
 from propetl.runtime.engines.plan_choice import Place, choose_engine
 from propetl.runtime.engines.plan_lane import Binding, DeviceTensor, Lane
 from propetl.runtime.engines.plan_library import PLAN_LIBRARIES, KernelCache, LoadedPlan, load_library, load_plan
@@ -122,43 +123,30 @@ class PlanEngine:
         return Lane(self._plan, self._cuda, context, self._dtypes, capture=not self._plan.kind.captures_itself)
 
     @contextmanager
-    def held(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> Iterator["HeldCall"]:
+    def held(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> Iterator[HeldCall]:
         """One batch in a lane, to be run again and again; its inputs are on the device already."""
         self._cuda.use()
         profile, arrays = self._fitted(feeds, prepared)
         with self.lane() as lane:
-            call = HeldCall(lane, lane.stage(profile, arrays, prepared), tuple(arrays), self._cuda)
+            binding = lane.stage(profile, arrays, prepared)
+            call = PlanCall(lane, binding, tuple(arrays), graphs=not self._plan.kind.captures_itself)
             call.enqueue(transfers=True, graph=False)
             call.wait()
             yield call
 
 
-class HeldCall:
+class PlanCall(HeldCall):
     """A batch that stays in its lane; made by :meth:`PlanEngine.held`."""
 
-    def __init__(self, lane: Lane, binding: Binding, staged: tuple[str, ...], cuda: Cuda) -> None:
+    def __init__(self, lane: Lane, binding: Binding, staged: tuple[str, ...], graphs: bool) -> None:
+        super().__init__(lane.stream, graphs)
         self._lane = lane
         self._binding = binding
         self._staged = staged
-        self._cuda = cuda
-        self._events = (lane.stream.event(), lane.stream.event())
 
     def enqueue(self, transfers: bool, graph: bool) -> None:
-        """Hands the batch to the device and returns; ``graph`` lets it become a CUDA graph where this is up to us."""
+        """Hands the batch to the device and returns."""
         self._lane.hand_over(self._binding, self._staged, transfers, graph)
-
-    def wait(self) -> None:
-        """Returns when the device is done."""
-        self._lane.stream.synchronize()
-
-    def device_milliseconds(self, transfers: bool, graph: bool) -> float:
-        """Time of the device for one batch, between two events in its stream."""
-        start, end = self._events
-        self._lane.stream.record(start)
-        self.enqueue(transfers, graph)
-        self._lane.stream.record(end)
-        self.wait()
-        return end.milliseconds_since(start)
 
     def logits(self) -> NDArray[np.float32]:
         """What the last batch with transfers gave."""

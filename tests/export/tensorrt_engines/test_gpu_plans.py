@@ -77,7 +77,7 @@ def test_a_held_call_is_shorter_without_transfers(planned, provider):
     feeds = made.inputs(16, 64) | {"task_id": np.zeros(16, dtype=np.int64)}
     with engine.held(feeds, {}) as call:
         times = {
-            transfers: sorted(call.device_milliseconds(transfers, graph=True) for _ in range(50))[25]
+            transfers: sorted(call.timed(transfers, graph=True).device for _ in range(50))[25]
             for transfers in (False, True)
         }
-    assert 0 < times[False] <= times[True] < 1000
+    assert 0 < times[False] <= times[True] < 1e9

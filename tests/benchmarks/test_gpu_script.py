@@ -1,0 +1,145 @@
+"""``benchmarks/gpu.sh``: what it says of a machine, and a dry run of the whole on the CPU."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from propetl.runtime.engines import PROVIDERS
+from tests.device_env import ROOT
+
+GPU_PROVIDERS = [name for name in PROVIDERS if name != "cpu"]
+
+
+def module(name):
+    """A module beside the script, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made  # dataclasses look there
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def gpu_machine():
+    return module("gpu_machine")
+
+
+@pytest.fixture
+def full(gpu_machine):
+    """A machine that has everything."""
+    packages = {
+        "tensorrt": "10.9",
+        "tensorrt_rtx": "1.7",
+        "cuda-bindings": "13",
+        "onnxruntime-ep-nv-tensorrt-rtx": "0.5",
+    }
+    served = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+    return gpu_machine.Machine(89, {"name": "a GPU"}, packages, served, (86, 89, 120), True)
+
+
+def test_every_provider_of_a_gpu_is_looked_for(gpu_machine, full):
+    assert gpu_machine.reasons_against(full) == dict.fromkeys(GPU_PROVIDERS, "")
+
+
+def test_without_a_gpu_nothing_runs(gpu_machine, full):
+    bare = dataclasses.replace(full, compute_capability=None)
+    assert gpu_machine.reasons_against(bare) == dict.fromkeys(GPU_PROVIDERS, "no GPU")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons"),
+    [
+        (
+            {"ort_providers": ()},
+            {"cuda": "onnxruntime-gpu is not installed", "tensorrt": "onnxruntime-gpu is not installed"},
+        ),
+        ({"nvinfer": False}, {"tensorrt": "libnvinfer.so.10 is not there"}),
+        (
+            {"compute_capability": 90},
+            dict.fromkeys(("nv-tensorrt-rtx", "tensorrt-rtx-plan"), "TensorRT for RTX does not support SM 90"),
+        ),
+        (
+            {"packages": {"tensorrt": "10.9", "tensorrt_rtx": "1.7"}},
+            {
+                "nv-tensorrt-rtx": "onnxruntime-ep-nv-tensorrt-rtx is not installed",
+                "tensorrt-plan": "cuda-bindings is not installed",
+                "tensorrt-rtx-plan": "cuda-bindings is not installed",
+            },
+        ),
+    ],
+)
+def test_what_is_missing_is_named(gpu_machine, full, changes, reasons):
+    found = gpu_machine.reasons_against(dataclasses.replace(full, **changes))
+    assert {name: reason for name, reason in found.items() if reason} == reasons
+
+
+def run_script(*arguments, timeout=600):
+    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    command = ["bash", str(ROOT / "benchmarks" / "gpu.sh"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, cwd="/")
+
+
+def test_help():
+    done = run_script("--help")
+    assert done.returncode == 0, done.stderr
+    assert "a dry run of tiny models" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_dry_run_on_the_cpu(gpu_machine, tmp_path):
+    done = run_script(
+        "--device", "cpu", "--backbone", "minilm", "--work", tmp_path / "work", "--results", tmp_path / "results"
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    report = json.loads((tmp_path / "results" / "gpu_dry_run.json").read_text())
+    steps = {step["name"]: step for step in report["steps"]}
+    assert report["dry_run"] is True
+    passed = {name for name, step in steps.items() if step["status"] == "passed"}
+    assert passed >= {"train one task", "minilm: export graphs", "minilm: validate cpu", "minilm: bench cpu"}
+    assert "a dry run" in steps["train one task"]["detail"]
+    assert steps["minilm: validate cpu"]["figures"]["largest_error"] < 1e-5
+    cells = {
+        (item["runtime"], item["batch"], item["sequence"])
+        for item in steps["minilm: bench cpu"]["figures"]["bench"]["latency"]
+    }
+    assert cells == {
+        (form, batch, length)
+        for form in ("bare", "folded", "switchable", "bank")
+        for batch in (1, 2)
+        for length in (8, 16)
+    }
+    if gpu_machine.machine_here().compute_capability is None:
+        for name in ("tests marked gpu", *(f"minilm: {provider}" for provider in GPU_PROVIDERS)):
+            assert (steps[name]["status"], steps[name]["detail"]) == ("not run", "no GPU"), name
+    page = (tmp_path / "results" / "gpu_dry_run.md").read_text()
+    assert page.startswith("# Dry run on the CPU: no figure of this page is of a GPU")
+    assert "| 2 × 16 | bank |" in page
+
+
+@pytest.mark.slow
+def test_a_step_that_fails_is_reported_and_the_others_run(tmp_path):
+    (tmp_path / "work" / "train").mkdir(parents=True)
+    (tmp_path / "work" / "train" / "data").write_text("in the way")
+    (tmp_path / "work" / "minilm").write_text("in the way")
+    arguments = (
+        "--device",
+        "cpu",
+        "--backbone",
+        "minilm",
+        "--work",
+        tmp_path / "work",
+        "--results",
+        tmp_path / "results",
+    )
+    done = run_script(*arguments)
+    assert done.returncode == 1
+    report = json.loads((tmp_path / "results" / "gpu_dry_run.json").read_text())
+    failed = {step["name"]: step["detail"] for step in report["steps"] if step["status"] == "failed"}
+    assert "generate data" in failed and "exit code 2" in failed["generate data"]
+    assert any(name.startswith("minilm: bundle") for name in failed)
