@@ -121,6 +121,10 @@ class Lane:
             self._remember(key, graph)
             self.stream.launch(graph)
 
+    def forget_graphs(self) -> None:
+        """Lets go of all graphs."""
+        self._graphs.clear()
+
     def logits(self) -> NDArray[np.float32]:
         """What the last work left on the host, which has to be done; a copy."""
         return self._pinned[LOGITS].read(self._output, self._dtypes[LOGITS]).astype(np.float32, copy=False)

@@ -15,7 +15,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from propetl.bundle.tensors import read_tensors
 from propetl.errors import BackendError, MissingExtraError
 from propetl.files import write_atomically
 from propetl.runtime.artifact import Artifact
@@ -106,8 +105,8 @@ class LoadedPlan:
     engine: Any
 
 
-def load_plan(artifact: Artifact, library: Any, kind: PlanLibrary, info: EngineInfo, task: str | None) -> LoadedPlan:
-    """Deserialises a plan, and gives it its weights where it has none or another task's.
+def load_plan(artifact: Artifact, library: Any, kind: PlanLibrary, info: EngineInfo) -> LoadedPlan:
+    """Deserialises a plan, and gives it its weights where it has none.
 
     Raises:
         BackendError: the library refuses the plan or the weights.
@@ -119,9 +118,6 @@ def load_plan(artifact: Artifact, library: Any, kind: PlanLibrary, info: EngineI
     plan = LoadedPlan(library, kind, info, runtime, engine)
     if info.weights_graph is not None:
         _restore_weights(plan, artifact, info.weights_graph)
-    if task is not None and task in info.refits:
-        weights, _ = read_tensors(artifact.file(info.refits[task]))
-        refit(plan, weights)
     return plan
 
 

@@ -61,6 +61,24 @@ def test_answers_are_those_of_pytorch(planned, provider, config, form, precision
                     np.testing.assert_allclose(found, expected, atol=tolerance.absolute, rtol=tolerance.relative)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_refitted_plan_answers_for_every_task(provider, precision, tmp_path):
+    """Tasks in turn, so that every call but the repeated ones refits, and every task is come back to."""
+    target, module = PROVIDERS[provider]
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    engines = TensorRTOptions((target,), (precision,), SHAPES, refit=True)
+    made = make(tmp_path, Case("bert", CONFIGS[0]), ExportOptions(forms=("folded",), engines=engines))
+    tolerance = TOLERANCES[precision]
+    with Session.open(made.artifact, provider, precision=precision) as session:
+        for _ in range(3):
+            for task in session.tasks:
+                inputs = made.inputs(3, 16)
+                for _ in range(3):
+                    found, expected = session.run(task, inputs), made.logits(task, inputs)
+                    np.testing.assert_allclose(found, expected, atol=tolerance.absolute, rtol=tolerance.relative)
+
+
 def test_the_self_test_passes(planned, provider):
     made = planned(provider, CONFIGS[0])
     for precision in PRECISIONS:

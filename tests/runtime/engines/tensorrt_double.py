@@ -44,7 +44,7 @@ class TensorRTDouble:
 
     def __init__(self, cuda, version="10.9.0", name="tensorrt"):
         self.cuda, self.__version__, self.__name__ = cuda, version, name
-        self.engines, self.contexts = [], []
+        self.engines, self.contexts, self.refits = [], [], 0
 
     def Runtime(self, log):
         return SimpleNamespace(deserialize_cuda_engine=lambda content: self._engine(log, content))
@@ -74,7 +74,7 @@ class RefitterDouble:
         return True
 
     def refit_cuda_engine(self):
-        self.engine.refitted |= self.given
+        self.engine.refit(self.given)
         return not self.get_missing_weights()
 
     def get_missing_weights(self):
@@ -83,16 +83,22 @@ class RefitterDouble:
 
 class EngineDouble:
     def __init__(self, library, log, plan):
-        self.library, self.log, self.plan, self.refitted = library, log, plan, {}
-        options = onnxruntime.SessionOptions()
-        root = Path(plan["artifact"])
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(root))
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            (root / plan["graph"]).read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        self.library, self.log, self.plan = library, log, plan
+        self.session = self._session(plan["graph"])
         self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.num_io_tensors = len(self.tensors)
+
+    def _session(self, graph):
+        options = onnxruntime.SessionOptions()
+        root = Path(self.plan["artifact"])
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(root))
+        options.intra_op_num_threads = 1
+        return onnxruntime.InferenceSession((root / graph).read_bytes(), options, providers=["CPUExecutionProvider"])
+
+    def refit(self, weights):
+        """Weights are the number of a graph, which takes the place of the one before."""
+        self.library.refits += 1
+        self.session = self._session(self.plan["graphs"][int(next(iter(weights.values()))[0])])
 
     def _named(self, name):
         return next(item for item in self.tensors if item.name == name)
@@ -172,7 +178,8 @@ class ContextDouble:
 
     def get_tensor_shape(self, name):
         sizes = self._sizes()
-        return tuple(sizes.get(size, size) for size in self.engine._named(name).shape)
+        shape = tuple(sizes.get(size, size) for size in self.engine._named(name).shape)
+        return (*shape[:-1], self.engine.plan["widest"]) if name == "logits" and "widest" in self.engine.plan else shape
 
     def set_tensor_address(self, name, address):
         self.addresses[name] = address
@@ -193,7 +200,7 @@ class ContextDouble:
     def _run(self, shapes, addresses):
         inputs = {item.name: self._at(item, shapes, addresses).copy() for item in self.engine.session.get_inputs()}
         (logits,) = self.engine.session.run(["logits"], inputs)
-        self._at(self.engine.session.get_outputs()[0], shapes, addresses)[:] = logits
+        self._at(self.engine.tensors[-1], shapes, addresses)[:, : logits.shape[1]] = logits
 
     def _at(self, item, shapes, addresses):
         dtype, shape, address = KINDS[item.type][1], shapes[item.name], addresses[item.name]

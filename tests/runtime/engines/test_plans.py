@@ -11,7 +11,7 @@ import pytest
 
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.tensors import tensor_bytes
-from propetl.errors import BackendError, ConfigurationError, MissingExtraError
+from propetl.errors import ArtifactError, BackendError, ConfigurationError, MissingExtraError
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions, load_engine
 from propetl.runtime.selftest import self_test
@@ -214,24 +214,56 @@ def test_a_held_call_is_timed_on_the_device(machine, planned, provider):
         np.testing.assert_allclose(call.logits(), planned.expected("mood", ROWS["mood"]), atol=1e-5)
 
 
-def test_a_refitted_plan_gets_the_weights_of_its_task(machine, planned, provider):
-    engines = list(engines_of(planned))
-    plan = json.loads((planned.path / "engines/folded/mood/model.plan").read_text()) | {"refittable": ["down", "up"]}
-    (planned.path / "engines/shared.plan").write_text(json.dumps(plan))
-    refits = {}
-    for number, task in enumerate(("mood", "topic")):
-        refits[task] = f"engines/{task}.safetensors"
-        weights = {name: np.full(2, number, dtype=np.float32) for name in ("down", "up")}
-        (planned.path / refits[task]).write_bytes(tensor_bytes(weights, {"format": "x", "version": 1}))
-    shared = replace(engines[0], path="engines/shared.plan", task=None, refits=refits)
-    write_engines(planned, [shared, *engines[len(ROWS) :]])
-    artifact = read_artifact(planned.path)
-    for number, task in enumerate(refits):
-        load_engine(artifact, artifact.manifest.forms["folded"].graphs[task], EngineOptions(provider))
-        given = machine.library[TARGETS[provider]].engines[-1].refitted
-        assert {name: array.tolist() for name, array in given.items()} == {
-            name: [number] * 2 for name in ("down", "up")
-        }
+class TestRefitted:
+    """One plan for all folded tasks. The double runs the graph of the task whose weights it was given last."""
+
+    @pytest.fixture
+    def refitted(self, planned):
+        engines = [engine for engine in engines_of(planned) if engine.form == "folded"]
+        tasks = {engine.task: engine for engine in engines}
+        plan = json.loads((planned.path / engines[0].path).read_text())
+        graphs = {task: f"folded/{task}/model.onnx" for task in tasks}
+        plan |= {"refittable": ["down", "up"], "graphs": list(graphs.values()), "widest": 3}
+        (planned.path / "engines/shared.plan").write_text(json.dumps(plan))
+        refits = {}
+        for number, task in enumerate(tasks):
+            refits[task] = f"engines/{task}.safetensors"
+            weights = {name: np.full(2, number, dtype=np.float32) for name in ("down", "up")}
+            described = {"format": "propetl-refit", "version": 1, "task": task}
+            (planned.path / refits[task]).write_bytes(tensor_bytes(weights, described))
+        write_engines(planned, [replace(engines[0], path="engines/shared.plan", task=None, refits=refits)])
+        return planned
+
+    def test_every_task_answers_with_its_own_weights_whatever_ran_before(self, machine, refitted, provider):
+        with Session.open(refitted.path, provider, form="folded") as session:
+            for _ in range(3):
+                for task, rows in ROWS.items():
+                    for _ in range(3):
+                        np.testing.assert_allclose(session.run(task, rows), refitted.expected(task, rows), atol=1e-5)
+        assert len(machine.library[TARGETS[provider]].engines) == 1  # one plan in memory
+        assert machine.library[TARGETS[provider]].refits == 3 * len(ROWS)  # none while a task runs again
+
+    def test_threads_do_not_mix_weights(self, machine, refitted, provider):
+        jobs = [(task, row) for task in ROWS for row in ROWS[task]] * 5
+        with Session.open(refitted.path, provider, form="folded") as session, ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda job: session.run(job[0], [job[1]]), jobs))
+        for (task, row), logits in zip(jobs, found, strict=True):
+            np.testing.assert_allclose(logits, refitted.expected(task, [row]), atol=1e-5)
+
+    def test_weights_of_another_task_are_refused(self, machine, refitted, provider):
+        other = (refitted.path / "engines/topic.safetensors").read_bytes()
+        (refitted.path / "engines/mood.safetensors").write_bytes(other)
+        change_engines(refitted)  # records the file as it is
+        session = Session.open(refitted.path, provider, form="folded")
+        with pytest.raises(ArtifactError, match="holds the weights of 'topic', not of 'mood'"):
+            session.run("mood", ["good"])
+
+    def test_a_plan_without_such_weights_is_refused(self, machine, refitted, provider):
+        plan = json.loads((refitted.path / "engines/shared.plan").read_text()) | {"refittable": ["down"]}
+        refitted.rewrite("engines/shared.plan", json.dumps(plan).encode())
+        session = Session.open(refitted.path, provider, form="folded")
+        with pytest.raises(BackendError, match=r"weights 'up' for engines/shared\.plan"):
+            session.run("mood", ["good"])
 
 
 class TestRefused:
