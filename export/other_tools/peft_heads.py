@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from propetl.errors import ConfigurationError
 from propetl.families import family_of
 
-SEQUENCE, TOKEN, TEXT = "SEQ_CLS", "TOKEN_CLS", "SEQ_2_SEQ_LM"
+SEQUENCE, TOKEN = "SEQ_CLS", "TOKEN_CLS"
 
 _CLASSES = {
     SEQUENCE: "AutoModelForSequenceClassification",
     TOKEN: "AutoModelForTokenClassification",
-    TEXT: "AutoModelForSeq2SeqLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "CAUSAL_LM": "AutoModelForCausalLM",
 }
 
 
@@ -59,20 +60,23 @@ _OWN = {
 }
 
 FAMILIES = tuple(_OWN)
-"""Encoders whose heads are known."""
+"""Encoders whose heads are known. A decoder's classifier in transformers has no bias: it holds none of ours."""
+
+# Answers in text: the language model's own head stays as it is.
+_TEXT = {"encoder-decoder": PeftHead("SEQ_2_SEQ_LM"), "decoder": PeftHead("CAUSAL_LM")}
 
 
-def peft_head(family: str, kind: str) -> PeftHead:
-    """The place of head ``kind`` (``linear`` or ``own``) in ``family``.
+def peft_head(family: str, kind: str, text: bool = False) -> PeftHead:
+    """The place of head ``kind`` (``linear`` or ``own``) in ``family``; with ``text``, of the language model.
 
     Raises:
         ConfigurationError: no class of transformers is known to have it.
     """
-    if family_of(family).kind == "encoder-decoder":
-        return PeftHead(TEXT)
+    if text:
+        return _TEXT[family_of(family).kind]
     if family not in _OWN:
         known = ", ".join(FAMILIES)
         raise ConfigurationError(
-            f"form peft knows encoder-decoders and the heads of {known}; this backbone is {family}"
+            f"form peft knows answers in text and the heads of {known}; this is a head on {family}"
         )
     return _OWN[family] if kind == "own" else _LINEAR

@@ -15,7 +15,6 @@ from propetl.export.options import ONNX_ADAPTER, OPSETS, OTHER_TOOLS, PEFT, Expo
 from propetl.export.other_tools.onnx_adapter import SUFFIX, adapter_tensors, write_adapter, write_graph
 from propetl.export.other_tools.peft_folder import check_exportable, write_peft_folder
 from propetl.export.writer import tasks_of
-from propetl.families import family_of
 from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
 from propetl.runtime.operators import STANDARD
@@ -61,7 +60,7 @@ def export_for_other_tools(
     """
     bundle = read_bundle(bundle_path)
     tasks = tasks_of(bundle, options)
-    form = _checked_form(bundle, options)
+    form = _checked_form(bundle, tasks, options)
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
         model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone, options.backbone))
@@ -71,7 +70,7 @@ def export_for_other_tools(
     return written
 
 
-def _checked_form(bundle: Bundle, options: ExportOptions) -> str:
+def _checked_form(bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions) -> str:
     form = options.forms[0] if options.forms else None
     if len(options.forms) != 1 or form not in OTHER_TOOLS:
         raise ConfigurationError(
@@ -90,9 +89,9 @@ def _checked_form(bundle: Bundle, options: ExportOptions) -> str:
         raise ConfigurationError(f"--operators is for artifacts; form {form} is made of standard operators")
     info = bundle.info
     if form == PEFT:
-        check_exportable(info.backbone.family, info.head, info.prototype)
-    elif family_of(info.backbone.family).generates:
-        raise ConfigurationError(f"form {form} is for tasks with logits; this bundle's answers are generated")
+        check_exportable(info, tasks)
+    elif text := [task for task in tasks if info.tasks[task].text is not None]:
+        raise ConfigurationError(f"form {form} is for tasks with a head; {text[0]} is answered in text")
     elif info.prototype.method == "full":
         raise ConfigurationError(f"form {form}: a fully trained backbone is a model of its own; use optimum")
     return form

@@ -142,6 +142,7 @@ def test_other_methods_are_refused(config, tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_family_without_known_heads_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="'unheard-of' is not supported"):
-        peft_head("unheard-of", "own")
+def test_a_head_on_a_decoder_is_refused(tmp_path) -> None:
+    _, bundle = random_bundle(tmp_path, Case("gpt2", LORA, layers=1, tasks={"two": 2}))
+    with pytest.raises(ConfigurationError, match=r"the heads of bert, .*; this is a head on gpt2"):
+        export_for_other_tools(bundle.path, tmp_path / "out", ExportOptions(forms=("peft",)))

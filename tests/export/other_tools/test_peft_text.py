@@ -1,10 +1,13 @@
-"""LoRA of an encoder-decoder as PEFT loads it: the same logits and the same answers."""
+"""LoRA of models that answer in text as PEFT loads it: the same logits and the same answers."""
+
+import dataclasses
+from pathlib import Path
 
 import numpy as np
 import peft
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM
+import transformers
 
 from propetl.backbone import load_backbone
 from propetl.bundle import read_bundle, write_bundle
@@ -12,6 +15,7 @@ from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
 from propetl.errors import ConfigurationError
 from propetl.export.options import ExportOptions
+from propetl.export.other_tools.peft_heads import peft_head
 from propetl.export.other_tools.writer import export_for_other_tools
 from propetl.harvest import bundle_contents
 from propetl.model import ProPETLModel
@@ -23,18 +27,25 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 TASKS = {
     "free": TaskInfo("text", (), ("text",), ("rouge1",), text=TextInfo("say: {}", max_target_length=6, num_beams=2)),
-    "yes-no": TaskInfo("text", ("no", "yes"), ("text",), ("accuracy",), text=TextInfo("is it? {}", ("0", "1"))),
+    "yes-no": TaskInfo(
+        "text", ("no", "yes"), ("text",), ("accuracy",), text=TextInfo("is it? {}", ("0", "1"), max_target_length=3)
+    ),
 }
 LORA = PrototypeConfig("lora", masks="hybrid", rank=3, alpha=4.5, sparsity=0.5)
 
 
-@pytest.fixture(scope="module", params=["t5", "mt5"])
+@pytest.fixture(scope="module", params=["t5", "mt5", "bart", "gpt2", "llama"])
 def exported(request, tmp_path_factory):
     """A random LoRA on a tiny backbone, exported."""
     folder = tmp_path_factory.mktemp("text")
     # As deep as the encoder: transformers' own cache has no place for more layers in the decoder.
-    backbone = load_backbone(str(tiny_backbone(folder / "backbone", request.param, layers=2, num_decoder_layers=2)))
-    model = ProPETLModel(backbone, LORA, tasks=TASKS, seed=1)
+    depth = (
+        {"num_decoder_layers": 2} if "t5" in request.param else {"decoder_layers": 2} if request.param == "bart" else {}
+    )
+    backbone = load_backbone(str(tiny_backbone(folder / "backbone", request.param, layers=2, **depth)))
+    # One target has A and B as they are; two stand in one matrix where one module makes both.
+    config = LORA if request.param != "llama" else dataclasses.replace(LORA, targets=("value",))
+    model = ProPETLModel(backbone, config, tasks=TASKS, seed=1)
     with torch.no_grad():
         for parameter in model.prototype.parameters():
             parameter.normal_(std=0.3)
@@ -45,30 +56,47 @@ def exported(request, tmp_path_factory):
     return folder, ProPETLModel.from_bundle(read_bundle(folder / "bundle"), backbone)
 
 
-def inputs_of(seed: int) -> dict[str, torch.Tensor]:
+def inputs_of(seed: int, model: ProPETLModel) -> dict[str, torch.Tensor]:
+    """Random prompts, with padding where a plain call of transformers takes it on the right."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(5, len(TEXT_VOCABULARY), (3, 9), generator=generator)
     mask = torch.ones_like(ids)
-    mask[1, 5:] = 0
+    if model.backbone.family.kind == "encoder-decoder":
+        mask[1, 5:] = 0
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def load(folder: Path, model: ProPETLModel, task: str | None):
+    """As the folder's card says; the backbone alone for None."""
+    head = peft_head(model.backbone.family.name, "linear", text=True)
+    base = getattr(transformers, head.model_class).from_pretrained(folder / "backbone").eval()
+    return base if task is None else peft.PeftModel.from_pretrained(base, folder / "out" / task).eval()
+
+
+def logits_of(loaded, model: ProPETLModel, inputs: dict[str, torch.Tensor], answer: torch.Tensor) -> torch.Tensor:
+    """At every place of ``answer``, given the prompt and what stands before."""
+    with torch.no_grad():
+        if model.backbone.family.kind == "encoder-decoder":
+            return loaded(**inputs, labels=answer).logits
+        ids = torch.cat([inputs["input_ids"], answer], dim=1)
+        return loaded(input_ids=ids).logits[:, inputs["input_ids"].shape[1] - 1 : -1]
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_logits_and_answers_are_those_of_the_torch_model(exported, task) -> None:
     folder, model = exported
-    base = AutoModelForSeq2SeqLM.from_pretrained(folder / "backbone")
-    loaded = peft.PeftModel.from_pretrained(base, folder / "out" / task).eval()
+    loaded = load(folder, model, task)
+    text = TASKS[task].text
+    assert text is not None
     for seed in range(3):
-        inputs = inputs_of(seed)
-        labels = inputs_of(seed + 100)["input_ids"][:, :5].contiguous()
+        inputs = inputs_of(seed, model)
+        answer = inputs_of(seed + 100, model)["input_ids"][:, :5].contiguous()
+        found = logits_of(loaded, model, inputs, answer)
         with torch.no_grad():
-            found = loaded(**inputs, labels=labels).logits
-            expected = model(task, **inputs, labels=labels).logits
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-            text = TASKS[task].text
-            assert text is not None
+            np.testing.assert_allclose(found, model(task, **inputs, labels=answer).logits, rtol=1e-5, atol=1e-5)
             options = {"num_beams": text.num_beams, "max_new_tokens": text.max_target_length, "do_sample": False}
-            answers = loaded.generate(**inputs, **options)[:, 1:]  # without the start token
+            start = 1 if model.backbone.family.kind == "encoder-decoder" else inputs["input_ids"].shape[1]
+            answers = loaded.generate(**inputs, **options)[:, start:]
             ours = model.generate(task, inputs)
         width = min(answers.shape[1], ours.shape[1])
         assert torch.equal(answers[:, :width], ours[:, :width])
@@ -77,23 +105,21 @@ def test_logits_and_answers_are_those_of_the_torch_model(exported, task) -> None
 
 def test_the_adapter_matters(exported) -> None:
     folder, model = exported
-    base = AutoModelForSeq2SeqLM.from_pretrained(folder / "backbone").eval()
-    inputs = inputs_of(0)
-    labels = inputs["input_ids"][:, :5].contiguous()
-    with torch.no_grad():
-        difference = base(**inputs, labels=labels).logits - model("free", **inputs, labels=labels).logits
-    assert difference.abs().max() > 1e-2
+    inputs = inputs_of(0, model)
+    answer = inputs["input_ids"][:, :5].contiguous()
+    found, bare = (logits_of(load(folder, model, task), model, inputs, answer) for task in ("free", None))
+    assert (found - bare).abs().max() > 1e-2
 
 
 def test_the_card_says_what_is_asked(exported) -> None:
     folder, _ = exported
     card = (folder / "out" / "yes-no" / "README.md").read_text()
-    assert "AutoModelForSeq2SeqLM" in card and '"is it? {}"' in card and '["0", "1"]' in card
+    assert "AutoModelFor" in card and '"is it? {}"' in card and '["0", "1"]' in card
     (code,) = card.split("```python")[1].split("```")[:1]
     compile(code, "card", "exec")
 
 
 def test_onnx_adapters_are_refused(exported, tmp_path) -> None:
     folder, _ = exported
-    with pytest.raises(ConfigurationError, match="this bundle's answers are generated"):
+    with pytest.raises(ConfigurationError, match="is answered in text"):
         export_for_other_tools(folder / "bundle", tmp_path / "out", ExportOptions(forms=("onnx-adapter",)))
