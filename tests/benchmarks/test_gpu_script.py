@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 
-from propetl.runtime.engines import PROVIDERS
+from propetl.cli.main import main
+from propetl.runtime.engines import PLAN_PROVIDERS, PROVIDERS
 from tests.device_env import ROOT
 
 GPU_PROVIDERS = [name for name in PROVIDERS if name != "cpu"]
@@ -77,6 +80,52 @@ def test_without_a_gpu_nothing_runs(gpu_machine, full):
 def test_what_is_missing_is_named(gpu_machine, full, changes, reasons):
     found = gpu_machine.reasons_against(dataclasses.replace(full, **changes))
     assert {name: reason for name, reason in found.items() if reason} == reasons
+
+
+@pytest.fixture
+def script(gpu_machine, monkeypatch):
+    """The script as a module, which finds its neighbours."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return module("gpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu"])
+def test_every_command_is_one_that_there_is(script, full, tmp_path, monkeypatch, device):
+    """Also those that need a GPU: their options are read as the command line reads them."""
+    asked = []
+
+    def noted(self, name, command):
+        asked.append((name, command))
+        return self._add(script.Step(name, script.NOT_RUN))
+
+    def passed(self, name, command):
+        noted(self, name, command)
+        self.steps[-1].status = script.PASSED if "bench" not in name else script.NOT_RUN
+        return self.steps[-1]
+
+    monkeypatch.setattr(script.Run, "_command", passed)
+    monkeypatch.setattr(script.Run, "_call", lambda self, name, work: self._add(script.Step(name, script.PASSED)))
+    monkeypatch.setattr(script.Run, "_source", lambda self, name, size: "somewhere")
+    script.Run(tmp_path, script.FULL, full, device, ("minilm", "roberta-base")).all()
+    read = 0
+    for name, command in asked:
+        if command[1:3] != ["-m", "propetl"]:
+            assert command[1:3] == ["-m", "pytest"], name
+            continue
+        found = main.get_command(click.Context(main), command[3])
+        assert found is not None
+        monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: Path(value))  # nothing is there yet
+        found.make_context(command[3], list(command[4:]))
+        read += 1
+    names = [name for name, _ in asked]
+    assert read > 40 and len(names) == len(set(names))
+    for provider in ("cuda", "tensorrt", "nv-tensorrt-rtx"):
+        assert f"minilm: validate {provider}" in names and f"roberta-base: bench {provider}" in names
+    for provider in PLAN_PROVIDERS:
+        for precision in ("fp32", "tf32", "fp16", "bf16", "int8"):
+            assert f"minilm: build {provider} {precision}" in names
+            assert f"roberta-base: bench {provider} {precision}" in names
+    assert ("minilm: bench cpu" in names) == (device == "cpu")
 
 
 def run_script(*arguments, timeout=600):
