@@ -8,6 +8,7 @@ from propetl.bundle.format import BackboneInfo, TaskInfo, check_format, check_ta
 from propetl.errors import ArtifactError, ProPETLError
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 from propetl.runtime.engine_records import EngineInfo
+from propetl.runtime.losses import Loss
 
 FORMAT = "propetl-artifact"
 VERSION = 1
@@ -161,6 +162,7 @@ class Manifest:
         files: size and SHA-256 of every file but this one.
         golden: path of the golden inputs and outputs.
         engines: plans that were built ahead; empty for an artifact of graphs alone.
+        losses: what quantising cost each task and form; empty at fp32.
     """
 
     operators: str
@@ -179,6 +181,7 @@ class Manifest:
     files: dict[str, dict[str, Any]]
     golden: str = GOLDEN_FILE
     engines: tuple[EngineInfo, ...] = ()
+    losses: tuple[Loss, ...] = ()
 
     @cached_property
     def layout(self) -> TaskLayout:
@@ -204,6 +207,7 @@ class Manifest:
                 "tasks": {name: asdict(task.info) | {"pack": task.pack} for name, task in self.tasks.items()},
                 "forms": {name: form.to_json() for name, form in self.forms.items()},
                 "engines": [engine.to_json() for engine in self.engines],
+                "losses": [asdict(loss) for loss in self.losses],
             }
         )
 
@@ -243,6 +247,7 @@ class Manifest:
             files={path: _record_from(path, item) for path, item in value["files"].items()},
             golden=str(value["golden"]),
             engines=tuple(EngineInfo.from_json(item) for item in value["engines"]),
+            losses=tuple(Loss.from_json(item) for item in value["losses"]),
         )
 
 
