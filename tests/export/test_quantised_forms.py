@@ -36,12 +36,14 @@ def bundle(request, tmp_path_factory):
 @pytest.fixture(scope="module", params=PRECISIONS)
 def quantised(request, bundle, tmp_path_factory):
     options = ExportOptions(forms=ALL_FORMS, quantize=request.param, operators=PRECISIONS[request.param])
-    return export(*bundle, tmp_path_factory.mktemp("quantised") / request.param, options)
+    backbone, stored = bundle
+    return export(backbone, stored, tmp_path_factory.mktemp("quantised") / request.param, options)
 
 
 @pytest.fixture(scope="module")
 def plain(bundle, tmp_path_factory):
-    return export(*bundle, tmp_path_factory.mktemp("plain") / "fp32", ExportOptions(forms=ALL_FORMS))
+    backbone, stored = bundle
+    return export(backbone, stored, tmp_path_factory.mktemp("plain") / "fp32", ExportOptions(forms=ALL_FORMS))
 
 
 def test_every_form_is_within_the_tolerance_of_its_precision(quantised):
