@@ -11,6 +11,7 @@ from tests.export.random_artifact import ALL_FORMS, Case, Exported, make
 CONFIGS = {
     "lora": PrototypeConfig("lora", rank=3, alpha=4.5),
     "prefix": PrototypeConfig("prefix", prefix_length=3),
+    "hybrid": PrototypeConfig(bottleneck=5, masks="hybrid", combine="add", languages=("de", "en")),
 }
 
 

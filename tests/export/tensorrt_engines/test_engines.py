@@ -57,6 +57,18 @@ every_form = pytest.mark.parametrize("form", ["folded", "switchable", "bank"])
 every_method = pytest.mark.parametrize("method", ["adapter", "lora", "prefix"])
 
 
+@pytest.mark.parametrize("form", ["switchable", "bank"])
+def test_layer_masks_are_constants_that_choose(built, form):
+    """Booleans and Where: TensorRT takes them, and a task's single mask and its language's as inputs."""
+    folder, manifest, (record,), _ = built("hybrid", "fp32", form)
+    assert (folder / record.path).stat().st_size > 100_000
+    graph = manifest.forms[form].graph
+    masks = {item.name: item.shape for item in graph.inputs if "mask." in item.name}
+    single = (-(-5 * manifest.backbone.hidden_size // 8),)
+    names = [f"{kind}{side}.weight" for kind in ("mask.", "language_mask.") for side in ("down", "up")]
+    assert masks == (dict.fromkeys(names, single) if form == "switchable" else {})
+
+
 @every_form
 @every_method
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
