@@ -30,7 +30,7 @@ tasks:
     columns: [title, text]   #   one or two
     label: stars
     labels: [bad, good]      #   or value: name; none for regression
-    problem: classification
+    problem: classification  #   or regression, or text to generate
     metrics: [accuracy, f1]  #   the first one is the main one
 data: data/glue              # a folder per task, or hub:OWNER/SET
 output: runs/glue            # leaves runs/glue/bundle

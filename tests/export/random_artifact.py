@@ -15,7 +15,7 @@ from propetl.export.writer import export_bundle
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.manifest import Manifest
-from tests.tiny_backbone import VOCABULARY, tiny_backbone
+from tests.tiny_backbone import TEXT_VOCABULARY, tiny_backbone
 from tests.tiny_bundle import random_contents
 
 ALL_FORMS = ("folded", "switchable", "bank")
@@ -117,7 +117,7 @@ def random_inputs(names: tuple[str, ...], seed: int, rows: int, length: int) -> 
     random = np.random.default_rng(seed)
     mask = (np.arange(length) < random.integers(1, length + 1, size=(rows, 1))).astype(np.int64)
     every = {
-        "input_ids": random.integers(5, len(VOCABULARY), size=(rows, length)) * mask,
+        "input_ids": random.integers(5, len(TEXT_VOCABULARY), size=(rows, length)) * mask,
         "attention_mask": mask,
         "token_type_ids": random.integers(0, 2, size=(rows, length)) * mask,
     }

@@ -53,6 +53,8 @@ CASES = [
     Case("mpnet", LORA, head="own"),
     Case("mpnet", PREFIX),
     Case("bert", PrototypeConfig("head"), head="own"),
+    Case("gpt2", LORA, layers=1),
+    Case("llama", PREFIX, layers=1),
 ]
 
 ENCODERS = {family.name for family in FAMILIES.values() if not family.generates}

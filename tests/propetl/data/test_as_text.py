@@ -1,9 +1,11 @@
 """Tasks as text-to-text: the reference implementation's GLUE, and others."""
 
+import numpy as np
 import pytest
 
 from propetl.data.as_text import as_text
 from propetl.data.generated import GENERATED
+from propetl.data.tables import load_split
 from propetl.data.tasks import TASKS, TaskSpec
 from propetl.errors import ConfigurationError
 
@@ -29,6 +31,17 @@ def test_glue(name):
         assert (spec.text.words, spec.text.step) == ((), 0.2)
     else:
         assert spec.text.words == tuple(map(str, range(len(spec.labels))))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_answers_of_real_rows_come_back(glue_dir, name):
+    spec = as_text(TASKS[name])
+    assert spec.text is not None
+    rows = load_split(spec, glue_dir, "dev", max_rows=200)
+    answers = [spec.text.answer(spec.text.target(label)) for label in rows.labels.tolist()]
+    np.testing.assert_allclose(answers, rows.labels, atol=0.1 + 1e-6 if name == "stsb" else 0)
+    assert len(set(answers)) == len(spec.labels) or (name == "stsb" and 10 < len(set(answers)) <= 26)
+    assert all(spec.text.source(row).startswith(f"{name} ") for row in rows.texts)
 
 
 def test_other_tasks_are_answered_by_their_labels_names():
