@@ -48,8 +48,10 @@ class NewBundle(Target):
     """A bundle of the run's own, in its folder."""
 
     def __init__(self, config: TrainConfig) -> None:
-        """Raises:
-        ConfigurationError: some tasks name a language and others none, or masks are not hybrid.
+        """Settles the prototype's languages by those that the tasks name.
+
+        Raises:
+            ConfigurationError: some tasks name a language and others none, or masks are not hybrid.
         """
         self.config = with_languages(config)
         self.identity = {"add_to": None}
