@@ -9,16 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from propetl.cli.engine_options import engine_options
-from propetl.export.options import (
-    DEFAULT_MAX_BATCH,
-    DEFAULT_MAX_DROP,
-    DEFAULT_OPSET,
-    FP32,
-    OTHER_TOOLS,
-    QUANTISATIONS,
-    TRITON,
-    ExportOptions,
-)
+from propetl.export.options import DEFAULT_MAX_BATCH, DEFAULT_OPSET, OTHER_TOOLS, TRITON, ExportOptions
 from propetl.export.tensorrt_engines.options import ShapeRange, TensorRTOptions
 from propetl.runtime.manifest import BACKBONE_FILE, Manifest
 from propetl.runtime.operators import OPERATOR_SETS, STANDARD
@@ -52,21 +43,6 @@ _OTHER_STEPS = 3
     show_default=True,
     help="ONNX's own, for any engine, or also those of ONNX Runtime: attention as one operator.",
 )
-@click.option(
-    "--quantize",
-    type=click.Choice(QUANTISATIONS),
-    default=FP32,
-    show_default=True,
-    help="Weights as integers: int8 (a quarter of the size, faster), int4 (smaller, needs --operators onnxruntime).",
-)
-@click.option("--data", help="Rows on which to measure what --quantize costs each task.  [default: the golden rows]")
-@click.option(
-    "--max-drop",
-    type=float,
-    default=DEFAULT_MAX_DROP,
-    show_default=True,
-    help="Points of a task's metric that --quantize may cost on --data.",
-)
 @click.option("--merge-lora", is_flag=True, help="Fold LoRA into the backbone's matrices; larger, no branch to run.")
 @click.option("--standalone", is_flag=True, help="Copy shared weights into each folded folder instead of linking.")
 @click.option(
@@ -89,9 +65,6 @@ def command(
     tasks: tuple[str, ...],
     opset: int,
     operators: str,
-    quantize: str,
-    data: str | None,
-    max_drop: float,
     merge_lora: bool,
     standalone: bool,
     layout: str | None,
@@ -111,7 +84,6 @@ def command(
       propetl export runs/glue/bundle -o rte-only --task rte --standalone
       propetl export runs/lora/bundle -o adapters --form peft
       propetl export runs/glue/bundle -o fast --operators onnxruntime
-      propetl export runs/glue/bundle -o small --quantize int8 --data data/glue
       propetl export runs/glue/bundle -o rtx --target tensorrt-rtx --sm 86,89,120 --precision fp16
       propetl export runs/glue/bundle -o served --form bank --layout triton
     """  # noqa: D301 (click looks for the control character)
@@ -120,9 +92,6 @@ def command(
         tasks=tasks,
         opset=opset,
         operators=operators,
-        quantize=quantize,
-        data=data,
-        max_drop=max_drop,
         merge_lora=merge_lora,
         standalone=standalone,
         backbone=backbone,
@@ -140,8 +109,6 @@ def command(
     console.print(_summary(manifest))
     if manifest.engines:
         console.print(_engines(manifest))
-    if manifest.losses:
-        console.print(_losses(manifest))
     if manifest.prototype.method == "lora" and FOLDED in manifest.forms:
         console.print(_lora_sizes(manifest, merge_lora), soft_wrap=True)
     console.print(f"written to {output}", soft_wrap=True)
@@ -158,10 +125,11 @@ def _export(bundle: Path, output: Path, options: ExportOptions, verbose: bool) -
     from propetl.bundle.reader import read_info
     from propetl.export.writer import export_bundle
 
-    tasks = len(options.tasks) or len(read_info(bundle).tasks)
+    info = read_info(bundle)
+    tasks = len(options.tasks) or len(info.tasks)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
-    steps = _steps(options, tasks)
+    steps = _steps(options, tasks) if not info.backbone.decoder_layers else _generating_steps(options, tasks)
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("export", total=steps)
         building = progress.add_task("engine", total=100, visible=False)
@@ -210,6 +178,13 @@ def _steps(options: ExportOptions, tasks: int) -> int:
     return traces + graphs + stages + len(targets) * (1 + len(precisions) * graphs) + _OTHER_STEPS
 
 
+def _generating_steps(options: ExportOptions, tasks: int) -> int:
+    """As above, for each of the graphs of an encoder-decoder, which have no stages."""
+    traces = len({BANK if form == SWITCHABLE else form for form in options.forms})
+    graphs = sum(tasks if form == FOLDED else 1 for form in options.forms)
+    return 3 * (traces + graphs) + _OTHER_STEPS
+
+
 def _summary(manifest: Manifest) -> Table:
     own = "" if manifest.operators == STANDARD else f", operators of {manifest.operators}"
     table = Table(title=f"Artifact: {len(manifest.tasks)} tasks, {manifest.precision}, opset {manifest.opset}{own}")
@@ -242,24 +217,10 @@ def _engines(manifest: Manifest) -> Table:
     return table
 
 
-def _losses(manifest: Manifest) -> Table:
-    """What quantising cost, beside PyTorch in float32."""
-    table = Table(title=f"{manifest.precision} beside PyTorch in fp32")
-    for title in ("task", "form"):
-        table.add_column(title, overflow="fold")
-    for title in ("rows", "agreement", "metric", "points lost"):
-        table.add_column(title, justify="right")
-    for loss in manifest.losses:
-        metric = "–" if loss.metric is None else f"{loss.metric} {loss.reference:.4f} → {loss.quantised:.4f}"
-        lost = "–" if loss.points is None else f"{loss.points:+.2f}"
-        table.add_row(loss.task, loss.form, str(loss.rows), f"{loss.agreement:.1%}", metric, lost)
-    return table
-
-
 def _lora_sizes(manifest: Manifest, merged: bool) -> str:
     """Bytes of a folded task's LoRA weights, kept beside or merged."""
-    config, hidden, layers = manifest.prototype, manifest.backbone.hidden_size, manifest.backbone.layers
-    beside = layers * len(config.targets) * 2 * config.rank * hidden * 4
-    inside = layers * len(config.targets) * hidden * hidden * 4
+    layout, hidden = manifest.layout, manifest.backbone.hidden_size
+    beside = layout.slots * sum(tensor.size for tensor in layout.tensors) * 4
+    inside = layout.slots * sum(tensor.shape[0] for tensor in layout.tensors if tensor.name.endswith(".b")) * hidden * 4
     here = "merged" if merged else "beside the matrices"
     return f"LoRA per folded task: {beside:,} bytes beside the matrices, {inside:,} merged into them; here {here}"

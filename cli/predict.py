@@ -11,8 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from propetl.bundle.format import TaskInfo
+from propetl.cli.generation_options import generation_options
 from propetl.cli.provider_options import provider_options
 from propetl.errors import ConfigurationError
+from propetl.runtime.generation.options import GenerationChoices
 from propetl.runtime.jsonl import Answer, answer_line, answers
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
@@ -34,6 +37,8 @@ from propetl.runtime.session import Session
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
 @provider_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@generation_options
+@click.option("--stream", is_flag=True, help="Print generated text as it comes, one text after the other.")
 def command(
     artifact: Path,
     texts: tuple[str, ...],
@@ -48,29 +53,38 @@ def command(
     precision: str | None,
     engine_cache: Path | None,
     batch_size: int,
+    choices: GenerationChoices,
+    stream: bool,
 ) -> None:
     """Run a task of ARTIFACT on TEXTS, or on lines of JSON.
 
     A line is {"text": "…"} or {"text": "…", "text_pair": "…"}; a key "task" overrides --task. Each line is
     answered by one, as soon as it is read: {"task": "…", "label": "…", "score": …}, where score is the
     probability of the label, or the value of a regression (label null). Texts are answered by a table on a
-    terminal, and by such lines elsewhere.
+    terminal, and by such lines elsewhere. Of tasks that answer in text a line also has "generated"; label and
+    score are null where the text is neither a label nor a value.
 
     \b
     Examples:
       propetl predict out --task sst2 "a moving film" "a waste of time"
       propetl predict out --task rte "It rains in Rome." --pair "Rome is wet."
       tail -f reviews.jsonl | propetl predict out --task sst2 --file -
+      propetl predict out --task xsum --beams 4 --max-new-tokens 60 --file articles.jsonl
+      propetl predict out --task xsum --sample --top-p 0.9 --stream "It rained in Rome today."
     """  # noqa: D301 (click looks for the control character)
     if (source is None) == (not texts) or (pairs and source is not None):
         raise ConfigurationError("give texts, or --file with lines of JSON (- for standard input), not both")
+    if stream and source is not None:
+        raise ConfigurationError("--stream prints the answers to TEXTS; leave it out with --file")
     with Session.open(
         artifact, provider, form, threads, batch_size, device=device, engine_cache=engine_cache, precision=precision
     ) as session:
         if source is not None:
-            _answer_stream(session, source, task or _only_task(session), scores)
+            _answer_stream(session, source, task or _only_task(session), scores, choices)
+        elif stream:
+            _stream_texts(session, task or _needed_task(session), _rows(texts, pairs), choices)
         else:
-            _answer_texts(session, task or _needed_task(session), _rows(texts, pairs), scores)
+            _answer_texts(session, task or _needed_task(session), _rows(texts, pairs), scores, choices)
 
 
 def _only_task(session: Session) -> str | None:
@@ -92,11 +106,11 @@ def _rows(texts: tuple[str, ...], pairs: tuple[str, ...]) -> list[Text]:
     return list(zip(texts, pairs, strict=True))
 
 
-def _answer_stream(session: Session, source: Path, task: str | None, scores: bool) -> None:
+def _answer_stream(session: Session, source: Path, task: str | None, scores: bool, choices: GenerationChoices) -> None:
     if task is not None:
         session.task(task)  # an unknown task is no fault of a line
     with _bytes_of(source) as stream:
-        for group in answers(stream, session, task):
+        for group in answers(stream, session, task, **choices):
             _write(group, scores)
 
 
@@ -114,8 +128,19 @@ def _write(answered: list[Answer], scores: bool) -> None:
     sys.stdout.buffer.flush()  # a reader behind a pipe is to see it now
 
 
-def _answer_texts(session: Session, task: str, rows: list[Text], scores: bool) -> None:
-    found = [(task, prediction) for prediction in session.predict(task, rows)]
+def _stream_texts(session: Session, task: str, rows: list[Text], choices: GenerationChoices) -> None:
+    for row in rows:
+        session.generate(task, [row], stream=_print_piece, **choices)
+        click.echo()
+
+
+def _print_piece(row: int, piece: str) -> None:
+    click.echo(piece, nl=False)
+    sys.stdout.flush()
+
+
+def _answer_texts(session: Session, task: str, rows: list[Text], scores: bool, choices: GenerationChoices) -> None:
+    found = [(task, prediction) for prediction in session.predict(task, rows, **choices)]
     console = Console()
     if console.is_terminal:
         console.print(_table(session, task, rows, found, scores))
@@ -128,6 +153,8 @@ def _table(session: Session, task: str, rows: list[Text], found: list[Answer], s
     table = Table(title=f"{escape(task)} ({session.form})")
     for column in info.columns:
         table.add_column(escape(column), overflow="fold")
+    if info.text is not None:
+        return _with_generated(table, info, rows, found)
     shown = info.labels if scores else ()
     if info.labels:
         table.add_column("label", style="bold green")
@@ -137,5 +164,20 @@ def _table(session: Session, task: str, rows: list[Text], found: list[Answer], s
         texts = (row,) if isinstance(row, str) else row
         label = () if prediction.label is None else (escape(prediction.label),)
         numbers = (prediction.score, *(prediction.scores[name] for name in shown))
-        table.add_row(*map(escape, texts), *label, *(f"{number:.4f}" for number in numbers))
+        table.add_row(*map(escape, texts), *label, *map(_number, numbers))
     return table
+
+
+def _with_generated(table: Table, info: TaskInfo, rows: list[Text], found: list[Answer]) -> Table:
+    table.add_column("generated", style="bold green", overflow="fold")
+    if info.labels:
+        table.add_column("label")
+    for row, (_, prediction) in zip(rows, found, strict=True):
+        texts = (row,) if isinstance(row, str) else row
+        label = (escape(prediction.label or "–"),) if info.labels else ()
+        table.add_row(*map(escape, texts), escape(prediction.generated or ""), *label)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

@@ -1,21 +1,32 @@
 """Loads a folded task's folder with optimum, which knows nothing of ProPETL, and prints its answer to a text.
 
-Called by `make check-optimum FOLDER=artifact/folded/TASK TEXT="some text"`.
+Called by `make check-optimum FOLDER=artifact/folded/TASK TEXT="some text"`. For a task that is answered in text,
+TEXT is the whole input, its prompt included.
 """
 
 import sys
+from pathlib import Path
 
-from optimum.onnxruntime import ORTModelForSequenceClassification
+from optimum.onnxruntime import ORTModelForSeq2SeqLM, ORTModelForSequenceClassification
 from transformers import AutoTokenizer
 
 
 def main() -> None:
-    """Prints logits and label as optimum computes them."""
+    """Prints logits and label, or the tokens and the text that are generated, as optimum computes them."""
     folder, text = sys.argv[1:3]
-    model = ORTModelForSequenceClassification.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    logits = model(**tokenizer([text], return_tensors="pt")).logits[0]
-    print(logits.tolist(), model.config.id2label[int(logits.argmax())])
+    inputs = AutoTokenizer.from_pretrained(folder)([text], return_tensors="pt")
+    if Path(folder, "encoder_model.onnx").exists():
+        _print_generated(folder, inputs)
+    else:
+        model = ORTModelForSequenceClassification.from_pretrained(folder)
+        logits = model(**inputs).logits[0]
+        print(logits.tolist(), model.config.id2label[int(logits.argmax())])
+
+
+def _print_generated(folder: str, inputs: dict) -> None:
+    model = ORTModelForSeq2SeqLM.from_pretrained(folder, use_merged=False)
+    tokens = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]
+    print(tokens.tolist(), AutoTokenizer.from_pretrained(folder).decode(tokens, skip_special_tokens=True))
 
 
 if __name__ == "__main__":

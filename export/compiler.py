@@ -21,6 +21,7 @@ from propetl.export.graphs import (
 )
 from propetl.export.passes import PassRecord, run_passes
 from propetl.export.passes.describe_model import DescribeModel
+from propetl.export.passes.remove_nan_guard import RemoveNanGuard
 from propetl.export.passes.separate_rows import SeparateRows
 from propetl.export.passes.share_weights import ShareWeights
 from propetl.export.program import BareProgram, Program, RowsProgram
@@ -28,6 +29,7 @@ from propetl.export.tensorrt_engines.refit import TASK_WEIGHTS, task_weights_of
 from propetl.export.trace import Trace, trace
 from propetl.export.weight_store import WeightStore
 from propetl.model import ProPETLModel
+from propetl.runtime.manifest import MODEL
 from propetl.runtime.signatures import BANK, BARE, FOLDED, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE, task_tensors
 
 Report = Callable[[str], None]
@@ -41,16 +43,20 @@ class Compiled:
         form: which form it is of; ``stages`` for the two graphs that switchable and bank share.
         part: the task it is bound to, or the stage that it is; None for the one graph of a form.
         model: the graph.
+        step: which of the graphs of a backbone that generates.
+        file: its name in the folder of form and task.
     """
 
     form: str
     part: str | None
     model: ir.Model
+    step: str = MODEL
+    file: str = "model.onnx"
 
     @property
     def path(self) -> str:
         """Where it stands in the artifact."""
-        return f"{self.form}/{self.part}/model.onnx" if self.part else f"{self.form}/model.onnx"
+        return f"{self.form}/{self.part}/{self.file}" if self.part else f"{self.form}/{self.file}"
 
 
 @dataclass
@@ -63,7 +69,6 @@ class Compiler:
         tasks: tasks to compile, in the order of the bank.
         opset: of the standard operators.
         operators: which the graphs may use.
-        precision: of the weights.
         store: receives the shared weights.
         report: called with a line about each step.
     """
@@ -73,7 +78,6 @@ class Compiler:
     tasks: tuple[str, ...]
     opset: int
     operators: str
-    precision: str
     store: WeightStore
     report: Report = field(default=lambda line: None)
 
@@ -81,16 +85,13 @@ class Compiler:
         """The graphs of ``form``, one after the other."""
         if form == FOLDED:
             for pack in self._packs:
-                yield self._bind(
-                    FOLDED, pack.task, self._single, folded_passes(pack, self._single, self.precision), [pack]
-                )
+                yield self._bind(FOLDED, pack.task, self._single, folded_passes(pack, self._single), [pack])
         elif form == SWITCHABLE:
             yield self._bind(SWITCHABLE, None, self._rows, switchable_passes(self._rows), self._packs)
         elif form == BANK:
             yield self._bind(BANK, None, self._rows, bank_passes(self._packs, self._rows), self._packs)
         elif form == BARE:
-            passes = folded_passes(self._packs[0], self._backbone, self.precision)
-            yield self._bind(BARE, None, self._backbone, passes, [])
+            yield self._bind(BARE, None, self._backbone, folded_passes(self._packs[0], self._backbone), [])
 
     def stages(self) -> Iterator[Compiled]:
         """The two graphs by which a session applies masks once per switch, and mixes tasks in a batch."""
@@ -107,9 +108,7 @@ class Compiler:
 
     @cached_property
     def _rows(self) -> Trace:
-        traced = self._trace(RowsProgram(self.model), "one task per row")
-        self._log(run_passes(traced.model, [SeparateRows(traced.text_inputs)]))
-        return traced
+        return self._trace(RowsProgram(self.model), "one task per row")
 
     @cached_property
     def _backbone(self) -> Trace:
@@ -121,11 +120,21 @@ class Compiler:
         if isinstance(program, BareProgram):
             tensors = tuple(tensor for tensor in tensors if tensor.name in ("head.weight", "head.bias"))
         traced = trace(program, text_inputs_of(self.model), tensors, self.opset)
+        return self._prepared(traced, rows=isinstance(program, RowsProgram))
+
+    def _prepared(self, traced: Trace, rows: bool, padded_in_front: bool = False) -> Trace:
+        """``traced`` after the passes that come before binding, and so serve every form and task.
+
+        Where prompts are ``padded_in_front``, padding attends to nothing, and the guard against that has to stay.
+        """
         # The trace of rows serves graphs in which the task's tensors stay inputs; in those of the others they never do.
-        masks_stay = isinstance(program, RowsProgram)
-        always_bound = () if masks_stay else (tensor.name for tensor in traced.task_inputs)
+        always_bound = () if rows else (tensor.name for tensor in traced.task_inputs)
         share = ShareWeights(self.store, frozenset(always_bound))
-        self._log(run_passes(traced.model, [*trace_passes(self.operators, self.precision, masks_stay), share]))
+        separate = [SeparateRows(traced.text_inputs)] if rows else []
+        passes = trace_passes(self.operators)
+        if padded_in_front:
+            passes = [one for one in passes if not isinstance(one, RemoveNanGuard)]
+        self._log(run_passes(traced.model, [*passes, share, *separate]))
         return traced
 
     def _bind(

@@ -1,14 +1,17 @@
 """Parity: every real row through PyTorch and through the artifact, in numbers and in the task's metric."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from transformers import PreTrainedTokenizerFast
 
 from propetl.backbone import load_backbone_of
 from propetl.bundle.format import TaskInfo
@@ -16,18 +19,21 @@ from propetl.bundle.reader import read_bundle
 from propetl.data.metrics import compute
 from propetl.data.tables import Rows, load_split
 from propetl.data.tasks import TASKS, Problem, TaskSpec
-from propetl.data.tokenise import collate_with, encode_rows
+from propetl.data.tokenise import EncodedRows, collate_with, encode_rows, encode_text_rows
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.precision import computed_precision
-from propetl.runtime.report import TOLERANCES, Comparison, Tolerance, compare_logits
+from propetl.runtime.report import TOLERANCES, Comparison, Tolerance, compare_logits, compare_texts
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import BANK
 from propetl.training.tasks import Split, tokenizer_of
 
-Logits = NDArray[np.float32]
+Answers = NDArray[np.float32] | list[str]
+"""Logits ``[rows, outputs]``, or what was generated for each row."""
+
+Decode = Callable[[list[list[int]]], list[str]]
 
 _BATCH_ROWS = 32
 _SPLIT = "dev"
@@ -40,7 +46,7 @@ class Reference:
     task: str
     info: TaskInfo
     rows: Rows
-    logits: Logits
+    answers: Answers
     metrics: dict[str, float]
 
     @property
@@ -102,9 +108,10 @@ def compare(
     with _bar() as progress:
         references = []
         for task, found in rows.items():
-            encoded = encode_rows(found, tokenizer, bundle.info.max_length)
+            encoded = _encoded(found, bundle.info.tasks[task], tokenizer, bundle.info.max_length)
             split = Split(task, encoded, collate_with(tokenizer), found.source)
-            references.append(_reference(model, split, found, progress))
+            decode = partial(tokenizer.backend_tokenizer.decode_batch, skip_special_tokens=True)
+            references.append(_reference(model, split, found, decode, progress))
         for name in artifact.forms if form is None else (form,):
             options = EngineOptions(provider, threads, device=device, engine_cache=engine_cache, precision=precision)
             yield from _compare_form(artifact, name, references, options, progress)
@@ -113,9 +120,25 @@ def compare(
 def spec_of(task: str, info: TaskInfo) -> TaskSpec:
     """The task's columns and labels: GLUE's where it is one of theirs, else as the bundle describes them."""
     if task in TASKS and TASKS[task].labels == info.labels:
-        return TASKS[task]
-    problem: Problem = "regression" if info.problem == "regression" else "classification"
-    return TaskSpec(task, info.columns, info.label_column, problem, info.labels, info.metrics, info.label_values)
+        known = TASKS[task]
+        return known if info.text is None else replace(known, problem="text", text=info.text)
+    problem = cast(Problem, info.problem)
+    return TaskSpec(
+        task,
+        info.columns,
+        info.label_column,
+        problem,
+        info.labels,
+        info.metrics,
+        info.label_values,
+        text=info.text,
+    )
+
+
+def _encoded(rows: Rows, info: TaskInfo, tokenizer: PreTrainedTokenizerFast, max_length: int) -> EncodedRows:
+    if info.text is None:
+        return encode_rows(rows, tokenizer, max_length)
+    return encode_text_rows(rows, info.text, tokenizer, max_length)
 
 
 def _bar() -> Progress:
@@ -128,17 +151,34 @@ def _bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def _reference(model: ProPETLModel, split: Split, rows: Rows, progress: Progress) -> Reference:
+def _reference(model: ProPETLModel, split: Split, rows: Rows, decode: Decode, progress: Progress) -> Reference:
     bar = progress.add_task(f"PyTorch: {split.task}", total=len(split))
     info = model.infos[split.task]
-    logits = np.empty((len(split), info.outputs), dtype=np.float32)
+    found: dict[int, Any] = {}
     for places in split.by_length(_BATCH_ROWS):
         batch = split.batch(places)
-        del batch["labels"]
+        del batch["labels"], batch["task"]
         with torch.inference_mode():
-            logits[places] = model(**batch).logits.numpy()
+            if info.text is None:
+                answered = model(split.task, **batch).logits.numpy()
+            else:
+                answered = decode(model.generate(split.task, batch).tolist())
+        found |= dict(zip(places, answered, strict=True))
         progress.advance(bar, len(places))
-    return Reference(split.task, info, rows, logits, compute(info.metrics, logits, rows.labels))
+    answers = _in_order(found, info)
+    return Reference(split.task, info, rows, answers, _metrics(info, answers, rows.labels))
+
+
+def _in_order(found: Mapping[int, Any], info: TaskInfo) -> Answers:
+    ordered = [found[place] for place in range(len(found))]
+    return ordered if info.text is not None else np.stack(ordered)
+
+
+def _metrics(info: TaskInfo, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
+    if info.text is None:
+        return compute(info.metrics, np.asarray(answers), labels)
+    values = [info.text.answer(str(generated)) for generated in answers]
+    return compute(info.metrics, np.array(values, dtype=object if isinstance(values[0], str) else None), labels)
 
 
 def _compare_form(
@@ -162,7 +202,8 @@ def _compare_form(
     ) as session:
         for reference in references:
             bar = progress.add_task(f"{form}: {reference.task}", total=len(reference.rows))
-            found = session.run(reference.task, reference.texts)
+            ask = session.run if reference.info.text is None else session.generate
+            found = ask(reference.task, reference.texts)
             progress.update(bar, completed=len(reference.rows))
             yield _comparison(tolerance, form, reference, found, "batch")
         if form == BANK and len(references) > 1:
@@ -176,23 +217,30 @@ def _compare_mixed(
     places = [(reference, row) for reference in references for row in range(len(reference.rows))]
     shuffled = [places[index] for index in np.random.default_rng(0).permutation(len(places))]
     bar = progress.add_task(f"{BANK}: all tasks mixed", total=len(places))
-    answers = session.run_mixed([(reference.task, reference.texts[row]) for reference, row in shuffled])
+    asked = [(reference.task, reference.texts[row]) for reference, row in shuffled]
+    answers: Sequence[Any]
+    if references[0].info.text is None:
+        answers = session.run_mixed(asked)
+    else:
+        answers = [prediction.generated for prediction in session.predict_mixed(asked)]
     progress.update(bar, completed=len(places))
-    found = {reference.task: np.empty_like(reference.logits) for reference in references}
-    for (reference, row), logits in zip(shuffled, answers, strict=True):
-        found[reference.task][row] = logits
+    found: dict[str, dict[int, Any]] = {reference.task: {} for reference in references}
+    for (reference, row), answer in zip(shuffled, answers, strict=True):
+        found[reference.task][row] = answer
     for reference in references:
-        yield _comparison(tolerance, BANK, reference, found[reference.task], "mixed tasks")
+        ordered = _in_order(found[reference.task], reference.info)
+        yield _comparison(tolerance, BANK, reference, ordered, "mixed tasks")
 
 
-def _comparison(tolerance: Tolerance, form: str, reference: Reference, found: Logits, batching: str) -> Comparison:
-    return compare_logits(
+def _comparison(tolerance: Tolerance, form: str, reference: Reference, found: Answers, batching: str) -> Comparison:
+    compare: Callable[..., Comparison] = compare_logits if reference.info.text is None else compare_texts
+    return compare(
         reference.task,
         form,
-        reference.logits,
+        reference.answers,
         found,
         tolerance,
         batching=batching,
         metrics_reference=reference.metrics,
-        metrics_artifact=compute(reference.info.metrics, found, reference.rows.labels),
+        metrics_artifact=_metrics(reference.info, found, reference.rows.labels),
     )

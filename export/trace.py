@@ -4,19 +4,21 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from propetl.export.generation_program import PartProgram
 from propetl.export.program import BareProgram, Program, RowsProgram
+from propetl.runtime.generation.parts import PAST, PRESENT, TARGET, Part
 from propetl.runtime.manifest import TensorSignature
-from propetl.runtime.signatures import BATCH, LABELS, LOGITS, SEQUENCE
+from propetl.runtime.signatures import BATCH, LABELS, LOGITS, SEQUENCE, TOKEN_SHAPE
 
 # Sizes of the example arguments: all different, and none 0 or 1, so that the tracer takes none for another's.
-_EXAMPLE = {BATCH: 3, SEQUENCE: 7, LABELS: 5}
+_EXAMPLE = {BATCH: 3, SEQUENCE: 7, LABELS: 5, TARGET: 6, PAST: 11, PRESENT: 17}
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Trace:
     """A traced program.
 
     Attributes:
-        model: graph with the inputs ``text_inputs`` and ``task_inputs`` and the output ``logits``.
-        text_inputs: names such as ``input_ids``.
+        model: graph with the inputs ``text_inputs`` and ``task_inputs``; its output is ``logits``, or those of a part.
+        text_inputs: names such as ``input_ids``: what is not the task's.
         task_inputs: the task's tensors, as the graph takes them.
         opset: of the standard operators.
     """
@@ -47,23 +49,54 @@ def trace(
         tensors: the tensors of one task; for a program of rows they get a leading axis here, as long as the batch.
         opset: of the standard operators.
     """
+    inputs = tuple(TensorSignature(name, "int64", TOKEN_SHAPE) for name in text_inputs)
     task_inputs = _with_axis(tensors) if isinstance(program, RowsProgram) else tensors
-    inputs = {name: torch.ones(_EXAMPLE[BATCH], _EXAMPLE[SEQUENCE], dtype=torch.int64) for name in text_inputs}
-    task = {tensor.name: _example(tensor) for tensor in task_inputs}
+    return _traced(program, inputs, task_inputs, (LOGITS,), opset)
+
+
+def trace_part(program: PartProgram, part: Part, tensors: tuple[TensorSignature, ...], opset: int) -> Trace:
+    """Traces one of the graphs by which a backbone generates; sizes named in ``part`` are free.
+
+    Args:
+        program: the function.
+        part: what it takes and gives.
+        tensors: the task's tensors of one task; for a program of rows they get a leading axis here, as above.
+        opset: of the standard operators.
+    """
+    names = tuple(output.name for output in part.outputs)
+    task = _with_axis(tensors) if program.rows else tensors
+    traced = _traced(program, part.inputs, task, names, opset)
+    graph = traced.model.graph
+    for value, stated in zip([*graph.inputs, *graph.outputs], [*part.inputs, *task, *part.outputs], strict=True):
+        value.shape = ir.Shape(stated.shape)  # the exporter writes sums such as "past + 1"
+    return traced
+
+
+def _traced(
+    program: torch.nn.Module,
+    inputs: tuple[TensorSignature, ...],
+    task_inputs: tuple[TensorSignature, ...],
+    outputs: tuple[str, ...],
+    opset: int,
+) -> Trace:
+    examples = {
+        kind: {tensor.name: _example(tensor) for tensor in tensors}
+        for kind, tensors in (("inputs", inputs), ("task", task_inputs))
+    }
     with _quiet(), torch.no_grad():
         exported = torch.onnx.export(
             program.eval(),
-            kwargs={"inputs": inputs, "task": task},
+            kwargs=examples,
             dynamo=True,
             opset_version=opset,
-            input_names=[*text_inputs, *task],
-            output_names=[LOGITS],
-            dynamic_shapes=_dynamic_shapes(text_inputs, task_inputs),
+            input_names=[name for tensors in examples.values() for name in tensors],
+            output_names=list(outputs),
+            dynamic_shapes=_dynamic_shapes(inputs, task_inputs),
             optimize=False,
             verbose=False,
         )
     assert exported is not None
-    return Trace(exported.model, text_inputs, task_inputs, opset)
+    return Trace(exported.model, tuple(examples["inputs"]), task_inputs, opset)
 
 
 def _with_axis(tensors: tuple[TensorSignature, ...]) -> tuple[TensorSignature, ...]:
@@ -71,24 +104,25 @@ def _with_axis(tensors: tuple[TensorSignature, ...]) -> tuple[TensorSignature, .
 
 
 def _example(tensor: TensorSignature) -> Tensor:
+    """Ones where the model reads ids and masks, which have to let something be attended to; else zeros."""
     shape = [_EXAMPLE[size] if isinstance(size, str) else size for size in tensor.shape]
-    return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
+    return torch.full(shape, int(tensor.dtype == "int64"), dtype=getattr(torch, tensor.dtype))
 
 
 def _dynamic_shapes(
-    text_inputs: tuple[str, ...], task_inputs: tuple[TensorSignature, ...]
-) -> dict[str, Mapping[str, object]]:
-    names = {name for tensor in task_inputs for name in tensor.shape if isinstance(name, str)} | {
-        BATCH,
-        SEQUENCE,
+    inputs: tuple[TensorSignature, ...], task_inputs: tuple[TensorSignature, ...]
+) -> dict[str, dict[str, dict[int, object]]]:
+    named = {size for tensor in (*inputs, *task_inputs) for size in tensor.shape if isinstance(size, str)}
+    free: dict[str, object] = {name: torch.export.Dim(name, min=1) for name in sorted(named)}
+    # A sum of two others: the exporter has no name for it, and finds it out.
+    free |= {PRESENT: torch.export.Dim.DYNAMIC} if PRESENT in named else {}
+    return {
+        kind: {
+            tensor.name: {axis: free[size] for axis, size in enumerate(tensor.shape) if isinstance(size, str)}
+            for tensor in tensors
+        }
+        for kind, tensors in (("inputs", inputs), ("task", task_inputs))
     }
-    free = {name: torch.export.Dim(name, min=1) for name in sorted(names)}
-    texts = {name: {0: free[BATCH], 1: free[SEQUENCE]} for name in text_inputs}
-    task = {
-        tensor.name: {axis: free[size] for axis, size in enumerate(tensor.shape) if isinstance(size, str)}
-        for tensor in task_inputs
-    }
-    return {"inputs": texts, "task": task}
 
 
 @contextlib.contextmanager

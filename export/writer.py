@@ -16,14 +16,14 @@ from propetl.bundle.format import TOKENIZER_FOLDER, pack_path
 from propetl.bundle.reader import Bundle, read_bundle
 from propetl.errors import ConfigurationError, TaskError
 from propetl.export.compiler import Compiled, Compiler
+from propetl.export.generation_compiler import GenerationCompiler, generation_info
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info
-from propetl.export.options import FP32, INT4, OLDEST_FOR_INT8, OPSETS, QUANTISATIONS, ExportOptions
+from propetl.export.options import OLDEST_FOR_INT8, OPSETS, ExportOptions
 from propetl.export.polygraphy_files import check_polygraphy, write_polygraphy_files
-from propetl.export.quantisation_loss import measured_losses
 from propetl.export.tensorrt_engines.build_log import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
-from propetl.export.transformers_layout import add_file, write_config
+from propetl.export.transformers_layout import add_file, tokenizer_file, write_config
 from propetl.export.triton_repository.models import SERVED_FORMS
 from propetl.export.triton_repository.writer import add_repository
 from propetl.export.weight_store import WeightStore
@@ -31,18 +31,18 @@ from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.golden import golden_bytes
-from propetl.runtime.losses import check_drop
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
     GOLDEN_FILE,
     MANIFEST,
+    MODEL,
     ArtifactTask,
     FormInfo,
     GraphInfo,
     Manifest,
     Stages,
 )
-from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD
+from propetl.runtime.operators import OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES
 
 Report = Callable[[str], None]
@@ -69,11 +69,10 @@ def export_bundle(
         BackendError: an engine that cannot be built here.
         BundleError: the bundle is damaged, or the backbone found is another one.
         TaskError: a task that the bundle does not have.
-        CheckFailed: quantising costs more than ``options.max_drop``.
     """
     bundle = read_bundle(bundle_path)
     tasks = tasks_of(bundle, options)
-    _check_options(bundle, options)
+    _check_options(bundle, options, tasks)
     builders = builders_of(options.engines) if options.engines else ()
     if options.polygraphy:
         check_polygraphy()
@@ -85,7 +84,7 @@ def export_bundle(
         report("writing packs, tokenizer and golden rows")
         _write_companions(staging, model, bundle, tasks)
         _complete_folded_folders(staging, backbone, bundle, graphs, options.standalone)
-        manifest = _manifest(staging, bundle, backbone, tasks, graphs, options)
+        manifest = _manifest(staging, bundle, model, tasks, graphs, options)
         if options.polygraphy:
             report("recording inputs and outputs for Polygraphy")
             write_polygraphy_files(Artifact(staging, manifest), options.standalone)
@@ -98,10 +97,6 @@ def export_bundle(
         (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
         report("checking the artifact")
         read_artifact(staging, verify=False)  # the hashes were taken from these very files just now
-        if options.quantize != FP32:
-            report("measuring what quantising costs")
-            manifest = dataclasses.replace(manifest, losses=measured_losses(staging, bundle.path, options))
-            (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
     return manifest
 
 
@@ -119,7 +114,7 @@ def tasks_of(bundle: Bundle, options: ExportOptions) -> tuple[str, ...]:
     return tasks
 
 
-def _check_options(bundle: Bundle, options: ExportOptions) -> None:
+def _check_options(bundle: Bundle, options: ExportOptions, tasks: Sequence[str]) -> None:
     config = bundle.info.prototype
     if not options.forms:
         raise ConfigurationError(f"no form was chosen; known: {', '.join(FORM_RULES)}")
@@ -135,7 +130,6 @@ def _check_options(bundle: Bundle, options: ExportOptions) -> None:
         raise ConfigurationError("--target builds engines from standard operators; leave out --operators")
     if options.engines and options.engines.refit and FOLDED not in options.forms:
         raise ConfigurationError("--refit makes one engine of the folded graphs: add --form folded, or leave it out")
-    _check_quantisation(options)
     if config.method == "full":
         raise ConfigurationError(
             "a fully trained backbone is not exported here: its weights are a model of their own; use optimum"
@@ -145,23 +139,42 @@ def _check_options(bundle: Bundle, options: ExportOptions) -> None:
             f"--layout triton takes --form {' or '.join(SERVED_FORMS)}; found {', '.join(options.forms)}: Triton "
             "batches along the first size of every input, and masks that are inputs have no such size"
         )
+    if _answers_in_text(bundle, tasks):
+        _check_generating(options)
     if options.merge_lora and (config.method != "lora" or set(options.forms) - {FOLDED, BARE}):
         raise ConfigurationError(
             f"--merge-lora is for LoRA in folded form; this is {config.method} in {', '.join(options.forms)}"
         )
 
 
-def _check_quantisation(options: ExportOptions) -> None:
-    if options.quantize not in QUANTISATIONS:
-        known = ", ".join(QUANTISATIONS)
-        raise ConfigurationError(f"--quantize {options.quantize!r} is not known; known: {known}")
-    if options.quantize == FP32 and options.data is not None:
-        raise ConfigurationError("--data measures what quantising costs; it goes with --quantize")
-    if options.quantize == INT4 and options.operators != ONNXRUNTIME:
-        raise ConfigurationError(f"--quantize {INT4} is an operator of ONNX Runtime; add --operators {ONNXRUNTIME}")
-    if options.quantize != FP32 and options.engines is not None:
-        raise ConfigurationError("--target builds engines from fp32 graphs and has --precision; leave out --quantize")
-    check_drop(options.max_drop)
+def _answers_in_text(bundle: Bundle, tasks: Sequence[str]) -> bool:
+    """Whether ``tasks`` are answered in text and not by heads.
+
+    Raises:
+        ConfigurationError: some are, some are not: their graphs have nothing in common.
+    """
+    texts = [task for task in tasks if bundle.info.tasks[task].text is not None]
+    if texts and len(texts) < len(tasks):
+        others = sorted(set(tasks) - set(texts))
+        raise ConfigurationError(
+            f"tasks {', '.join(texts)} are answered in text and {', '.join(others)} by heads; "
+            "export each kind by itself with --task"
+        )
+    return bool(texts)
+
+
+def _check_generating(options: ExportOptions) -> None:
+    """What is for backbones whose tasks have heads is refused by name."""
+    for_heads = {
+        f"form {BARE}": BARE in options.forms,
+        f"--operators {options.operators}": options.operators != STANDARD,
+        "--target": options.engines,
+        "--layout triton": options.triton,
+        "--polygraphy": options.polygraphy,
+    }
+    for name, asked in for_heads.items():
+        if asked:
+            raise ConfigurationError(f"{name} is for tasks with heads, this backbone generates; leave it out")
 
 
 def _write_graphs(
@@ -173,7 +186,8 @@ def _write_graphs(
     report: Report,
 ) -> list[tuple[Compiled, GraphInfo]]:
     with WeightStore(staging / BACKBONE_FILE) as store:
-        compiler = Compiler(model, bundle, tasks, options.opset, options.operators, options.quantize, store, report)
+        kind = GenerationCompiler if _answers_in_text(bundle, tasks) else Compiler
+        compiler = kind(model, bundle, tasks, options.opset, options.operators, store, report)
         compiled = chain.from_iterable(map(compiler.compile, options.forms))
         staged = compiler.stages() if _staged(options.forms) else ()
         return [(one, _write_graph(staging, one)) for one in chain(compiled, staged)]
@@ -204,7 +218,7 @@ def _write_companions(staging: Path, model: ProPETLModel, bundle: Bundle, tasks:
         (staging / pack_path(task)).write_bytes((bundle.path / pack_path(task)).read_bytes())
     (staging / TOKENIZER_FOLDER).mkdir()
     for source in bundle.tokenizer_folder.iterdir():
-        (staging / TOKENIZER_FOLDER / source.name).write_bytes(source.read_bytes())
+        (staging / TOKENIZER_FOLDER / source.name).write_bytes(tokenizer_file(source.name, source.read_bytes()))
     goldens = {task: golden_of(model, bundle, task) for task in tasks}
     (staging / GOLDEN_FILE).write_bytes(golden_bytes(goldens))
 
@@ -216,11 +230,13 @@ def _complete_folded_folders(
     graphs: list[tuple[Compiled, GraphInfo]],
     standalone: bool,
 ) -> None:
-    for compiled, graph in graphs:
-        if compiled.form != FOLDED or compiled.part is None:
-            continue
-        folder = (staging / graph.path).parent
-        write_config(folder, backbone, bundle.info.tasks[compiled.part])
+    folders = {
+        (staging / graph.path).parent: compiled.part
+        for compiled, graph in graphs
+        if compiled.form == FOLDED and compiled.part is not None
+    }
+    for folder, task in folders.items():
+        write_config(folder, backbone, bundle.info.tasks[task])
         for source in [staging / BACKBONE_FILE, *sorted((staging / TOKENIZER_FOLDER).iterdir())]:
             add_file(source, folder / source.name, standalone)
 
@@ -228,17 +244,17 @@ def _complete_folded_folders(
 def _manifest(
     staging: Path,
     bundle: Bundle,
-    backbone: Backbone,
+    model: ProPETLModel,
     tasks: tuple[str, ...],
     graphs: list[tuple[Compiled, GraphInfo]],
     options: ExportOptions,
 ) -> Manifest:
     return Manifest(
         operators=options.operators,
-        precision=options.quantize,
+        precision="fp32",
         opset=options.opset,
         max_length=bundle.info.max_length,
-        pad_token_id=backbone.pad_token_id,
+        pad_token_id=model.backbone.pad_token_id,
         head=bundle.info.head,
         bundle_sha256=bundle.sha256,
         prototype_sha256=bundle.prototype_sha256,
@@ -248,19 +264,29 @@ def _manifest(
         forms={form: _form_info(form, tasks, graphs) for form in options.forms},
         tools=_tools(),
         files={},
+        generation=generation_info(model) if _answers_in_text(bundle, tasks) else None,
     )
 
 
 def _form_info(form: str, tasks: tuple[str, ...], graphs: list[tuple[Compiled, GraphInfo]]) -> FormInfo:
-    mine = {compiled.part: graph for compiled, graph in graphs if compiled.form == form}
     task_ids = {task: row for row, task in enumerate(tasks)} if form == BANK else {}
+    steps: dict[str, dict[str | None, GraphInfo]] = {}
+    for compiled, graph in graphs:
+        if compiled.form == form:
+            steps.setdefault(compiled.step, {})[compiled.part] = graph
+    parts = {
+        step: FormInfo(mine.get(None), {task: graph for task, graph in mine.items() if task})
+        for step, mine in steps.items()
+    }
+    if parts.keys() != {MODEL}:
+        return FormInfo(task_ids=task_ids, parts=parts)
     stages = _stages(graphs) if FORM_RULES[form].staged else None
-    return FormInfo(mine.get(None), {task: graph for task, graph in mine.items() if task}, task_ids, stages)
+    return dataclasses.replace(parts[MODEL], task_ids=task_ids, stages=stages)
 
 
-def _stages(graphs: list[tuple[Compiled, GraphInfo]]) -> Stages:
+def _stages(graphs: list[tuple[Compiled, GraphInfo]]) -> Stages | None:
     by_stage = {compiled.part: graph for compiled, graph in graphs if compiled.form == STAGES}
-    return Stages(by_stage[STAGE_APPLY], by_stage[STAGE_RUN])
+    return Stages(by_stage[STAGE_APPLY], by_stage[STAGE_RUN]) if by_stage else None
 
 
 def _tools() -> dict[str, str]:

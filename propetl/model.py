@@ -155,7 +155,7 @@ class ProPETLModel(nn.Module):
 
     def pooled_state(self, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor]) -> Tensor:
         """What a head reads with ``weights`` attached, ``[batch, hidden]``: :func:`propetl.heads.pooled`."""
-        with self._running(weights):
+        with self.running(weights):
             return pooled(self.network, self.backbone.family.kind, inputs)
 
     def forward(
@@ -189,7 +189,7 @@ class ProPETLModel(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         weights = self.effective(task)
         if info.text is not None:
-            with self._running(weights):
+            with self.running(weights):
                 logits = token_logits(self.network, inputs, labels)
         else:
             state = self.pooled_state(weights, inputs)
@@ -217,7 +217,7 @@ class ProPETLModel(nn.Module):
         text = self._info(task).text
         if text is None:
             raise TaskError(f"task {task!r} is a {self.infos[task].problem}: it has logits, and generates nothing")
-        with self._running(self.effective(task)):
+        with self.running(self.effective(task)):
             return generated_ids(self.network, text, inputs, **options)
 
     def head_tensors(self, task: str) -> dict[str, Tensor]:
@@ -299,7 +299,8 @@ class ProPETLModel(nn.Module):
             raise BundleError(f"the backbone's weights do not fit a {self.backbone.family.name}: {reason}") from error
 
     @contextmanager
-    def _running(self, weights: EffectiveWeights | None) -> Iterator[None]:
+    def running(self, weights: EffectiveWeights | None) -> Iterator[None]:
+        """Lets the network run with ``weights`` attached, however it is called."""
         self._current = weights
         try:
             yield

@@ -102,7 +102,7 @@ class Artifact:
         manifest = self.manifest
         check_belongs(pack, manifest.prototype_sha256, manifest.backbone.fingerprint, source)
         head = "own" if "dense.weight" in pack.head else "linear"
-        if head != manifest.head:
+        if pack.head and head != manifest.head:
             raise TaskError(
                 f"{source}: its head is of kind {head!r}, this artifact takes {manifest.head!r}; "
                 f"train the task with --head {manifest.head}"

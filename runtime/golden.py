@@ -13,7 +13,10 @@ from propetl.errors import ArtifactError, BundleError
 
 FORMAT = "propetl-golden"
 VERSION = 1
-LOGITS = "logits"
+LOGITS, TOKENS = "logits", "tokens"
+
+MOST_TOKENS = 24
+"""Enough to show that the cache grows and beams change places as they should."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +25,24 @@ class Golden:
 
     Attributes:
         feeds: token inputs by name, int64 ``[rows, sequence]``.
-        logits: what PyTorch gives for them, float32 ``[rows, outputs]``.
+        logits: what PyTorch gives for them, float32 ``[rows, outputs]``; of a task that is answered in text, those of
+            the first token ``[rows, vocabulary]``.
+        tokens: what PyTorch generates, at most :data:`MOST_TOKENS`, int64 ``[rows, longest]``; None with a head.
     """
 
     feeds: dict[str, NDArray[np.int64]]
     logits: NDArray[np.float32]
+    tokens: NDArray[np.int64] | None = None
 
 
 def golden_bytes(goldens: dict[str, Golden], description: dict[str, Any] | None = None) -> bytes:
-    """The file ``golden.safetensors``: tensors ``<task>/<input>``, as narrow as they fit, and ``<task>/logits``."""
+    """The file ``golden.safetensors``: ``<task>/<input>`` and for text ``<task>/tokens``, narrow; ``<task>/logits``."""
     tensors: Arrays = {}
     for task, golden in goldens.items():
         tensors |= {f"{task}/{name}": _narrow(tensor) for name, tensor in golden.feeds.items()}
         tensors[f"{task}/{LOGITS}"] = golden.logits.astype(np.float32)
+        if golden.tokens is not None:
+            tensors[f"{task}/{TOKENS}"] = _narrow(golden.tokens)
     return tensor_bytes(tensors, {"format": FORMAT, "version": VERSION} | (description or {}))
 
 
@@ -51,7 +59,8 @@ def read_golden(path: Path, task: str, inputs: tuple[str, ...]) -> Golden:
     check_format(described, FORMAT, VERSION, str(path), ArtifactError)
     try:
         feeds = {name: tensors[f"{task}/{name}"].astype(np.int64) for name in inputs}
-        golden = Golden(feeds, tensors[f"{task}/{LOGITS}"])
+        tokens = tensors.get(f"{task}/{TOKENS}")
+        golden = Golden(feeds, tensors[f"{task}/{LOGITS}"], None if tokens is None else tokens.astype(np.int64))
     except KeyError as error:
         raise ArtifactError(f"{path}: has no tensor {error}; export it again") from error
     _check(golden, task, path)
@@ -66,6 +75,9 @@ def _narrow(tensor: NDArray[np.int64]) -> NDArray[Any]:
 def _check(golden: Golden, task: str, path: Path) -> None:
     shapes = {tensor.shape for tensor in golden.feeds.values()}
     rows = golden.logits.shape[0] if golden.logits.ndim == 2 else 0
+    tokens = golden.tokens
+    if tokens is not None and (tokens.ndim != 2 or len(tokens) != rows):
+        raise ArtifactError(f"{path}: golden tokens of task {task} are {list(tokens.shape)}, of {rows} rows")
     if len(shapes) != 1 or rows == 0 or next(iter(shapes))[:1] != (rows,):
         found = {name: tensor.shape for name, tensor in golden.feeds.items()} | {LOGITS: golden.logits.shape}
         raise ArtifactError(f"{path}: golden tensors of task {task} do not fit together: {found}")

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from propetl.errors import ConfigurationError, ProPETLError
+from propetl.runtime.generation.options import GenerationChoices
 from propetl.runtime.prediction import Prediction
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
@@ -34,13 +35,16 @@ def lines_as_they_come(stream: ByteStream) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def answers(stream: ByteStream, session: Session, task: str | None) -> Iterator[list[Answer]]:
+def answers(
+    stream: ByteStream, session: Session, task: str | None, **choices: Unpack[GenerationChoices]
+) -> Iterator[list[Answer]]:
     """Answers for lines ``{"text": …}`` or ``{"text": …, "text_pair": …}``, in order, group by group.
 
     Args:
         stream: UTF-8, one JSON object on each line; blank lines are passed over.
         session: runs the rows.
         task: of rows that have no key ``task``.
+        choices: how tasks that answer in text are to generate, as for :meth:`Session.generate`.
 
     Raises:
         ConfigurationError: naming the line that cannot be used, after all lines before it were answered;
@@ -53,7 +57,7 @@ def answers(stream: ByteStream, session: Session, task: str | None) -> Iterator[
         count += len(lines)
         if rows:
             found = True
-            yield list(zip((name for name, _ in rows), session.predict_mixed(rows), strict=True))
+            yield list(zip((name for name, _ in rows), session.predict_mixed(rows, **choices), strict=True))
         if failure is not None:
             raise failure
     if not found:
@@ -105,6 +109,8 @@ def answer_line(answer: Answer, scores: bool) -> bytes:
     """An answer as one line of JSON; ``scores`` adds the probability of every label."""
     task, prediction = answer
     value: dict[str, Any] = {"task": task, "label": prediction.label, "score": prediction.score}
+    if prediction.generated is not None:
+        value["generated"] = prediction.generated
     if scores:
         value["scores"] = prediction.scores
     return json.dumps(value, ensure_ascii=False).encode() + b"\n"

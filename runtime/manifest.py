@@ -8,7 +8,7 @@ from propetl.bundle.format import BackboneInfo, TaskInfo, check_format, check_ta
 from propetl.errors import ArtifactError, ProPETLError
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 from propetl.runtime.engine_records import EngineInfo
-from propetl.runtime.losses import Loss
+from propetl.runtime.generation.info import GenerationInfo
 
 FORMAT = "propetl-artifact"
 VERSION = 1
@@ -16,6 +16,9 @@ MANIFEST = "artifact.json"
 BACKBONE_FILE = "backbone.data"
 GOLDEN_FILE = "golden.safetensors"
 TOKENIZER_FILE = "tokenizer/tokenizer.json"
+
+MODEL = "model"
+"""The part of a form that has no others."""
 
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -91,33 +94,57 @@ class Stages:
 
 @dataclass(frozen=True)
 class FormInfo:
-    """The graphs of one form: ``graph`` for any task, or ``graphs`` by task.
+    """The graphs of one form: ``graph`` for any task, or ``graphs`` by task; of a backbone that generates, ``parts``.
 
     Attributes:
         graph: of a form that has one graph for all tasks.
         graphs: by task, of a form that has one for each.
         task_ids: rows of the bank by task.
         stages: the same function in two graphs, so that masks are applied once per switch; None where there are none.
+        parts: by name, such as ``encoder``: the form of each of the graphs by which a backbone generates.
     """
 
     graph: GraphInfo | None = None
     graphs: dict[str, GraphInfo] = field(default_factory=dict)
     task_ids: dict[str, int] = field(default_factory=dict)
     stages: Stages | None = None
+    parts: dict[str, "FormInfo"] = field(default_factory=dict)
 
     def all_graphs(self) -> dict[str | None, GraphInfo]:
-        """Every graph by the task it is bound to; None for a graph that serves any task."""
+        """Every graph by the task it is bound to, None for one that serves any task; those of parts are not here."""
         shared: dict[str | None, GraphInfo] = {} if self.graph is None else {None: self.graph}
         return shared | dict(self.graphs)
 
+    def each_part(self) -> dict[str, "FormInfo"]:
+        """The parts by name; a form without parts is its own only one, :data:`MODEL`."""
+        return self.parts or {MODEL: self}
+
     def paths(self) -> set[str]:
-        """Files of all graphs, those of the stages among them."""
+        """Files of all graphs, those of stages and parts among them."""
         stages = [] if self.stages is None else [self.stages.apply, self.stages.run]
-        return {graph.path for graph in (*self.all_graphs().values(), *stages)}
+        mine = {graph.path for graph in (*self.all_graphs().values(), *stages)}
+        return mine.union(*(part.paths() for part in self.parts.values()))
+
+    def own_tasks(self) -> tuple[str, ...]:
+        """Tasks that have graphs of their own."""
+        return tuple(next(iter(self.each_part().values())).graphs)
+
+    def graphs_for(self, task: str | None) -> dict[str, GraphInfo]:
+        """The graphs of one task by part; None for those that serve any task.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        found = {name: part.all_graphs().get(task) for name, part in self.each_part().items()}
+        graphs = {name: graph for name, graph in found.items() if graph is not None}
+        if len(graphs) < len(found):
+            raise ArtifactError(f"no graph {'for all tasks' if task is None else f'of task {task}'}; export it again")
+        return graphs
 
     def to_json(self) -> dict[str, Any]:
         """As written: keys that do not apply are left out."""
-        return {key: value for key, value in asdict(self).items() if value}
+        parts = {name: part.to_json() for name, part in self.parts.items()}
+        return {key: value for key, value in (asdict(self) | {"parts": parts}).items() if value}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "FormInfo":
@@ -125,7 +152,9 @@ class FormInfo:
         graph = GraphInfo.from_json(value["graph"]) if "graph" in value else None
         graphs = {task: GraphInfo.from_json(item) for task, item in value.get("graphs", {}).items()}
         task_ids = {task: int(row) for task, row in value.get("task_ids", {}).items()}
-        return cls(graph, graphs, task_ids, Stages.from_json(value["stages"]) if "stages" in value else None)
+        stages = Stages.from_json(value["stages"]) if "stages" in value else None
+        parts = {name: FormInfo.from_json(part) for name, part in value.get("parts", {}).items()}
+        return cls(graph, graphs, task_ids, stages, parts)
 
 
 @dataclass(frozen=True)
@@ -160,9 +189,9 @@ class Manifest:
         forms: those exported, by name.
         tools: versions of what made the artifact.
         files: size and SHA-256 of every file but this one.
+        generation: how the backbone generates; None where tasks have heads.
         golden: path of the golden inputs and outputs.
         engines: plans that were built ahead; empty for an artifact of graphs alone.
-        losses: what quantising cost each task and form; empty at fp32.
     """
 
     operators: str
@@ -179,9 +208,9 @@ class Manifest:
     forms: dict[str, FormInfo]
     tools: dict[str, str]
     files: dict[str, dict[str, Any]]
+    generation: GenerationInfo | None = None
     golden: str = GOLDEN_FILE
     engines: tuple[EngineInfo, ...] = ()
-    losses: tuple[Loss, ...] = ()
 
     @cached_property
     def layout(self) -> TaskLayout:
@@ -191,7 +220,8 @@ class Manifest:
     @cached_property
     def token_inputs(self) -> tuple[str, ...]:
         """Token inputs that the graphs take; ``token_type_ids`` only where the backbone does."""
-        graphs = [graph for form in self.forms.values() for graph in form.all_graphs().values()]
+        parts = [part for form in self.forms.values() for part in form.each_part().values()]
+        graphs = [graph for part in parts for graph in part.all_graphs().values()]
         taken = {item.name for graph in graphs for item in graph.inputs}
         return tuple(name for name in TOKEN_INPUTS if name in taken)
 
@@ -207,7 +237,7 @@ class Manifest:
                 "tasks": {name: asdict(task.info) | {"pack": task.pack} for name, task in self.tasks.items()},
                 "forms": {name: form.to_json() for name, form in self.forms.items()},
                 "engines": [engine.to_json() for engine in self.engines],
-                "losses": [asdict(loss) for loss in self.losses],
+                "generation": None if self.generation is None else self.generation.to_json(),
             }
         )
 
@@ -245,9 +275,9 @@ class Manifest:
             forms={name: FormInfo.from_json(item) for name, item in value["forms"].items()},
             tools=dict(value["tools"]),
             files={path: _record_from(path, item) for path, item in value["files"].items()},
+            generation=None if value["generation"] is None else GenerationInfo.from_json(value["generation"]),
             golden=str(value["golden"]),
             engines=tuple(EngineInfo.from_json(item) for item in value["engines"]),
-            losses=tuple(Loss.from_json(item) for item in value["losses"]),
         )
 
 

@@ -1,15 +1,17 @@
-"""Golden rows run again: in one batch, row by row without padding, and all tasks mixed where a form can."""
+"""Golden rows run again: in one batch, row by row without padding, all tasks mixed where a form can, and as texts."""
 
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.runtime.forms import Logits, MixingForm, RunningForm
-from propetl.runtime.golden import Golden
-from propetl.runtime.report import Comparison, Tolerance, compare_logits
+from propetl.runtime.forms import GeneratingTask, Logits, MixingForm, RunningForm
+from propetl.runtime.generation.options import options_for
+from propetl.runtime.golden import MOST_TOKENS, Golden
+from propetl.runtime.report import Comparison, Tolerance, compare_logits, compare_texts
 
 TOGETHER, SINGLY, MIXED = "golden rows", "golden rows singly", "golden rows mixed"
+GENERATED = "golden rows generated"
 
 TokenFeeds = dict[str, NDArray[np.int64]]
 
@@ -23,6 +25,20 @@ def replay_task(
     yield compare_logits(task, form, golden.logits, whole, tolerance, batching=TOGETHER)
     rows = [bound.infer(feeds) for feeds in _single_rows(golden)]
     yield compare_logits(task, form, golden.logits, np.concatenate(rows), tolerance, batching=SINGLY)
+    if golden.tokens is not None and isinstance(bound, GeneratingTask):
+        yield _compare_tokens(bound, form, golden, golden.tokens, tolerance)
+
+
+def _compare_tokens(
+    bound: GeneratingTask, form: str, golden: Golden, tokens: NDArray[np.int64], tolerance: Tolerance
+) -> Comparison:
+    """What the task generates, in the way it says, against what PyTorch did."""
+    assert bound.info.text is not None
+    options = options_for(bound.info.text, {"max_new_tokens": min(bound.info.text.max_target_length, MOST_TOKENS)})
+    found = [row.tolist() for row in bound.generate(golden.feeds, options)]
+    # PyTorch's rows are as long as the longest of them: what stands behind a row's end is padding.
+    reference = [row[: len(row_found)] for row, row_found in zip(tokens.tolist(), found, strict=True)]
+    return compare_texts(bound.name, form, reference, found, tolerance, batching=GENERATED)
 
 
 def _single_rows(golden: Golden) -> Iterator[TokenFeeds]:

@@ -1,7 +1,8 @@
 """What a validation found: checks that hold or do not, and logits compared with a reference."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,10 @@ TOLERANCES = {
     "fp16": Tolerance(absolute=1e-2, relative=1e-2),
     "bf16": Tolerance(absolute=8e-2, relative=8e-2),
     "int8": Tolerance(absolute=2.5e-1, relative=2.5e-1),
-    "int4": Tolerance(absolute=1.0, relative=1.0),
 }
 """By precision of what computes. Half a unit in the last place is 2^-24 in fp32, 2^-11 in tf32 (products only) and
 fp16, 2^-8 in bf16; the tolerances leave ten to twenty times that (fp32: 170) for what adds up over the layers. int8
-rounds each tensor to 2^-8 of its range, int4 each block of weights to 2^-4 of its own, a tolerance four times as
-wide: whether that is good enough is told by the task's metrics, not by logits."""
+rounds each tensor to 2^-8 of its range: whether that is good enough is told by the task's metrics, not by logits."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ class Comparison:
         batching: which rows, and how they were put together, such as ``golden rows mixed``.
         metrics_reference: the task's metrics by PyTorch; empty where rows have no labels.
         metrics_artifact: the same by the artifact.
+        of: what was compared: ``logits``, or ``texts`` that were generated, whose differences are 0 or infinite.
     """
 
     task: str
@@ -82,10 +82,14 @@ class Comparison:
     batching: str = "batch"
     metrics_reference: dict[str, float] = field(default_factory=dict)
     metrics_artifact: dict[str, float] = field(default_factory=dict)
+    of: Literal["logits", "texts"] = "logits"
 
     @property
     def breach(self) -> str:
         """One line for people: task, form, row, and how far off it is."""
+        if self.of == "texts":
+            same = f"{self.agreement:.1%} of {self.rows} rows are the same"
+            return f"task {self.task}, form {self.form} ({self.batching}), row {self.worst_row}: other text; {same}"
         return (
             f"task {self.task}, form {self.form} ({self.batching}), row {self.worst_row}: logits differ by "
             f"{self.max_abs:.2e} (relative {self.max_rel:.2e}), allowed {self.tolerance.absolute:.0e} + "
@@ -129,6 +133,38 @@ def compare_logits(
         batching=batching,
         metrics_reference=metrics[0],
         metrics_artifact=metrics[1],
+    )
+
+
+def compare_texts(
+    task: str,
+    form: str,
+    reference: Sequence[Sequence[int]] | Sequence[str],
+    found: Sequence[Sequence[int]] | Sequence[str],
+    tolerance: Tolerance,
+    *,
+    batching: str = "batch",
+    metrics_reference: dict[str, float] | None = None,
+    metrics_artifact: dict[str, float] | None = None,
+) -> Comparison:
+    """Compares what was generated, as texts or tokens, row by row: the same or not."""
+    same = [one == other for one, other in zip(reference, found, strict=False)]
+    passed = len(reference) == len(found) > 0 and all(same)
+    difference = 0.0 if passed else float("inf")
+    return Comparison(
+        task=task,
+        form=form,
+        rows=len(reference),
+        max_abs=difference,
+        max_rel=difference,
+        tolerance=tolerance,
+        agreement=sum(same) / max(1, len(reference)),
+        worst_row=same.index(False) if False in same else 0,
+        passed=passed,
+        batching=batching,
+        metrics_reference=metrics_reference or {},
+        metrics_artifact=metrics_artifact or {},
+        of="texts",
     )
 
 

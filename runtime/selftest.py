@@ -98,7 +98,9 @@ def _goldens(artifact: Artifact, checks: list[Check]) -> dict[str, Golden]:
 
 
 def _golden_width(artifact: Artifact, task: str, golden: Golden) -> Check:
-    expected, found = artifact.task(task).info.outputs, golden.logits.shape[1]
+    generation = artifact.manifest.generation
+    expected = artifact.task(task).info.outputs if generation is None else generation.vocabulary
+    found = golden.logits.shape[1]
     detail = "" if expected == found else f"logits are {found} wide, the task has {expected}"
     return Check("golden rows", task, not detail, detail)
 

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import read_pack
-from propetl.errors import ConfigurationError, ProPETLError
+from propetl.errors import ConfigurationError, ProPETLError, TaskError
 from propetl.runtime.artifact import Artifact, read_manifest, verify_shared_files
 from propetl.runtime.batching import Batch, batches_of_feeds, batches_of_token_rows
 from propetl.runtime.beside import Beside
@@ -18,8 +19,11 @@ from propetl.runtime.engines import EngineOptions, Memory
 from propetl.runtime.forms import BoundTask, MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form
 from propetl.runtime.forms.staged import DEFAULT_TASK_MEMORY
-from propetl.runtime.prediction import Prediction, prediction_of
+from propetl.runtime.generation.options import GenerationChoices
+from propetl.runtime.generation.stream import OnText
+from propetl.runtime.prediction import Prediction, prediction_of, prediction_of_text
 from propetl.runtime.rows import Text, TokenArrays, check_text, check_texts, token_feeds
+from propetl.runtime.text_writer import TextWriter, source_of
 from propetl.runtime.tokenise import Tokeniser
 
 Logits = NDArray[np.float32]
@@ -119,10 +123,34 @@ class Session:
         """
         return self._run(self._open().bind(task), texts)
 
-    def predict(self, task: str, texts: Texts) -> list[Prediction]:
-        """Labels with probabilities, or values of a regression; arguments and errors as for :meth:`run`."""
+    def predict(self, task: str, texts: Texts, **choices: Unpack[GenerationChoices]) -> list[Prediction]:
+        """Labels with probabilities, values of a regression, or what was generated and the label or value it spells.
+
+        Arguments and errors as for :meth:`run`; ``choices`` as for :meth:`generate`, not for tasks with a head.
+        """
         bound = self._open().bind(task)
+        if bound.info.text is not None or choices:
+            return [prediction_of_text(text, bound.info) for text in self._answers(bound, texts, choices, None)]
         return [prediction_of(row, bound.info) for row in self._run(bound, texts)]
+
+    def generate(
+        self, task: str, texts: Texts, stream: OnText | None = None, **choices: Unpack[GenerationChoices]
+    ) -> list[str]:
+        """What a task answers in text, in the order of the rows.
+
+        Args:
+            task: its name.
+            texts: as for :meth:`run`; the task's prompt is put around texts, token ids are taken as they are.
+            stream: receives pieces of text as they come, with the row they belong to; rows of like length run
+                together, shortest first. Not with beam search.
+            choices: fields of :class:`~propetl.runtime.generation.options.GenerationOptions`; what is not given is as
+                the task says.
+
+        Raises:
+            TaskError: no such task, it answers with a head, or rows that do not fit its columns.
+            ConfigurationError: as for :meth:`run`; or choices that do not go together.
+        """
+        return self._answers(self._open().bind(task), texts, choices, stream)
 
     def run_mixed(self, rows: Iterable[tuple[str, Text]]) -> list[Logits]:
         """Logits ``[outputs of its task]`` of each ``(task, text)``, in the order of the rows.
@@ -131,8 +159,14 @@ class Session:
         """
         return [logits for logits, _ in self._run_mixed(list(rows))]
 
-    def predict_mixed(self, rows: Iterable[tuple[str, Text]]) -> list[Prediction]:
-        """Answers for rows ``(task, text)`` of any tasks, in the order of the rows."""
+    def predict_mixed(
+        self, rows: Iterable[tuple[str, Text]], **choices: Unpack[GenerationChoices]
+    ) -> list[Prediction]:
+        """Answers for rows ``(task, text)`` of any tasks, in the order of the rows; ``choices`` as for predict."""
+        if self._artifact.manifest.generation is not None or choices:
+            running, tasks, texts = self._bound_rows(list(rows))
+            found = self._writer(tasks[0]).write_mixed(running, tasks, texts, choices)
+            return [prediction_of_text(text, bound.info) for text, bound in zip(found, tasks, strict=True)]
         return [prediction_of(logits, bound.info) for logits, bound in self._run_mixed(list(rows))]
 
     def check(self, task: str, text: Text, where: str = "row 0") -> None:
@@ -176,7 +210,17 @@ class Session:
             raise ConfigurationError(f"this session on {self._artifact.path} was closed; open it again")
         return running
 
+    def _answers(self, bound: BoundTask, texts: Texts, choices: GenerationChoices, stream: OnText | None) -> list[str]:
+        return self._writer(bound).write(bound, self._batches(bound, texts), choices, stream)
+
+    def _writer(self, bound: BoundTask) -> TextWriter:
+        generation = self._artifact.manifest.generation
+        if generation is None:
+            raise TaskError(f"task {bound.name!r} answers with a head and generates nothing; use run or predict")
+        return TextWriter(self._tokeniser, generation.special, self._batch_size)
+
     def _run(self, bound: BoundTask, texts: Texts) -> Logits:
+        _check_has_head(bound)
         batches = self._batches(bound, texts)
         logits = np.empty((sum(len(batch.rows) for batch in batches), bound.info.outputs), dtype=np.float32)
         for batch in batches:
@@ -188,18 +232,23 @@ class Session:
             feeds = token_feeds(texts, self._artifact.manifest.token_inputs)
             return list(batches_of_feeds(feeds, self._batch_size))
         check_texts(bound.name, bound.info, texts)
-        rows = self._tokeniser.rows(texts)
+        rows = self._tokeniser.rows([source_of(bound.info, text) for text in texts])
         return list(batches_of_token_rows(rows, self._tokeniser, self._batch_size))
 
-    def _run_mixed(self, rows: list[tuple[str, Text]]) -> list[tuple[Logits, BoundTask]]:
+    def _bound_rows(self, rows: list[tuple[str, Text]]) -> tuple[RunningForm, list[BoundTask], list[Text]]:
+        """The form, and task and text of each row, checked."""
         running = self._open()
         if not rows:
             raise ConfigurationError("no rows were given; give at least one (task, text)")
         bound = {task: running.bind(task) for task in dict.fromkeys(task for task, _ in rows)}
         for index, (task, text) in enumerate(rows):
             check_text(task, bound[task].info, text, f"row {index}")
-        tasks = [bound[task] for task, _ in rows]
-        texts = [text for _, text in rows]
+        return running, [bound[task] for task, _ in rows], [text for _, text in rows]
+
+    def _run_mixed(self, rows: list[tuple[str, Text]]) -> list[tuple[Logits, BoundTask]]:
+        running, tasks, texts = self._bound_rows(rows)
+        for task in tasks:
+            _check_has_head(task)
         if isinstance(running, MixingForm):
             logits = self._run_together(running, tasks, texts)
         else:
@@ -232,3 +281,8 @@ def _checked_tokeniser(artifact: Artifact) -> Tokeniser:
         verify_shared_files(artifact)
     manifest = artifact.manifest
     return Tokeniser(artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs)
+
+
+def _check_has_head(bound: BoundTask) -> None:
+    if bound.info.text is not None:
+        raise TaskError(f"task {bound.name!r} answers in text and has no logits of its own; use generate or predict")

@@ -15,6 +15,9 @@ batch, or 1 where one task serves all rows:
     stage        takes                                            gives
     apply        the task's tensors with a leading axis of rows   float weights, any names, [rows, ...]
     run          what apply gives                                 logits [batch, "labels"]
+
+A backbone that generates has a graph for each of its parts (``propetl.runtime.generation.parts``), which take
+besides theirs what their form adds: nothing, the task's tensors, or task_id. It has no form bare.
 """
 
 from collections.abc import Sequence
@@ -25,7 +28,17 @@ from propetl.bundle.format import HEADS, head_shapes
 from propetl.bundle.pack import HEAD, LANGUAGE_MASK, MASK, WEIGHT
 from propetl.errors import ArtifactError
 from propetl.prototypes.spec import TaskLayout
-from propetl.runtime.manifest import TOKEN_INPUTS, Dimension, FormInfo, GraphInfo, Manifest, Stages, TensorSignature
+from propetl.runtime.generation.parts import Part, parts_of
+from propetl.runtime.manifest import (
+    MODEL,
+    TOKEN_INPUTS,
+    Dimension,
+    FormInfo,
+    GraphInfo,
+    Manifest,
+    Stages,
+    TensorSignature,
+)
 
 LOGITS = "logits"
 TASK_ID = "task_id"
@@ -62,28 +75,37 @@ FORM_RULES = {
 }
 
 
-def expected_inputs(form: str, manifest: Manifest) -> tuple[TensorSignature, ...]:
+def expected_parts(manifest: Manifest) -> dict[str, Part | None]:
+    """The graphs that each form has, by name; None for that of a classifier."""
+    if manifest.generation is None:
+        return {MODEL: None}
+    return dict(parts_of(manifest.generation, manifest.backbone.hidden_size))
+
+
+def expected_inputs(form: str, manifest: Manifest, part: Part | None = None) -> tuple[TensorSignature, ...]:
     """Inputs that a graph of ``form`` has."""
-    tokens = _token_signatures(manifest)
+    inputs = _token_signatures(manifest) if part is None else part.inputs
     extra = FORM_RULES[form].extra_inputs
     if extra == "task tensors":
-        return tokens + task_tensors(manifest.layout, manifest.head)
-    return (*tokens, TensorSignature(TASK_ID, "int64", ("batch",))) if extra == "task_id" else tokens
+        return inputs + task_tensors(manifest.layout, manifest.head if part is None else None)
+    return (*inputs, TensorSignature(TASK_ID, "int64", ("batch",))) if extra == "task_id" else inputs
 
 
 def _token_signatures(manifest: Manifest) -> tuple[TensorSignature, ...]:
     return tuple(TensorSignature(name, "int64", TOKEN_SHAPE) for name in manifest.token_inputs)
 
 
-def task_tensors(layout: TaskLayout, head: str) -> tuple[TensorSignature, ...]:
+def task_tensors(layout: TaskLayout, head: str | None) -> tuple[TensorSignature, ...]:
     """One tensor for each of a task pack, under the name it has there, in a fixed order.
 
-    The number of labels is a free dimension: a task trained later may have more.
+    The number of labels is a free dimension: a task trained later may have more. ``head`` is None for tasks that
+    are answered in text, which have none.
     """
     masks = {MASK + name: shape for name, shape in layout.mask_shapes().items()}
     masks |= {LANGUAGE_MASK + name: shape for name, shape in layout.language_mask_shapes().items()}
     weights = {WEIGHT + name: shape for name, shape in layout.weight_shapes().items()}
-    heads = {HEAD + name: shape for name, shape in head_shapes(head, layout.hidden_size, LABELS).items()}
+    of_head = {} if head is None else head_shapes(head, layout.hidden_size, LABELS)
+    heads = {HEAD + name: shape for name, shape in of_head.items()}
     packed = [TensorSignature(name, "uint8", shape) for name, shape in masks.items()]
     return (*packed, *(TensorSignature(name, "float32", shape) for name, shape in (weights | heads).items()))
 
@@ -98,14 +120,19 @@ def expected_width(form: str, manifest: Manifest, task: str | None) -> Dimension
     return "labels" if width == "labels" else None
 
 
-def check_graph_signature(form: str, graph: GraphInfo, manifest: Manifest, task: str | None = None) -> None:
+def check_graph_signature(
+    form: str, graph: GraphInfo, manifest: Manifest, task: str | None = None, part: Part | None = None
+) -> None:
     """Refuses a graph whose inputs or outputs are not those that its form has.
 
     Raises:
         ArtifactError: naming graph and tensor.
     """
-    _check_inputs(form, graph, expected_inputs(form, manifest))
-    _check_logits(form, graph, expected_width(form, manifest, task))
+    _check_inputs(form, graph, expected_inputs(form, manifest, part))
+    if part is None:
+        _check_logits(form, graph, expected_width(form, manifest, task))
+    elif graph.outputs != part.outputs:
+        raise _mismatch(form, graph, "output", "; ".join(map(str, part.outputs)), "; ".join(map(str, graph.outputs)))
 
 
 def _check_inputs(form: str, graph: GraphInfo, inputs: Sequence[TensorSignature]) -> None:
@@ -150,18 +177,36 @@ def _check_form(form: str, info: FormInfo, manifest: Manifest) -> None:
     if rule is None:
         known = ", ".join(FORM_RULES)
         raise ArtifactError(f"form {form!r} is not known here (known: {known}); upgrade propetl")
-    if rule.graph_per_task != bool(info.graphs) or rule.graph_per_task == bool(info.graph):
-        wanted = "one graph for each task" if rule.graph_per_task else "one graph for all tasks"
-        raise ArtifactError(f"form {form} has {wanted}; found otherwise; export the bundle again")
+    if rule.width == "any" and manifest.generation is not None:
+        raise ArtifactError(f"form {form} is not one of a backbone that generates; export the bundle again")
+    parts = expected_parts(manifest)
+    if info.each_part().keys() != parts.keys():
+        found = ", ".join(info.each_part())
+        raise ArtifactError(f"form {form} has the parts {', '.join(parts)}; found {found}; export the bundle again")
     if rule.extra_inputs != "none" and manifest.prototype.method == "full":
         raise ArtifactError(f"form {form} cannot hold fully trained tasks, only folded can; export it again")
+    for graphs in info.each_part().values():
+        _check_number(form, graphs, rule)
     _check_task_ids(form, info, rule)
-    if unknown := (info.graphs.keys() | info.task_ids.keys()) - manifest.tasks.keys():
+    for name, part in parts.items():
+        _check_part(form, info, info.each_part()[name], manifest, part)
+
+
+def _check_part(form: str, info: FormInfo, graphs: FormInfo, manifest: Manifest, part: Part | None) -> None:
+    if set(graphs.graphs) != set(info.own_tasks()):
+        raise ArtifactError(f"form {form}: its parts are of different tasks; export the bundle again")
+    if unknown := (graphs.graphs.keys() | info.task_ids.keys()) - manifest.tasks.keys():
         raise ArtifactError(f"form {form} has task {min(unknown)!r}, which is not listed; export it again")
-    for task, graph in info.all_graphs().items():
-        check_graph_signature(form, graph, manifest, task)
-    if info.stages is not None:
-        _check_stages(form, info.stages, rule, manifest)
+    for task, graph in graphs.all_graphs().items():
+        check_graph_signature(form, graph, manifest, task, part)
+    if graphs.stages is not None:
+        _check_stages(form, graphs.stages, FORM_RULES[form], manifest)
+
+
+def _check_number(form: str, graphs: FormInfo, rule: FormRule) -> None:
+    if rule.graph_per_task != bool(graphs.graphs) or rule.graph_per_task == bool(graphs.graph):
+        wanted = "one graph for each task" if rule.graph_per_task else "one graph for all tasks"
+        raise ArtifactError(f"form {form} has {wanted}; found otherwise; export the bundle again")
 
 
 def _check_stages(form: str, stages: Stages, rule: FormRule, manifest: Manifest) -> None:

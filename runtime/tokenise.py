@@ -1,5 +1,6 @@
 """Texts to token ids, as in training, without transformers."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,52 @@ class Tokeniser:
             padded["token_type_ids"][index, : len(row)] = row.token_type_ids
         return {name: padded[name] for name in self._inputs}
 
+    def decode(self, tokens: NDArray[np.int64]) -> str:
+        """The text of token ids ``[length]``, without special tokens."""
+        text: str = self._tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
+        return text
+
+    def pieces(self) -> "TextPieces":
+        """For the tokens of one text that come one by one."""
+        return TextPieces(self)
+
     def __call__(self, texts: Sequence[Text]) -> dict[str, NDArray[np.int64]]:
         """Model inputs for ``texts``, padded to the longest of them."""
         return self.pad(self.rows(texts))
+
+
+class TextPieces:
+    """One text, token by token: what is sure not to change with the tokens that follow."""
+
+    def __init__(self, tokeniser: Tokeniser) -> None:
+        self._tokeniser = tokeniser
+        self._tokens: list[int] = []
+        self._said = ""
+
+    def add(self, token: int) -> str:
+        """The text that ``token`` completes, often none: a word may go on; what is written without blanks may not."""
+        self._tokens.append(token)
+        text = self._text()
+        whole = bool(text) and unicodedata.east_asian_width(text[-1]) == "W"
+        return self._say(text if whole else text[: _last_blank(text) + 1])
+
+    def rest(self) -> str:
+        """What was held back."""
+        return self._say(self._text())
+
+    def _text(self) -> str:
+        return self._tokeniser.decode(np.array(self._tokens, dtype=np.int64))
+
+    def _say(self, text: str) -> str:
+        if not text.startswith(self._said):
+            return ""
+        piece = text[len(self._said) :]
+        self._said = text
+        return piece
+
+
+def _last_blank(text: str) -> int:
+    return max((place for place, letter in enumerate(text) if letter.isspace()), default=-1)
 
 
 def _check_room(special: int, max_length: int) -> None:

@@ -2,11 +2,23 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # `wheel` and `device`: what a device installs.
 pytest_plugins = ["tests.device_env"]
+
+
+@pytest.fixture(scope="session")
+def text_artifact(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tiny T5 with an adapter, three tasks that answer in text, in all forms."""
+    # Imported here: most tests need no torch.
+    from propetl.prototypes.spec import PrototypeConfig
+    from tests.export.random_text_artifact import make_text_artifact
+
+    config = PrototypeConfig(bottleneck=5, activation="gelu_new")
+    return make_text_artifact(tmp_path_factory.mktemp("text_artifact"), config)
 
 
 @pytest.fixture(scope="session")

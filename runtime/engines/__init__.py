@@ -94,6 +94,20 @@ class StagingEngine(Engine, Protocol):
         """Tensors of several calls as one, along the first axis; shorter axes are filled up with zeros."""
 
 
+@runtime_checkable
+class KeepingEngine(Engine, Protocol):
+    """An engine whose outputs stay where it runs and can be fed again, as a cache of keys and values is."""
+
+    def call(self, feeds: Mapping[str, NDArray[Any]], kept: Prepared) -> dict[str, Any]:
+        """All outputs by name, kept; ``feeds`` and ``kept`` together are all inputs."""
+
+    def pick(self, kept: Prepared, rows: NDArray[np.int64]) -> Prepared:
+        """Rows of kept tensors, by their places on the first axis: in another order, fewer, or some more than once."""
+
+    def array(self, kept: Any) -> NDArray[Any]:
+        """A kept tensor as an array, only to be read."""
+
+
 EngineLoader = Callable[[Artifact, GraphInfo, EngineOptions], Engine]
 
 PROVIDERS = {

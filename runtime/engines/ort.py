@@ -60,12 +60,30 @@ class OrtEngine:
         Raises:
             BackendError: ONNX Runtime refuses the inputs, such as ids beyond the vocabulary.
         """
+        logits: NDArray[np.float32] = self.call(feeds, prepared)[self._outputs[0]].numpy()
+        return logits
+
+    def call(self, feeds: Mapping[str, NDArray[Any]], kept: Prepared) -> dict[str, Any]:
+        """All outputs by name, as OrtValues.
+
+        Raises:
+            BackendError: as for :meth:`run`.
+        """
         try:
-            values = {**self._values(feeds, ("cpu", 0)), **prepared}
-            logits: NDArray[np.float32] = self._session.run_with_ort_values(self._outputs, values)[0].numpy()
+            values = {**self._values(feeds, ("cpu", 0)), **kept}
+            found = self._session.run_with_ort_values(self._outputs, values)
         except Exception as error:  # its exceptions have no common base but Exception
             raise self._refused(error) from error
-        return logits
+        return dict(zip(self._outputs, found, strict=True))
+
+    def pick(self, kept: Prepared, rows: NDArray[np.int64]) -> Prepared:
+        """Rows of OrtValues by their places on the first axis, in the provider's memory again."""
+        return self._values({name: self.array(value)[rows] for name, value in kept.items()}, self._device)
+
+    def array(self, kept: Any) -> NDArray[Any]:
+        """An OrtValue as an array; it is not copied if it is in the CPU's memory."""
+        array: NDArray[Any] = np.from_dlpack(kept) if kept.device_name() == "cpu" else kept.numpy()
+        return array
 
     def _values(self, tensors: Mapping[str, NDArray[Any]], device: tuple[str, int]) -> dict[str, Any]:
         return {name: self._ort_value(np.ascontiguousarray(tensor), *device) for name, tensor in tensors.items()}

@@ -11,10 +11,22 @@ from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.errors import TaskError
 from propetl.runtime.engines import Engine
+from propetl.runtime.generation.generate import OnTokens
+from propetl.runtime.generation.options import GenerationOptions
+from propetl.runtime.generation.steps import Tokens
 from propetl.runtime.manifest import GraphInfo
 
 Feeds = Mapping[str, NDArray[np.int64]]
 Logits = NDArray[np.float32]
+
+
+class Generate(Protocol):
+    """Generates for one batch; see :func:`propetl.runtime.generation.generate.generate`."""
+
+    def __call__(
+        self, feeds: Feeds, options: GenerationOptions, places: Tokens | None = None, on_tokens: OnTokens | None = None
+    ) -> list[Tokens]:
+        """The tokens of each row, its end included."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +36,24 @@ class BoundTask:
     Attributes:
         name: of the task.
         info: problem, labels, columns.
-        infer: logits ``[batch, outputs]`` for token inputs ``[batch, sequence]``.
+        infer: logits ``[batch, outputs]`` for token inputs ``[batch, sequence]``; of a task that is answered in text,
+            those of the first token, ``[batch, vocabulary]``.
     """
 
     name: str
     info: TaskInfo
     infer: Callable[[Feeds], Logits]
+
+
+@dataclass(frozen=True)
+class GeneratingTask(BoundTask):
+    """A task that is answered in text.
+
+    Attributes:
+        generate: generates over token inputs.
+    """
+
+    generate: Generate
 
 
 class RunningForm(Protocol):

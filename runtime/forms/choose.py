@@ -8,6 +8,7 @@ from propetl.runtime.engines import EngineOptions, can_stage
 from propetl.runtime.forms import RunningForm
 from propetl.runtime.forms.bank import BankForm
 from propetl.runtime.forms.folded import FoldedForm
+from propetl.runtime.forms.generating import generating_form
 from propetl.runtime.forms.staged import DEFAULT_TASK_MEMORY, StagedForm
 from propetl.runtime.forms.switchable import SwitchableForm
 from propetl.runtime.signatures import BANK, FOLDED, SWITCHABLE
@@ -43,6 +44,8 @@ def open_form(
     artifact: Artifact, form: str, options: EngineOptions, task_memory: int = DEFAULT_TASK_MEMORY
 ) -> RunningForm:
     """Loads ``form``, which the artifact has: in two stages where it has them and the engine can run them."""
+    if artifact.manifest.generation is not None:
+        return generating_form(artifact, form, options)
     staged = artifact.manifest.forms[form].stages is not None and options.staged
     if staged and can_stage(options.provider):
         return StagedForm(artifact, form, options, task_memory)

@@ -50,10 +50,7 @@ class FoldedForm:
 
     def add(self, pack: TaskPack) -> None:
         """Always an error: a folded graph is made by export."""
-        raise TaskError(
-            f"task {pack.task!r} cannot be added: folded graphs are made by export; "
-            "export the bundle with it again, or open form switchable"
-        )
+        raise folded_task(pack.task)
 
     def remove(self, task: str) -> None:
         """Forgets the task; its engine goes when the last running call ends."""
@@ -62,3 +59,11 @@ class FoldedForm:
                 raise unknown_task(task, self.tasks())
             self._graphs = {name: graph for name, graph in self._graphs.items() if name != task}
             self._engines = {name: engine for name, engine in self._engines.items() if name != task}
+
+
+def folded_task(task: str) -> TaskError:
+    """The error for adding a task to folded graphs."""
+    return TaskError(
+        f"task {task!r} cannot be added: folded graphs are made by export; "
+        "export the bundle with it again, or open form switchable"
+    )

@@ -1,9 +1,10 @@
 """How to generate: what a caller chooses, and what the model itself prescribes."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
+from propetl.bundle.text import TextInfo
 from propetl.errors import ConfigurationError
 
 EarlyStopping = bool | Literal["never"]
@@ -58,6 +59,29 @@ class GenerationOptions:
             raise ConfigurationError(f"sampling draws one sequence; got {self.beams} beams: choose one or the other")
 
 
+class GenerationChoices(TypedDict, total=False):
+    """Keywords by which a caller changes some of :class:`GenerationOptions`."""
+
+    max_new_tokens: int
+    min_new_tokens: int
+    beams: int
+    length_penalty: float
+    early_stopping: EarlyStopping
+    sample: bool
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+    no_repeat_ngram: int
+
+
+def options_for(text: TextInfo, choices: GenerationChoices) -> GenerationOptions:
+    """What a task says of its answers, changed by a caller's choices; who samples and names no beams gets one."""
+    beams = 1 if choices.get("sample") else text.num_beams
+    of_task = GenerationOptions(max_new_tokens=text.max_target_length, beams=beams, length_penalty=text.length_penalty)
+    return replace(of_task, **choices)
+
+
 @dataclass(frozen=True)
 class SpecialTokens:
     """What the model prescribes.
@@ -66,22 +90,14 @@ class SpecialTokens:
         start: first input of a decoder with an encoder; None where the prompt itself is the start.
         ends: tokens that end a sequence; empty where only the number of tokens does.
         pad: fills finished rows and short prompts.
-        forced_first: token that always comes first (``forced_bos_token_id``).
-        forced_last: token that is put where the number of tokens runs out (``forced_eos_token_id``).
     """
 
     start: int | None
     ends: tuple[int, ...]
     pad: int
-    forced_first: int | None = None
-    forced_last: int | None = None
 
     def __post_init__(self) -> None:
-        named = {"start": self.start, "forced_first": self.forced_first, "forced_last": self.forced_last}
-        for key, value in named.items():
-            if value is not None:
-                _whole(key, value, 0)
-        for value in (self.pad, *self.ends):
+        for value in (self.pad, *self.ends, *(() if self.start is None else (self.start,))):
             _whole("a special token", value, 0)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Logits to the scores that tokens are chosen by: rules that forbid or force tokens, and the shape of sampling."""
+"""Logits to the scores that tokens are chosen by: rules that forbid tokens, and the shape of sampling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,22 +34,12 @@ class Rules:
             step: tokens that were generated before.
             history: prompt and generated tokens, int64 ``[rows, length]``.
         """
-        forced = self._forced(step)
         if self.options.no_repeat_ngram:
             scores = _without_repeats(scores, history, self.options.no_repeat_ngram)
         if self.special.ends and step < self.options.min_new_tokens:
             scores = scores.copy()
             scores[:, list(self.special.ends)] = _NEVER
-        if forced is not None:
-            scores = np.full_like(scores, _NEVER)
-            scores[:, forced] = 0.0
         return scores
-
-    def _forced(self, step: int) -> int | None:
-        """Later rules overrule earlier ones, as the last of transformers' processors does."""
-        if self.special.forced_last is not None and step == self.options.max_new_tokens - 1:
-            return self.special.forced_last
-        return self.special.forced_first if step == 0 else None
 
 
 def _without_repeats(scores: Scores, history: Tokens, size: int) -> Scores:

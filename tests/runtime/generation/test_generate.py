@@ -41,12 +41,6 @@ class Kind:
 def kind_of(name: str) -> Kind:
     if name == "t5":
         return Kind(tiny_t5(), EncoderDecoderSteps, "right", SpecialTokens(START, (END,), PAD))
-    if name == "forced":
-        forced = {"forced_bos_token_id": 11, "forced_eos_token_id": END}
-        special = SpecialTokens(START, (END,), PAD, forced_first=11, forced_last=END)
-        forced_model = tiny_t5()
-        forced_model.generation_config.update(**forced)
-        return Kind(forced_model, EncoderDecoderSteps, "right", special)
     if name == "two ends":
         model = tiny_gpt2()
         model.generation_config.eos_token_id = [END, 7]
@@ -54,7 +48,7 @@ def kind_of(name: str) -> Kind:
     return Kind(tiny_gpt2(), DecoderSteps, "left", SpecialTokens(None, (END,), PAD))
 
 
-@pytest.fixture(scope="module", params=["t5", "gpt2", "forced", "two ends"])
+@pytest.fixture(scope="module", params=["t5", "gpt2", "two ends"])
 def kind(request):
     return kind_of(request.param)
 

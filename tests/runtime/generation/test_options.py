@@ -36,13 +36,13 @@ def test_sampling_and_beams_exclude_each_other() -> None:
 
 
 def test_special_tokens_survive_json() -> None:
-    special = SpecialTokens(0, (1, 7), 3, forced_first=5)
+    special = SpecialTokens(0, (1, 7), 3)
     assert SpecialTokens.from_json(special.to_json()) == special
     with pytest.raises(TypeError, match="unheard"):
         SpecialTokens.from_json(special.to_json() | {"unheard": 1})
 
 
-@pytest.mark.parametrize("wrong", [{"start": -1}, {"ends": (1, "2")}, {"pad": None}, {"forced_last": 1.0}], ids=str)
+@pytest.mark.parametrize("wrong", [{"start": -1}, {"ends": (1, "2")}, {"pad": None}], ids=str)
 def test_special_tokens_are_token_ids(wrong) -> None:
     with pytest.raises(ConfigurationError, match="whole number"):
         SpecialTokens(**{"start": 0, "ends": (1,), "pad": 0} | wrong)

@@ -1,0 +1,100 @@
+"""Rows to generated texts: prompts in front, batches in between, tokens back to text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from propetl.bundle.format import TaskInfo
+from propetl.runtime.batching import Batch, batches_of_token_rows
+from propetl.runtime.forms import BoundTask, GeneratingTask, RunningForm
+from propetl.runtime.forms.generating import GeneratingBank
+from propetl.runtime.generation.options import GenerationChoices, GenerationOptions, SpecialTokens, options_for
+from propetl.runtime.generation.steps import Tokens
+from propetl.runtime.generation.stream import OnText, TextStream
+from propetl.runtime.rows import Text
+from propetl.runtime.tokenise import Tokeniser
+
+
+@dataclass(frozen=True)
+class TextWriter:
+    """Writes the answers of tasks that have no head.
+
+    Attributes:
+        tokeniser: of the artifact.
+        special: its backbone's start, end and padding tokens.
+        batch_size: rows that are run at once at most.
+    """
+
+    tokeniser: Tokeniser
+    special: SpecialTokens
+    batch_size: int
+
+    def write(
+        self, bound: BoundTask, batches: Sequence[Batch], choices: GenerationChoices, stream: OnText | None
+    ) -> list[str]:
+        """The answers of one task, in the order of the call's rows.
+
+        Raises:
+            ConfigurationError: ``choices`` that do not go together, or a stream with beam search.
+        """
+        assert bound.info.text is not None
+        options = options_for(bound.info.text, choices)
+        answers: dict[int, str] = {}
+        for batch in batches:
+            pieces = None if stream is None else TextStream(self.tokeniser, self.special, batch.rows, stream)
+            tokens = _tokens_of(bound, batch, options, batch.rows, pieces)
+            if pieces is not None:
+                pieces.close()
+            answers |= self._texts(batch.rows, tokens)
+        return [answers[place] for place in range(len(answers))]
+
+    def write_mixed(
+        self, running: RunningForm, tasks: Sequence[BoundTask], texts: Sequence[Text], choices: GenerationChoices
+    ) -> list[str]:
+        """The answers to rows of any tasks, in their order.
+
+        Form bank runs tasks together that answer in the same way; the others run one task after the other.
+        """
+        bank = running if isinstance(running, GeneratingBank) else None
+        answers: dict[int, str] = {}
+        for options, places in _alike(tasks, choices, together=bank is not None):
+            sources = [source_of(tasks[place].info, texts[place]) for place in places]
+            for batch in batches_of_token_rows(self.tokeniser.rows(sources), self.tokeniser, self.batch_size):
+                here = np.array([places[row] for row in batch.rows])
+                chosen = [tasks[place] for place in here]
+                if bank is not None:
+                    tokens = bank.generate_mixed(chosen, batch.feeds, options, here)
+                else:
+                    tokens = _tokens_of(chosen[0], batch, options, here, None)
+                answers |= self._texts(here, tokens)
+        return [answers[place] for place in range(len(tasks))]
+
+    def _texts(self, places: Tokens, tokens: list[Tokens]) -> dict[int, str]:
+        return dict(zip(places.tolist(), map(self.tokeniser.decode, tokens), strict=True))
+
+
+def source_of(info: TaskInfo, text: Text) -> Text:
+    """What is tokenised: the row itself, or for an answer in text the prompt with the row in it."""
+    if info.text is None:
+        return text
+    return info.text.source((text,) if isinstance(text, str) else text)
+
+
+def _tokens_of(
+    bound: BoundTask, batch: Batch, options: GenerationOptions, places: Tokens, pieces: TextStream | None
+) -> list[Tokens]:
+    assert isinstance(bound, GeneratingTask)  # as every task of an artifact that generates
+    return bound.generate(batch.feeds, options, places, pieces)
+
+
+def _alike(
+    tasks: Sequence[BoundTask], choices: GenerationChoices, together: bool
+) -> list[tuple[GenerationOptions, list[int]]]:
+    """Places of rows that can be one batch: they generate in the same way, and are of one task if not ``together``."""
+    groups: dict[object, tuple[GenerationOptions, list[int]]] = {}
+    for place, task in enumerate(tasks):
+        assert task.info.text is not None
+        options = options_for(task.info.text, choices)
+        groups.setdefault(options if together else task.name, (options, []))[1].append(place)
+    return list(groups.values())

@@ -1,0 +1,116 @@
+"""Random bundles of backbones that generate, exported: what generation without PyTorch is tested on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from propetl.backbone import Backbone, load_backbone
+from propetl.bundle import Bundle, BundleContents, TaskContents, TaskInfo, read_bundle, write_bundle
+from propetl.bundle.text import TextInfo
+from propetl.export.options import ExportOptions
+from propetl.export.writer import export_bundle
+from propetl.model import ProPETLModel
+from propetl.prototypes.spec import PrototypeConfig
+from propetl.runtime.manifest import Manifest
+from tests.export.random_artifact import ALL_FORMS
+from tests.tiny_backbone import TEXT_VOCABULARY, tiny_backbone
+from tests.tiny_bundle import random_contents
+
+Ids = NDArray[np.int64]
+
+PAD, END = 0, 1
+
+# Answers of three kinds, asked in three ways.
+TASKS = {
+    "echo": TaskInfo("text", (), ("text", "other"), ("exact_match",), text=TextInfo("echo {} after {}", (), None, 12)),
+    "mood": TaskInfo(
+        "text", ("bad", "good"), ("text",), ("accuracy",), text=TextInfo("mood: {}", ("is", "dog"), None, 6, 3, 0.6)
+    ),
+    "degree": TaskInfo("text", (), ("text",), ("pearson",), text=TextInfo("degree {}", (), 0.2, 6)),
+}
+
+
+@dataclass(frozen=True)
+class TextArtifact:
+    """A random bundle, the torch model it stands for, and its artifact."""
+
+    bundle: Bundle
+    backbone: Backbone
+    model: ProPETLModel
+    artifact: Path
+    manifest: Manifest
+
+    def generated(self, task: str, inputs: dict[str, Ids], **options: Any) -> list[list[int]]:
+        """What transformers' ``generate`` gives with the task's prototype attached, up to the end of each row."""
+        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        return [_until_end(row) for row in self.model.generate(task, tensors, **options).tolist()]
+
+    def first_logits(self, task: str, inputs: dict[str, Ids]) -> NDArray[np.float32]:
+        """PyTorch's logits of the first token."""
+        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        with torch.no_grad():
+            logits: NDArray[np.float32] = self.model(task, **tensors).logits[:, -1].numpy()
+        return logits
+
+
+def make_text_artifact(
+    folder: Path, config: PrototypeConfig, family: str = "t5", forms: tuple[str, ...] = ALL_FORMS
+) -> TextArtifact:
+    """Draws, writes and exports a bundle of :data:`TASKS`."""
+    backbone = load_backbone(str(lively(tiny_backbone(folder / "backbone", family, hidden=24, layers=1))))
+    drawn = random_contents(
+        config,
+        backbone.info,
+        {"first": 2},
+        tokenizer=backbone.tokenizer_files,
+        token_inputs=("input_ids", "attention_mask"),
+    )
+    random = np.random.default_rng(3)
+    tasks = {name: random_text_task(config, backbone, info, random) for name, info in TASKS.items()}
+    write_bundle(folder / "bundle", BundleContents(**{**drawn.__dict__, "tasks": tasks}))
+    bundle = read_bundle(folder / "bundle")
+    manifest = export_bundle(bundle.path, folder / "artifact", ExportOptions(forms=forms))
+    return TextArtifact(bundle, backbone, ProPETLModel.from_bundle(bundle, backbone), folder / "artifact", manifest)
+
+
+def random_text_task(
+    config: PrototypeConfig, backbone: Backbone, info: TaskInfo, random: np.random.Generator
+) -> TaskContents:
+    """Masks (or weights) and sample rows of one task that is answered in text."""
+    seed = int(random.integers(1 << 30))
+    drawn = random_contents(config, backbone.info, {"task": 2}, seed=seed).tasks["task"]
+    return TaskContents(info, drawn.masks, drawn.weights, {}, prompts(random, rows=4, length=9))
+
+
+def prompts(random: np.random.Generator, rows: int, length: int) -> dict[str, Ids]:
+    """Token ids with an end token, and padding of any length behind."""
+    lengths = random.integers(1, length + 1, size=(rows, 1))
+    mask = (np.arange(length) < lengths).astype(np.int64)
+    ids = random.integers(5, len(TEXT_VOCABULARY), size=(rows, length)) * mask
+    ids[np.arange(rows), lengths[:, 0] - 1] = END
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def lively(folder: Path) -> Path:
+    """Changes the weights in ``folder`` so that texts depend on the prompt, and end at many lengths."""
+    decoder = not AutoConfig.from_pretrained(folder).is_encoder_decoder
+    model = (AutoModelForCausalLM if decoder else AutoModelForSeq2SeqLM).from_pretrained(folder)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.4, generator=generator)
+            elif "norm" not in name and "ln_" not in name:
+                parameter.normal_(std=0.1, generator=generator)
+        model.get_output_embeddings().weight[END] *= 2.5
+    model.save_pretrained(folder)
+    return folder
+
+
+def _until_end(row: list[int]) -> list[int]:
+    return row[: row.index(END) + 1] if END in row else row
