@@ -73,7 +73,7 @@ def command(
     from propetl.reproduce.plan import ReproduceOptions
     from propetl.reproduce.run import reproduce
     from propetl.reproduce.sets import read_sets
-    from propetl.reproduce.table import markdown_table, rich_table
+    from propetl.reproduce.table import caption, markdown_table, rich_table
     from propetl.training.config_file import parse_settings
 
     check_output_file("--json", json_file)
@@ -90,6 +90,7 @@ def command(
         click.echo(markdown_table(results), nl=False)
     else:
         Console().print(rich_table(results))
+        Console().print(escape(caption(results)), highlight=False)
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ _NO_OTHER_SETTING = CHANGEABLE | {"data"}
 
 def rich_table(results: SetResults) -> Table:
     """A line for each task and metric; for each experiment ours and, where there is one, the paper's number."""
-    table = Table(title=escape(results.title), caption=escape(caption(results)), caption_justify="left")
+    table = Table(title=escape(results.title), title_justify="left")
     table.add_column("task")
     table.add_column("metric")
     for heading in _headings(results):
