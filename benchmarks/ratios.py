@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from side_by_side import EAGER, Runtime, SideBySide, ratio
 
 from propetl.export.options import ExportOptions
 from propetl.export.writer import export_bundle
-from propetl.runtime.bench.messages import Cell
+from propetl.runtime.bench.messages import Cell, FirstAnswer
 from propetl.runtime.bench.processes import timed_first_line
 from propetl.runtime.manifest import MANIFEST
 
@@ -203,9 +203,8 @@ def _kind(name: str) -> str:
 def _first_answer(path: Path, verify: bool) -> list[str]:
     ids = np.arange(1000, 1016)[None].tolist()
     inputs = {"input_ids": ids, "attention_mask": [[1] * 16], "token_type_ids": [[0] * 16]}
-    asked = {"source": str(path), "runtime": "switchable", "task": TASKS[0], "verify": verify, "inputs": inputs}
-    asked |= {"provider": "cpu", "threads": 1, "device": 0, "engine_cache": None, "batch_size": 1}
-    return ["-m", "propetl.runtime.bench.first_answer", json.dumps(asked)]
+    asked = FirstAnswer(str(path), "switchable", TASKS[0], verify, inputs)
+    return ["-m", "propetl.runtime.bench.first_answer", json.dumps(asdict(asked))]
 
 
 def _pss_of_sessions(path: Path, memory: str, count: int) -> int:

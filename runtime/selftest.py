@@ -8,7 +8,7 @@ from pathlib import Path
 
 from propetl.errors import ArtifactError, BackendError, BundleError, TaskError
 from propetl.runtime.artifact import Artifact, read_manifest, verify_artifact_files
-from propetl.runtime.engines import Engine, EngineOptions, can_stage, load_engine
+from propetl.runtime.engines import ENGINE_PACKAGES, Engine, EngineOptions, can_stage, load_engine
 from propetl.runtime.engines.precision import computed_precision
 from propetl.runtime.forms import MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form
@@ -19,7 +19,7 @@ from propetl.runtime.report import TOLERANCES, Check, Comparison, Report
 from propetl.runtime.signatures import BARE
 
 _DAMAGE = (ArtifactError, BundleError, TaskError)
-_LIBRARIES = ("propetl", "numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu")
+_LIBRARIES = ("propetl", "numpy", "tokenizers", *ENGINE_PACKAGES)
 
 
 def self_test(

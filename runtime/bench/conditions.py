@@ -9,11 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import propetl
+from propetl.runtime.engines import ENGINE_PACKAGES
 
 _FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
 _ARM_FLAGS = ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "safetensors")
+_PACKAGES = ("numpy", "tokenizers", "safetensors", *ENGINE_PACKAGES)
 _EAGER_PACKAGES = ("torch", "transformers")
 
 

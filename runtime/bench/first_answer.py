@@ -1,17 +1,20 @@
 """``python -m propetl.runtime.bench.first_answer``: what a program that answers one row goes through.
 
 Imports as little as such a program would, so that the parent, which times the whole process, times that.
-Prints the nanoseconds of each stage. Its argument is JSON: ``{"source", "runtime", "task", "verify",
-"provider", "threads", "device", "engine_cache", "batch_size", "precision", "inputs": {name: [[…]]}}``.
+Prints the nanoseconds of each stage. Its argument is a :class:`~propetl.runtime.bench.messages.FirstAnswer` as JSON.
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from propetl.runtime.bench.messages import FirstAnswer
 
 Call = Callable[[], object]
 
@@ -29,58 +32,56 @@ def print_stages(imports: Call, opening: Callable[[], Call]) -> None:
     print(json.dumps({name: end - start for name, (start, end) in stages}), flush=True)
 
 
-def _import() -> None:
-    import propetl.runtime.session  # noqa: F401  # only the time it takes is wanted; opening imports the engine
+def _import(engine_module: str) -> None:
+    import_module(engine_module)
+
+    import propetl.runtime.session  # noqa: F401  # only the time it takes is wanted
 
 
-def _open(asked: dict[str, Any]) -> Call:
+def _open(asked: FirstAnswer) -> Call:
     import numpy as np
 
-    inputs = {name: np.array(rows, dtype=np.int64) for name, rows in asked["inputs"].items()}
-    if asked["runtime"] == "bare":
-        return _open_bare(asked, inputs)
+    inputs = {name: np.array(rows, dtype=np.int64) for name, rows in asked.inputs.items()}
+    cache = None if asked.engine_cache is None else Path(asked.engine_cache)
+    if asked.runtime == "bare":
+        return _open_bare(asked, inputs, cache)
     from propetl.runtime.session import Session
 
     session = Session.open(
-        asked["source"],
-        asked["provider"],
-        asked["runtime"],
-        asked["threads"],
-        asked["batch_size"],
-        verify=asked["verify"],
-        device=asked["device"],
-        engine_cache=_folder(asked["engine_cache"]),
-        precision=asked["precision"],
+        asked.source,
+        asked.provider,
+        asked.runtime,
+        asked.threads,
+        asked.batch_size,
+        verify=asked.verify,
+        device=asked.device,
+        engine_cache=cache,
+        precision=asked.precision,
     )
-    return lambda: session.run(asked["task"], inputs)
+    return lambda: session.run(asked.task, inputs)
 
 
-def _open_bare(asked: dict[str, Any], inputs: dict[str, Any]) -> Call:
+def _open_bare(asked: FirstAnswer, inputs: dict[str, Any], cache: Path | None) -> Call:
     from propetl.runtime.artifact import read_artifact
     from propetl.runtime.bench.subjects import BareSubject
     from propetl.runtime.engines import EngineOptions
 
-    artifact = read_artifact(asked["source"], asked["verify"])
     options = EngineOptions(
-        asked["provider"],
-        asked["threads"],
-        device=asked["device"],
-        engine_cache=_folder(asked["engine_cache"]),
-        batch_size=asked["batch_size"],
-        precision=asked["precision"],
+        asked.provider,
+        asked.threads,
+        device=asked.device,
+        engine_cache=cache,
+        batch_size=asked.batch_size,
+        precision=asked.precision,
     )
-    subject = BareSubject(artifact, options)
-    return lambda: subject.run(asked["task"], inputs)
-
-
-def _folder(asked: str | None) -> Path | None:
-    return None if asked is None else Path(asked)
+    subject = BareSubject(read_artifact(asked.source, asked.verify), options)
+    return lambda: subject.run(asked.task, inputs)
 
 
 def main() -> None:
     """Runs as the argument says."""
-    asked = json.loads(sys.argv[1])
-    print_stages(_import, lambda: _open(asked))
+    asked = FirstAnswer(**json.loads(sys.argv[1]))
+    print_stages(partial(_import, asked.engine_module), lambda: _open(asked))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.bench.messages import Cell, Vocabulary
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.cuda_runtime import has_cuda_bindings
+from propetl.runtime.engines.plan_library import PLAN_LIBRARIES
 from propetl.runtime.forms.choose import choose_form
 from propetl.runtime.signatures import BARE, SWITCHABLE
 
@@ -148,6 +149,12 @@ class Plan:
     def on_gpu(self) -> bool:
         """Whether the provider runs on a GPU."""
         return self.options.provider != "cpu"
+
+    @property
+    def engine_module(self) -> str:
+        """Python module of what runs the engines."""
+        library = PLAN_LIBRARIES.get(self.options.provider)
+        return "onnxruntime" if library is None else library.module
 
     @property
     def times_device(self) -> bool:

@@ -174,7 +174,7 @@ class Report:
         artifact: which artifact it was.
         settings: what was asked for.
         conditions: machine and versions.
-        interpreter, engine_import: starting Python, and that with importing ONNX Runtime; milliseconds.
+        interpreter, engine_import: starting Python, and that with importing what runs the engines; milliseconds.
         notes: what is not measured, and what may have disturbed the rest.
     """
 
@@ -351,6 +351,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     return {
         "provider": options.provider,
         "device": options.device,
+        "engine_module": plan.engine_module,
         "precision": computed_precision(plan.artifact.manifest, options.engine),
         "threads": options.threads,
         "task": plan.task,

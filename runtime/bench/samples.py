@@ -66,7 +66,7 @@ class Samples:
     Attributes:
         memory: by runtime.
         interpreter: nanoseconds of starting Python, a round each.
-        engine_import: the same with importing ONNX Runtime.
+        engine_import: the same with importing what runs the engines.
         starts: by runtime and ``verified`` or ``trusted``, a round each.
         latency: visits, a round each.
         loads: nanoseconds of loading one task's engine, files hashed; the first may have built it.

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from propetl.runtime.bench.device import DeviceSamples
 from propetl.runtime.bench.memory import Memory
 from propetl.runtime.bench.messages import (
     Cell,
+    FirstAnswer,
     Load,
     MeasureAdding,
     MeasureDevice,
@@ -37,7 +38,6 @@ _LEAST_CALLS = 3
 _ADDING_REPEATS = 20
 
 _PRINT_NOTHING = "print('{}', flush=True)"
-_IMPORT_ENGINE = f"import onnxruntime; {_PRINT_NOTHING}"
 
 _T = TypeVar("_T")
 
@@ -87,7 +87,7 @@ def _alone(plan: Plan, samples: Samples) -> Iterator[Step]:
     for runtime in plan.runtimes:
         yield Step(f"memory of {runtime.name}", _load_seconds(runtime), partial(_memory, plan, samples, runtime))
     for round_ in range(plan.start_rounds):
-        yield Step("cold starts: Python", 0.5, partial(_baseline_starts, samples))
+        yield Step("cold starts: Python", 0.5, partial(_baseline_starts, plan, samples))
         for runtime in rotated(plan.runtimes, round_):
             for kind in (VERIFIED,) if runtime.name == EAGER else (VERIFIED, TRUSTED):
                 start = partial(_cold_start, plan, samples, runtime, kind)
@@ -145,28 +145,31 @@ def _free_bytes(plan: Plan, worker: WorkerProcess) -> int | None:
     return worker.ask(MeasureDeviceMemory(plan.options.device)).get("free")
 
 
-def _baseline_starts(samples: Samples) -> None:
+def _baseline_starts(plan: Plan, samples: Samples) -> None:
     samples.interpreter.append(timed_first_line("Python", ["-c", _PRINT_NOTHING])[0])
-    samples.engine_import.append(timed_first_line("importing onnxruntime", ["-c", _IMPORT_ENGINE])[0])
+    module = plan.engine_module
+    code = f"import {module}; {_PRINT_NOTHING}"
+    samples.engine_import.append(timed_first_line(f"importing {module}", ["-c", code])[0])
 
 
 def _cold_start(plan: Plan, samples: Samples, runtime: Runtime, kind: str) -> None:
     module = runtime.module if runtime.name == EAGER else "propetl.runtime.bench.first_answer"
     feeds = feeds_of(plan.first_cell, plan.vocabulary)
-    asked = {
-        "source": str(runtime.source),
-        "runtime": runtime.name,
-        "task": plan.task,
-        "provider": plan.options.provider,
-        "threads": plan.options.threads,
-        "device": plan.options.device,
-        "engine_cache": _text_of(plan.options.engine_cache),
-        "batch_size": plan.most_rows,
-        "precision": plan.options.precision,
-        "verify": kind == VERIFIED,
-        "inputs": {name: tensor.tolist() for name, tensor in feeds.items()},
-    }
-    total, stages = timed_first_line(f"the first answer of {runtime.name}", ["-m", module, json.dumps(asked)])
+    asked = FirstAnswer(
+        source=str(runtime.source),
+        runtime=runtime.name,
+        task=plan.task,
+        verify=kind == VERIFIED,
+        inputs={name: tensor.tolist() for name, tensor in feeds.items()},
+        provider=plan.options.provider,
+        threads=plan.options.threads,
+        device=plan.options.device,
+        engine_cache=_text_of(plan.options.engine_cache),
+        batch_size=plan.most_rows,
+        precision=plan.options.precision,
+        engine_module=plan.engine_module,
+    )
+    total, stages = timed_first_line(f"the first answer of {runtime.name}", ["-m", module, json.dumps(asdict(asked))])
     samples.starts[runtime.name, kind].append(Start(total, **stages))
 
 

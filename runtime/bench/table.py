@@ -82,7 +82,7 @@ def _start_table(report: Report) -> Table:
         table,
         ("files\nhashed", "÷\nimport", "not\nhashed", "÷\nimport", "of it:\nimport", "\nopen", "first\nrun"),
     )
-    for name, spread in (("python", report.interpreter), ("onnxruntime", report.engine_import)):
+    for name, spread in (("python", report.interpreter), (report.settings["engine_module"], report.engine_import)):
         table.add_row(name, _ms(spread.median), *[""] * 6)
     table.add_section()
     for figures in report.starts:

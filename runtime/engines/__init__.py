@@ -121,6 +121,16 @@ PROVIDERS = {
 """Module that runs each provider: it has a function ``load(artifact, graph, options) -> Engine``, and names in
 ``STAGING`` those of its providers whose engines can run a form in two stages."""
 
+ENGINE_PACKAGES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-ep-nv-tensorrt-rtx",
+    "tensorrt",
+    "tensorrt_rtx",
+    "cuda-bindings",
+)
+"""Distributions that engines are run by; reports name their versions."""
+
 PLAN_PROVIDERS = tuple(provider for provider in PROVIDERS if provider.endswith("-plan"))
 """Providers that run engines which were built ahead, and not graphs."""
 

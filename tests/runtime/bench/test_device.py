@@ -189,4 +189,5 @@ def test_without_bindings_the_report_says_what_to_install(planned, provider, mon
     monkeypatch.setattr(plan, "has_cuda_bindings", lambda: False)
     made = plan_of(planned.path, BenchOptions(provider=provider))
     assert made.on_gpu and not made.times_device
+    assert made.engine_module == {"tensorrt-plan": "tensorrt", "tensorrt-rtx-plan": "tensorrt_rtx"}[provider]
     assert "no times of the GPU itself: pip install cuda-bindings" in made.notes

@@ -15,12 +15,6 @@ def asked(tiny, **changes):
         "source": str(tiny.path),
         "runtime": "folded",
         "task": "mood",
-        "provider": "cpu",
-        "threads": 1,
-        "device": 0,
-        "engine_cache": None,
-        "batch_size": 1,
-        "precision": None,
         "verify": True,
         "inputs": INPUTS,
     }
