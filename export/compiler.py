@@ -69,6 +69,7 @@ class Compiler:
         tasks: tasks to compile, in the order of the bank.
         opset: of the standard operators.
         operators: which the graphs may use.
+        precision: of the weights.
         store: receives the shared weights.
         report: called with a line about each step.
     """
@@ -78,6 +79,7 @@ class Compiler:
     tasks: tuple[str, ...]
     opset: int
     operators: str
+    precision: str
     store: WeightStore
     report: Report = field(default=lambda line: None)
 
@@ -85,13 +87,16 @@ class Compiler:
         """The graphs of ``form``, one after the other."""
         if form == FOLDED:
             for pack in self._packs:
-                yield self._bind(FOLDED, pack.task, self._single, folded_passes(pack, self._single), [pack])
+                yield self._bind(
+                    FOLDED, pack.task, self._single, folded_passes(pack, self._single, self.precision), [pack]
+                )
         elif form == SWITCHABLE:
             yield self._bind(SWITCHABLE, None, self._rows, switchable_passes(self._rows), self._packs)
         elif form == BANK:
             yield self._bind(BANK, None, self._rows, bank_passes(self._packs, self._rows), self._packs)
         elif form == BARE:
-            yield self._bind(BARE, None, self._backbone, folded_passes(self._packs[0], self._backbone), [])
+            passes = folded_passes(self._packs[0], self._backbone, self.precision)
+            yield self._bind(BARE, None, self._backbone, passes, [])
 
     def stages(self) -> Iterator[Compiled]:
         """The two graphs by which a session applies masks once per switch, and mixes tasks in a batch."""
@@ -131,7 +136,7 @@ class Compiler:
         always_bound = () if rows else (tensor.name for tensor in traced.task_inputs)
         share = ShareWeights(self.store, frozenset(always_bound))
         separate = [SeparateRows(traced.text_inputs)] if rows else []
-        passes = trace_passes(self.operators)
+        passes = trace_passes(self.operators, self.precision, masks_stay=rows)
         if padded_in_front:
             passes = [one for one in passes if not isinstance(one, RemoveNanGuard)]
         self._log(run_passes(traced.model, [*passes, share, *separate]))

@@ -36,7 +36,7 @@ class GenerationCompiler(Compiler):
         if form == FOLDED:
             traced = self._trace_part(part, rows=False)
             for pack in self._packs:
-                yield self._bind(FOLDED, pack.task, traced, folded_passes(pack, traced), [pack])
+                yield self._bind(FOLDED, pack.task, traced, folded_passes(pack, traced, self.precision), [pack])
         elif form == SWITCHABLE:
             traced = self._trace_part(part, rows=True)
             yield self._bind(SWITCHABLE, None, traced, switchable_passes(traced), self._packs)

@@ -18,6 +18,7 @@ from propetl.export.passes.keep_text import KeepText
 from propetl.export.passes.pick_rows import PickRows
 from propetl.export.passes.remove_nan_guard import RemoveNanGuard
 from propetl.export.passes.share_row import ShareRow
+from propetl.export.precisions import folded_quantisation, trace_quantisation
 from propetl.export.trace import Trace
 from propetl.runtime.manifest import GraphInfo, TensorSignature
 from propetl.runtime.operators import ONNXRUNTIME
@@ -25,15 +26,16 @@ from propetl.runtime.operators import ONNXRUNTIME
 Arrays = dict[str, NDArray[Any]]
 
 
-def trace_passes(operators: str) -> list[ir.passes.PassBase]:
+def trace_passes(operators: str, precision: str, masks_stay: bool) -> list[ir.passes.PassBase]:
     """Once per trace, before anything is bound: the constants that these leave belong to all graphs of the trace."""
     fusions = [JoinAttentionBiases(), FuseAttention(), FoldConstants()] if operators == ONNXRUNTIME else []
-    return [FoldConstants(), RemoveNanGuard(), *fusions]
+    return [FoldConstants(), RemoveNanGuard(), *fusions, *trace_quantisation(precision, masks_stay)]
 
 
-def folded_passes(pack: TaskPack, trace: Trace) -> list[ir.passes.PassBase]:
+def folded_passes(pack: TaskPack, trace: Trace, precision: str) -> list[ir.passes.PassBase]:
     """One graph for one task: its masks disappear into the weights."""
-    return [BindInputs(_needed(pack.tensors(), trace)), FoldConstants(), DropStaleShapes()]
+    bound = BindInputs(_needed(pack.tensors(), trace))
+    return [bound, FoldConstants(), *folded_quantisation(precision), DropStaleShapes()]
 
 
 def switchable_passes(trace: Trace) -> list[ir.passes.PassBase]:

@@ -22,6 +22,12 @@ OLDEST_FOR_INT8 = 19
 """Before it, an integer can become float32 only."""
 
 PEFT, ONNX_ADAPTER = "peft", "onnx-adapter"
+FP32, INT8, INT4 = "fp32", "int8", "int4"
+QUANTISATIONS = (FP32, INT8, INT4)
+"""fp32 quantises nothing; int8: weights by column, activations as they come; int4: weights by block of 32."""
+
+DEFAULT_MAX_DROP = 1.0
+
 OTHER_TOOLS = (PEFT, ONNX_ADAPTER)
 """Forms that other tools run; each is a folder of its own and no artifact."""
 
@@ -35,6 +41,9 @@ class ExportOptions:
         tasks: which tasks; empty for all.
         opset: of the standard operators.
         operators: which the graphs may use; a key of ``propetl.runtime.operators.OPERATOR_SETS``.
+        quantize: precision of the weights, one of :data:`QUANTISATIONS`.
+        max_drop: points of a task's metric that quantising may cost, where ``data`` is given.
+        data: rows on which that is measured: a folder, a file, or ``hub:NAME``.
         merge_lora: put LoRA into the backbone's matrices (folded only) instead of beside them.
         standalone: copy the shared files into each folded folder, so that it can be moved alone.
         backbone: where to load the backbone from, instead of the place the bundle names.
@@ -49,6 +58,9 @@ class ExportOptions:
     tasks: tuple[str, ...] = ()
     opset: int = DEFAULT_OPSET
     operators: str = STANDARD
+    quantize: str = FP32
+    max_drop: float = DEFAULT_MAX_DROP
+    data: str | None = None
     merge_lora: bool = False
     standalone: bool = False
     backbone: str | None = None

@@ -19,8 +19,9 @@ from propetl.export.compiler import Compiled, Compiler
 from propetl.export.generation_compiler import GenerationCompiler, generation_info
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info
-from propetl.export.options import OLDEST_FOR_INT8, OPSETS, ExportOptions
+from propetl.export.options import FP32, INT4, OLDEST_FOR_INT8, OPSETS, QUANTISATIONS, ExportOptions
 from propetl.export.polygraphy_files import check_polygraphy, write_polygraphy_files
+from propetl.export.quantisation_loss import measured_losses
 from propetl.export.tensorrt_engines.build_log import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.transformers_layout import add_file, tokenizer_file, write_config
@@ -31,6 +32,7 @@ from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.golden import golden_bytes
+from propetl.runtime.losses import check_drop
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
     GOLDEN_FILE,
@@ -42,7 +44,7 @@ from propetl.runtime.manifest import (
     Manifest,
     Stages,
 )
-from propetl.runtime.operators import OPERATOR_SETS, STANDARD
+from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES
 
 Report = Callable[[str], None]
@@ -69,6 +71,7 @@ def export_bundle(
         BackendError: an engine that cannot be built here.
         BundleError: the bundle is damaged, or the backbone found is another one.
         TaskError: a task that the bundle does not have.
+        CheckFailed: quantising costs more than ``options.max_drop``.
     """
     bundle = read_bundle(bundle_path)
     tasks = tasks_of(bundle, options)
@@ -97,6 +100,10 @@ def export_bundle(
         (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
         report("checking the artifact")
         read_artifact(staging, verify=False)  # the hashes were taken from these very files just now
+        if options.quantize != FP32:
+            report("measuring what quantising costs")
+            manifest = dataclasses.replace(manifest, losses=measured_losses(staging, bundle.path, options))
+            (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
     return manifest
 
 
@@ -130,6 +137,7 @@ def _check_options(bundle: Bundle, options: ExportOptions, tasks: Sequence[str])
         raise ConfigurationError("--target builds engines from standard operators; leave out --operators")
     if options.engines and options.engines.refit and FOLDED not in options.forms:
         raise ConfigurationError("--refit makes one engine of the folded graphs: add --form folded, or leave it out")
+    _check_quantisation(options)
     if config.method == "full":
         raise ConfigurationError(
             "a fully trained backbone is not exported here: its weights are a model of their own; use optimum"
@@ -171,10 +179,24 @@ def _check_generating(options: ExportOptions) -> None:
         "--target": options.engines,
         "--layout triton": options.triton,
         "--polygraphy": options.polygraphy,
+        f"--quantize {options.quantize}": options.quantize != FP32,
     }
     for name, asked in for_heads.items():
         if asked:
             raise ConfigurationError(f"{name} is for tasks with heads, this backbone generates; leave it out")
+
+
+def _check_quantisation(options: ExportOptions) -> None:
+    if options.quantize not in QUANTISATIONS:
+        known = ", ".join(QUANTISATIONS)
+        raise ConfigurationError(f"--quantize {options.quantize!r} is not known; known: {known}")
+    if options.quantize == FP32 and options.data is not None:
+        raise ConfigurationError("--data measures what quantising costs; it goes with --quantize")
+    if options.quantize == INT4 and options.operators != ONNXRUNTIME:
+        raise ConfigurationError(f"--quantize {INT4} is an operator of ONNX Runtime; add --operators {ONNXRUNTIME}")
+    if options.quantize != FP32 and options.engines is not None:
+        raise ConfigurationError("--target builds engines from fp32 graphs and has --precision; leave out --quantize")
+    check_drop(options.max_drop)
 
 
 def _write_graphs(
@@ -187,7 +209,7 @@ def _write_graphs(
 ) -> list[tuple[Compiled, GraphInfo]]:
     with WeightStore(staging / BACKBONE_FILE) as store:
         kind = GenerationCompiler if _answers_in_text(bundle, tasks) else Compiler
-        compiler = kind(model, bundle, tasks, options.opset, options.operators, store, report)
+        compiler = kind(model, bundle, tasks, options.opset, options.operators, options.quantize, store, report)
         compiled = chain.from_iterable(map(compiler.compile, options.forms))
         staged = compiler.stages() if _staged(options.forms) else ()
         return [(one, _write_graph(staging, one)) for one in chain(compiled, staged)]
@@ -251,7 +273,7 @@ def _manifest(
 ) -> Manifest:
     return Manifest(
         operators=options.operators,
-        precision="fp32",
+        precision=options.quantize,
         opset=options.opset,
         max_length=bundle.info.max_length,
         pad_token_id=model.backbone.pad_token_id,

@@ -9,6 +9,7 @@ from propetl.errors import ArtifactError, ProPETLError
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.generation.info import GenerationInfo
+from propetl.runtime.losses import Loss
 
 FORMAT = "propetl-artifact"
 VERSION = 1
@@ -192,6 +193,7 @@ class Manifest:
         generation: how the backbone generates; None where tasks have heads.
         golden: path of the golden inputs and outputs.
         engines: plans that were built ahead; empty for an artifact of graphs alone.
+        losses: what quantising cost each task and form; empty at fp32.
     """
 
     operators: str
@@ -211,6 +213,7 @@ class Manifest:
     generation: GenerationInfo | None = None
     golden: str = GOLDEN_FILE
     engines: tuple[EngineInfo, ...] = ()
+    losses: tuple[Loss, ...] = ()
 
     @cached_property
     def layout(self) -> TaskLayout:
@@ -238,6 +241,7 @@ class Manifest:
                 "forms": {name: form.to_json() for name, form in self.forms.items()},
                 "engines": [engine.to_json() for engine in self.engines],
                 "generation": None if self.generation is None else self.generation.to_json(),
+                "losses": [asdict(loss) for loss in self.losses],
             }
         )
 
@@ -278,6 +282,7 @@ class Manifest:
             generation=None if value["generation"] is None else GenerationInfo.from_json(value["generation"]),
             golden=str(value["golden"]),
             engines=tuple(EngineInfo.from_json(item) for item in value["engines"]),
+            losses=tuple(Loss.from_json(item) for item in value["losses"]),
         )
 
 

@@ -22,10 +22,12 @@ TOLERANCES = {
     "fp16": Tolerance(absolute=1e-2, relative=1e-2),
     "bf16": Tolerance(absolute=8e-2, relative=8e-2),
     "int8": Tolerance(absolute=2.5e-1, relative=2.5e-1),
+    "int4": Tolerance(absolute=1.0, relative=1.0),
 }
 """By precision of what computes. Half a unit in the last place is 2^-24 in fp32, 2^-11 in tf32 (products only) and
 fp16, 2^-8 in bf16; the tolerances leave ten to twenty times that (fp32: 170) for what adds up over the layers. int8
-rounds each tensor to 2^-8 of its range: whether that is good enough is told by the task's metrics, not by logits."""
+rounds each tensor to 2^-8 of its range, int4 each block of weights to 2^-4 of its own, a tolerance four times as
+wide: whether that is good enough is told by the task's metrics, not by logits."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from propetl.backbone import load_backbone_of
 from propetl.bundle.format import TOKENIZER_FOLDER
 from propetl.bundle.reader import Bundle, read_bundle
 from propetl.errors import ConfigurationError
-from propetl.export.options import ONNX_ADAPTER, OPSETS, OTHER_TOOLS, PEFT, ExportOptions
+from propetl.export.options import FP32, ONNX_ADAPTER, OPSETS, OTHER_TOOLS, PEFT, ExportOptions
 from propetl.export.other_tools.onnx_adapter import SUFFIX, adapter_tensors, write_adapter, write_graph
 from propetl.export.other_tools.peft_folder import check_exportable, write_peft_folder
 from propetl.export.writer import tasks_of
@@ -85,6 +85,8 @@ def _checked_form(bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions
         raise ConfigurationError(f"--polygraphy records the graphs of an artifact; form {form} is no artifact")
     if options.engines is not None:
         raise ConfigurationError(f"--target builds engines of an artifact's graphs; form {form} is no artifact")
+    if options.quantize != FP32:
+        raise ConfigurationError(f"--quantize is for artifacts; form {form} keeps its weights in float32")
     if options.operators != STANDARD:
         raise ConfigurationError(f"--operators is for artifacts; form {form} is made of standard operators")
     info = bundle.info

@@ -6,8 +6,10 @@ from onnxscript import optimizer
 # The optimiser leaves large results alone unless told otherwise; folded weights are just what is wanted here.
 _NO_LIMIT = 1 << 62
 
-# Results that a tensor's value decides, not only its inputs being constant.
-_NEVER_FOLDED = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"})
+# Results that a tensor's value decides, not only its inputs being constant; and integers that are to stay such.
+_NEVER_FOLDED = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "DequantizeLinear"}
+)
 
 
 class FoldConstants(ir.passes.InPlacePass):

@@ -148,8 +148,8 @@ def test_the_artifact_itself_may_stand_behind_a_link(tiny, tmp_path):
 
 
 def test_an_unknown_precision(own_tiny):
-    own_tiny.edit_manifest(lambda value: value.update(precision="int4"))
-    with pytest.raises(ArtifactError, match=r"precision 'int4' is unknown \(known: fp32, .*\); upgrade"):
+    own_tiny.edit_manifest(lambda value: value.update(precision="int2"))
+    with pytest.raises(ArtifactError, match=r"precision 'int2' is unknown \(known: fp32, .*\); upgrade"):
         read_artifact(own_tiny.path)
 
 

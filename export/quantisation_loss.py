@@ -1,0 +1,54 @@
+"""Measures what quantising cost, and refuses too much of it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from propetl.errors import CheckFailed
+from propetl.export.options import ExportOptions
+from propetl.runtime.losses import Loss
+from propetl.runtime.replay import TOGETHER
+from propetl.runtime.report import Comparison
+from propetl.runtime.selftest import self_test
+
+
+def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tuple[Loss, ...]:
+    """Losses of every task and form of a quantised artifact.
+
+    With ``options.data``, on every development row, in the task's main metric; without, on the golden rows, as
+    agreement alone.
+
+    Raises:
+        CheckFailed: a metric fell by more than ``options.max_drop`` points, or a golden answer cannot be had.
+        DataError: a row cannot be used.
+    """
+    if options.data is None:
+        report = self_test(artifact, threads=None)
+        if failed := [check.breach for check in report.checks if not check.passed]:
+            raise CheckFailed(f"the quantised artifact fails: {failed[0]}; nothing was written")
+        return tuple(_loss(item) for item in report.comparisons if item.batching == TOGETHER)
+    from propetl.export.parity import compare
+
+    compared = compare(artifact, bundle, options.data, backbone=options.backbone)
+    losses = tuple(_loss(item) for item in compared if item.batching == "batch")
+    _check(losses, options)
+    return losses
+
+
+def _loss(item: Comparison) -> Loss:
+    metric = next(iter(item.metrics_reference), None)
+    if metric is None:
+        return Loss(item.task, item.form, item.rows, item.agreement)
+    reference, quantised = item.metrics_reference[metric], item.metrics_artifact[metric]
+    return Loss(item.task, item.form, item.rows, item.agreement, metric, reference, quantised)
+
+
+def _check(losses: Iterable[Loss], options: ExportOptions) -> None:
+    lost = {loss: loss.points for loss in losses}
+    too_much = {loss: points for loss, points in lost.items() if points is not None and not points <= options.max_drop}
+    if too_much:
+        worst = max(too_much, key=lambda loss: too_much[loss])
+        raise CheckFailed(
+            f"--quantize {options.quantize} costs {worst.task} in form {worst.form} {too_much[worst]:.2f} points of "
+            f"{worst.metric}, more than the {options.max_drop:g} of --max-drop; nothing was written: allow more, "
+            "or choose a finer precision"
+        )

@@ -1,0 +1,53 @@
+"""What quantising cost, as the manifest keeps it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from propetl.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One task of one form beside PyTorch in float32.
+
+    Attributes:
+        task: which task.
+        form: which form.
+        rows: rows compared.
+        agreement: share of rows with the same prediction (regression: within the precision's tolerance).
+        metric: the task's main one; None where the rows have no labels.
+        reference: its value by PyTorch.
+        quantised: its value by the artifact.
+    """
+
+    task: str
+    form: str
+    rows: int
+    agreement: float
+    metric: str | None = None
+    reference: float | None = None
+    quantised: float | None = None
+
+    @property
+    def points(self) -> float | None:
+        """Points of the metric that were lost (negative where it rose); None where there is none."""
+        if self.reference is None or self.quantised is None:
+            return None
+        return 100 * (self.reference - self.quantised)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Loss":
+        """Inverse of ``dataclasses.asdict``."""
+        return cls(**value)
+
+
+def check_drop(value: float) -> float:
+    """Refuses a limit on lost points that nothing could be held against.
+
+    Raises:
+        ConfigurationError: it is negative or no number.
+    """
+    if not math.isfinite(value) or value < 0:
+        raise ConfigurationError(f"--max-drop takes points of a metric, 0 or more; got {value}")
+    return value
