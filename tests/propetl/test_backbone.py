@@ -125,8 +125,8 @@ class TestRefused:
         refused(tmp_path)
 
     def test_a_family_that_is_not_supported(self, copy):
-        change_config(copy, {"model_type": "gpt2"})
-        with pytest.raises(ConfigurationError, match="'gpt2' is not supported"):
+        change_config(copy, {"model_type": "opt"})
+        with pytest.raises(ConfigurationError, match="'opt' is not supported"):
             load_backbone(str(copy))
 
     def test_a_model_type_nobody_knows(self, copy):
