@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from propetl.cli.main import main
+from propetl.runtime.artifact import read_artifact
 from tests.device_env import Device
 
 CONFIG = """
@@ -70,3 +71,18 @@ def test_a_device_without_pytorch_checks_and_runs_it(trained: Path, device: Devi
     )
     assert answered.returncode == 0, answered.stderr
     assert json.loads(answered.stdout)["label"] in ("entailment", "not_entailment")
+
+
+def test_engines_are_built_from_it_with_no_gpu(trained: Path, glue_dir: Path, tmp_path: Path) -> None:
+    """Of one task, at half the bits and at eight, which are calibrated on real rows."""
+    pytest.importorskip("tensorrt_rtx")
+    words = "--target tensorrt-rtx --sm 86,89,120 --precision fp16 --precision int8 --profile 1x1/1x64/8x64"
+    bundle = trained / "run" / "bundle"
+    propetl("export", bundle, "-o", tmp_path / "out", "--task", "rte", *words.split(), "--calibration", glue_dir)
+    manifest = read_artifact(tmp_path / "out").manifest
+    engines = {engine.precision: engine for engine in manifest.engines}
+    assert {name: engine.calibration_rows for name, engine in engines.items()} == {"fp16": 0, "int8": 128}
+    sizes = {name: manifest.files[engine.path]["bytes"] for name, engine in engines.items()}
+    shared = manifest.files["backbone.data"]["bytes"]
+    assert 0.45 * shared < sizes["fp16"] < 0.65 * shared
+    assert sizes["int8"] < 0.9 * sizes["fp16"]
