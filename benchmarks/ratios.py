@@ -4,6 +4,7 @@ Everything runs on MiniLM with an adapter of bottleneck 32 and random tasks; sma
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,10 @@ import thousand_tasks
 from random_tasks import write_random_bundle
 from side_by_side import EAGER, Runtime, SideBySide, ratio
 
+from propetl.errors import ArtifactError
 from propetl.export.options import ExportOptions
 from propetl.export.writer import export_bundle
+from propetl.runtime.artifact import read_manifest
 from propetl.runtime.bench.messages import Cell, FirstAnswer
 from propetl.runtime.bench.processes import timed_first_line
 from propetl.runtime.manifest import MANIFEST
@@ -71,11 +74,22 @@ class Bench:
 
     def _made(self, name: str, make: Callable[[Path], object], marker: str) -> Path:
         path = self.work / name
-        if not (path / marker).exists():
+        if not _usable(path, marker):
+            shutil.rmtree(path, ignore_errors=True)
             self.work.mkdir(parents=True, exist_ok=True)
             print(f"making {path}", file=sys.stderr)
             make(path)
         return path
+
+
+def _usable(path: Path, marker: str) -> bool:
+    """Whether what an earlier call made is there, and is what this version reads."""
+    if marker == MANIFEST and (path / marker).exists():
+        try:
+            read_manifest(path)
+        except ArtifactError:
+            return False
+    return (path / marker).exists()
 
 
 def forms(bench: Bench) -> Figures:

@@ -9,6 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
+from propetl.errors import ProPETLError
 from propetl.runtime.artifact import read_manifest
 from propetl.runtime.bench.messages import (
     Cell,
@@ -48,15 +49,34 @@ class Runtime:
 class SideBySide:
     """Workers of several runtimes; use it in a ``with`` block."""
 
-    def __init__(self, runtimes: Mapping[str, Runtime], artifact: Path, threads: int, task: str) -> None:
-        """Starts and loads a worker for each of ``runtimes``; ``artifact`` says which tokens they take."""
+    def __init__(
+        self,
+        runtimes: Mapping[str, Runtime],
+        artifact: Path,
+        threads: int,
+        task: str,
+        missing: dict[str, str] | None = None,
+    ) -> None:
+        """Starts and loads a worker for each of ``runtimes``; ``artifact`` says which tokens they take.
+
+        One that cannot be loaded is an error, or an entry of ``missing`` if that is given.
+        """
         self._task = task
         self._stack = ExitStack()
         self._workers: dict[str, WorkerProcess] = {}
         vocabulary = _vocabulary(artifact)
         for name, runtime in runtimes.items():
-            worker = self._stack.enter_context(WorkerProcess(name, runtime.module, runtime.python))
-            worker.ask(Load(str(runtime.source), runtime.form, task, "cpu", threads, vocabulary))
+            print(f"loading {name}", file=sys.stderr)
+            try:
+                worker = self._stack.enter_context(WorkerProcess(name, runtime.module, runtime.python))
+                worker.ask(Load(str(runtime.source), runtime.form, task, "cpu", threads, vocabulary))
+                worker.ask(RunOnce((task,), (Cell(1, 8),)))
+            except (ProPETLError, OSError) as error:
+                if missing is None:
+                    raise
+                missing[name] = str(error)
+                print(f"  not run: {error}", file=sys.stderr)
+                continue
             self._workers[name] = worker
 
     def __enter__(self) -> "SideBySide":
@@ -66,6 +86,11 @@ class SideBySide:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Runtimes that are loaded."""
+        return tuple(self._workers)
 
     def medians(self, cell: Cell, seconds: float, rounds: int) -> dict[str, list[float]]:
         """Median nanoseconds of a call by runtime, one for each round."""

@@ -24,7 +24,6 @@ sys.path[:0] = [str(HERE.parent)]  # the benchmark's own modules, also for the w
 from ratios import TASKS, Bench  # noqa: E402
 from side_by_side import EAGER, Runtime, SideBySide  # noqa: E402
 
-from propetl.errors import ProPETLError  # noqa: E402
 from propetl.runtime.bench.conditions import conditions_now  # noqa: E402
 from propetl.runtime.bench.messages import Cell  # noqa: E402
 
@@ -63,7 +62,8 @@ def main() -> None:
     _prepare_environment(asked)
     bench = Bench(asked.work, seconds=0.25 if asked.quick else 0.5, rounds=3 if asked.quick else 7)
     known = RESULTS / "peers.json"
-    runtimes, missing = _runtimes(asked, bench)
+    runtimes = _runtimes(asked, bench)
+    missing: dict[str, str] = {}
     conditions = asdict(conditions_now(eager=True))
     cells = CELLS[:2] if asked.quick else CELLS
     report = {
@@ -75,12 +75,12 @@ def main() -> None:
         "rounds": bench.rounds,
         "conditions": conditions,
     }
-    with SideBySide(runtimes, bench.artifact, asked.threads, TASKS[0]) as alive:
+    with SideBySide(runtimes, bench.artifact, asked.threads, TASKS[0], missing) as alive:
         for cell in cells:
             print(f"measuring {cell.batch} × {cell.sequence}", file=sys.stderr)
             medians = alive.medians(cell, bench.seconds, bench.rounds)
             report["ms"][_name(cell)] = {name: [value / 1e6 for value in values] for name, values in medians.items()}
-        for name in runtimes:
+        for name in alive.names:
             print(f"mixing 8 tasks: {name}", file=sys.stderr)
             ratio = alive.mixed_ratio(name, MIXED, MIXING_TASKS, 2 * bench.seconds)
             report["mixed"][name] = ratio
@@ -148,26 +148,12 @@ def _name(cell: Cell) -> str:
     return f"{cell.batch} × {cell.sequence}"
 
 
-def _runtimes(asked: argparse.Namespace, bench: Bench) -> tuple[dict[str, Runtime], dict[str, str]]:
-    """What can be run, tried once each, and why the rest cannot."""
+def _runtimes(asked: argparse.Namespace, bench: Bench) -> dict[str, Runtime]:
+    """What is going to be loaded, folded first: the others are held against it."""
     wanted = asked.only.split(",") if asked.only else [*OURS, *PEERS]
     source = backbone_folder()
-    found: dict[str, Runtime] = {}
-    missing: dict[str, str] = {}
-    for name in ["folded", *(name for name in wanted if name != "folded")]:
-        runtime = _runtime(name, asked, bench, source)
-        if not Path(runtime.python).exists():
-            missing[name] = f"{runtime.python} is not there; run make bench-peers"
-            continue
-        print(f"loading {name}", file=sys.stderr)
-        try:
-            with SideBySide({name: runtime}, bench.artifact, asked.threads, TASKS[0]) as alone:
-                alone.pss(name, [CELLS[0]], TASKS[:1])
-        except ProPETLError as error:
-            missing[name] = str(error)
-            continue
-        found[name] = runtime
-    return found, missing
+    names = dict.fromkeys(["folded", *wanted])
+    return {name: _runtime(name, asked, bench, source) for name in names}
 
 
 def _runtime(name: str, asked: argparse.Namespace, bench: Bench, source: Path) -> Runtime:
