@@ -91,7 +91,10 @@ class StagingEngine(Engine, Protocol):
         """All outputs for ``prepared``, kept where the engine wants inputs, under the names of the outputs."""
 
     def stack(self, rows: Sequence[Prepared]) -> Prepared:
-        """Tensors of several calls as one, along the first axis; shorter axes are filled up with zeros."""
+        """Tensors of several calls as one, along the first axis; shorter axes are filled up with zeros.
+
+        Valid until the same thread calls again.
+        """
 
 
 @runtime_checkable

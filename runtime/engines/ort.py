@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from propetl.errors import ArtifactError, BackendError, MissingExtraError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions, Prepared
+from propetl.runtime.engines.blocks import Shapes, Stack, arrays_in_block
 from propetl.runtime.engines.cache import cache_folder
 from propetl.runtime.engines.cuda_runtime import Stream, load_cuda
 from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, OrtProvider, provider_options, stream_options
@@ -21,7 +22,6 @@ from propetl.runtime.manifest import GraphInfo, TensorSignature
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
-_ALIGNED = 64  # bytes: a line of the cache
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 # What is raised where a provider is at fault and not the graph; the latter has classes of its own.
 _PROVIDER_ERRORS = ("RuntimeError", "EPFail", "EngineError")
@@ -38,9 +38,11 @@ class OrtEngine:
     def __init__(self, session: Any, ort_value: Any, graph: GraphInfo, device: tuple[str, int]) -> None:
         self._session = session
         self._ort_value = ort_value
+        self._graph = graph
         self._path = graph.path
         self._outputs = [item.name for item in graph.outputs]
         self._device = device
+        self._stack = Stack()
 
     def inputs(self) -> tuple[TensorSignature, ...]:
         """Inputs that the loaded graph really has."""
@@ -98,50 +100,37 @@ class OrtEngine:
         try:
             for name, value in prepared.items():
                 binding.bind_ortvalue_input(name, value)
-            for name in self._outputs:
-                binding.bind_output(name, *self._device)
+            if self._device[0] != "cpu":
+                for name in self._outputs:
+                    binding.bind_output(name, *self._device)
+                self._session.run_with_iobinding(binding)
+                return dict(zip(self._outputs, binding.get_outputs(), strict=True))
+            made = self._values(arrays_in_block(self._shapes_of(prepared)), self._device)
+            for name, value in made.items():
+                binding.bind_ortvalue_output(name, value)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # its exceptions have no common base but Exception
             raise self._refused(error) from error
-        values = dict(zip(self._outputs, binding.get_outputs(), strict=True))
-        if self._device[0] != "cpu":
-            return values
-        return self.prepare(_in_one_block({name: value.numpy() for name, value in values.items()}))
+        return made
+
+    def _shapes_of(self, prepared: Prepared) -> Shapes:
+        """Types and shapes of all outputs: named sizes are those that the inputs have."""
+        sizes = {
+            name: found
+            for item in self._graph.inputs
+            for name, found in zip(item.shape, prepared[item.name].shape(), strict=True)
+        }
+        return {
+            item.name: (item.dtype, tuple(sizes.get(size, size) for size in item.shape)) for item in self._graph.outputs
+        }
 
     def stack(self, rows: Sequence[Prepared]) -> Prepared:
-        """Tensors of ``rows`` one after the other along the first axis, narrower ones filled up with zeros."""
-        arrays = {name: [row[name].numpy() for row in rows] for name in rows[0]}
-        return self.prepare({name: _concatenated(parts) for name, parts in arrays.items()})
+        """Tensors of ``rows`` one after the other along the first axis; valid until this thread calls again."""
+        arrays = [{name: value.numpy() for name, value in row.items()} for row in rows]
+        return self.prepare(self._stack.stacked(arrays))
 
     def _refused(self, error: Exception) -> BackendError:
         return BackendError(f"{self._path}: ONNX Runtime refused the inputs: {_first_line(error)}")
-
-
-def _in_one_block(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Copies of ``arrays`` that lie in one piece of memory.
-
-    What is kept for a task comes and goes as a whole: many small pieces would leave holes, and a process that keeps
-    to a budget would grow all the same.
-    """
-    sizes = [-(-array.nbytes // _ALIGNED) * _ALIGNED for array in arrays.values()]
-    block, start, copies = np.empty(sum(sizes), dtype=np.uint8), 0, {}
-    for (name, array), size in zip(arrays.items(), sizes, strict=True):
-        copies[name] = block[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-        copies[name][...] = array
-        start += size
-    return copies
-
-
-def _concatenated(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays ``[1, ...]`` along the first axis; further axes grow to the longest."""
-    shape = tuple(map(max, zip(*(part.shape[1:] for part in parts), strict=True)))
-    if all(part.shape[1:] == shape for part in parts):
-        return np.concatenate(parts)
-    stacked = np.zeros((len(parts), *shape), dtype=parts[0].dtype)
-    for row, part in enumerate(parts):
-        place: tuple[slice, ...] = (slice(row, row + 1), *map(slice, part.shape[1:]))
-        stacked[place] = part
-    return stacked
 
 
 def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEngine:
