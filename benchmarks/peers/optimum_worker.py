@@ -42,7 +42,7 @@ def _make(source: str, kind: str, folder: Path) -> None:
         ORTModelForSequenceClassification.from_pretrained(saved, export=True).save_pretrained(plain)
     if kind == "int8":
         config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
-        ORTQuantizer.from_pretrained(plain, file_name="model.onnx").quantize(folder, config)
+        ORTQuantizer.from_pretrained(plain, file_name="model.onnx").quantize(config, folder)
     else:
         ORTOptimizer.from_pretrained(plain).optimize(getattr(AutoOptimizationConfig, kind.upper())(), folder)
 

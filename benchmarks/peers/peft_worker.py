@@ -146,12 +146,15 @@ class WithWeights(torch.nn.Module):
     def __init__(self, model: Any, names: Sequence[str]) -> None:
         super().__init__()
         self.model = Wrapped(model)
-        self.names = tuple(names)
+        self.owners = [model.get_submodule(name.removesuffix(".weight")) for name in names]
+        for owner in self.owners:
+            owner._parameters.pop("weight")  # a plain tensor takes its place, which the tracer follows
 
     def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any, *weights: Any) -> Any:
         """Logits ``[batch, labels]``."""
-        given = {f"model.{name}": weight.T for name, weight in zip(self.names, weights, strict=True)}
-        return torch.func.functional_call(self.model, given, (input_ids, attention_mask, token_type_ids))
+        for owner, weight in zip(self.owners, weights, strict=True):
+            owner.weight = weight.T
+        return self.model(input_ids, attention_mask, token_type_ids)
 
 
 def adapter_graph(source: str) -> tuple[Path, dict[str, Path]]:
