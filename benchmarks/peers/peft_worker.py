@@ -184,6 +184,8 @@ def convert(model: Any, folder: Path, files: Mapping[str, Path]) -> None:
 
     model.save_pretrained(str(folder / "peft"))
     for task, path in files.items():
+        if path.exists():
+            continue
         source = folder / "peft" / task
         command = [os.environ["PEERS_OLIVE"], "convert-adapters", "-a", source, "-o", path.with_suffix("")]
         subprocess.run([*map(str, command), "--adapter_format", "onnx_adapter"], check=True, capture_output=True)
