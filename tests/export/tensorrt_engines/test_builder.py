@@ -5,12 +5,13 @@ import onnx_ir as ir
 import pytest
 
 from propetl.errors import BackendError
+from propetl.export.tensorrt_engines import flavour
 from propetl.export.tensorrt_engines.builder import EngineBuilder, Graph, _optimization_profile
 from propetl.export.tensorrt_engines.flavour import FLAVOURS
 from propetl.export.tensorrt_engines.options import TensorRTOptions, parse_shapes
 from propetl.runtime.manifest import TensorSignature
 
-pytest.importorskip("tensorrt_rtx")
+trt = pytest.importorskip("tensorrt_rtx")
 
 PROFILE = parse_shapes("1x1/2x8/4x16").profile(None)
 X, Y = TensorSignature("x", "int64", ("batch", "sequence")), TensorSignature("y", "float32", ("batch", "sequence", 4))
@@ -128,3 +129,29 @@ def test_an_interrupt_ends_the_build(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build(graph_of(tmp_path), progress=interrupt)
     assert build(graph_of(tmp_path)).content  # the library goes on working
+
+
+class TensorRT10:
+    """TensorRT itself cannot be installed everywhere; TensorRT for RTX has its interface, and stands for it here."""
+
+    __version__ = "10.9.0.34"
+
+    def __getattr__(self, name):
+        return getattr(trt, name)
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops in TensorRT-RTX:DeprecationWarning")
+def test_modes_of_tensorrt_reach_its_builder(tmp_path, monkeypatch):
+    monkeypatch.setattr(flavour, "gpu_here", lambda: 87)
+    monkeypatch.setattr(flavour, "import_module", {"tensorrt": TensorRT10()}.get)
+    cache = tmp_path / "times.bin"
+    options = TensorRTOptions(("tensorrt",), timing_cache=cache, hardware_compatible=True, version_compatible=True)
+    one = EngineBuilder(FLAVOURS["tensorrt"], options)
+    assert (one.version, one.compute_capabilities) == ("10.9.0.34", (87,))
+    config = one._config(one._library.Builder(one._log), "fp32")
+    assert config.get_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    assert config.num_compute_capabilities == 0  # TensorRT takes the GPU that it finds
+    one._keep_timing_cache(config)
+    kept = cache.read_bytes()
+    assert kept
+    one._config(one._library.Builder(one._log), "fp32")  # takes what was kept
