@@ -67,6 +67,11 @@ _OTHER_STEPS = 3
     show_default=True,
     help="Points of a task's metric that --quantize may cost on --data.",
 )
+@click.option(
+    "--tune",
+    type=click.Choice(["cpu"]),
+    help="Also leave graphs optimised and packed for the CPU of this machine; or, on the device, propetl tune.",
+)
 @click.option("--merge-lora", is_flag=True, help="Fold LoRA into the backbone's matrices; larger, no branch to run.")
 @click.option("--standalone", is_flag=True, help="Copy shared weights into each folded folder instead of linking.")
 @click.option(
@@ -92,6 +97,7 @@ def command(
     quantize: str,
     data: str | None,
     max_drop: float,
+    tune: str | None,
     merge_lora: bool,
     standalone: bool,
     layout: str | None,
@@ -123,6 +129,7 @@ def command(
         quantize=quantize,
         data=data,
         max_drop=max_drop,
+        tune=tune is not None,
         merge_lora=merge_lora,
         standalone=standalone,
         backbone=backbone,

@@ -89,6 +89,9 @@ def _show(report: Report, json_file: str | None) -> None:
     console.print(_checks_table(report))
     if report.comparisons:
         console.print(_comparisons_table(report))
+    for check in report.checks:
+        if check.passed and check.detail:
+            console.print(f"[yellow]![/yellow] {escape(check.breach)}", soft_wrap=True)
     for breach in report.breaches:
         console.print(f"[red]✗[/red] {escape(breach)}", soft_wrap=True)
 

@@ -44,6 +44,7 @@ class ExportOptions:
         quantize: precision of the weights, one of :data:`QUANTISATIONS`.
         max_drop: points of a task's metric that quantising may cost, where ``data`` is given.
         data: rows on which that is measured: a folder, a file, or ``hub:NAME``.
+        tune: leave graphs tuned for the CPU of this machine in the artifact.
         merge_lora: put LoRA into the backbone's matrices (folded only) instead of beside them.
         standalone: copy the shared files into each folded folder, so that it can be moved alone.
         backbone: where to load the backbone from, instead of the place the bundle names.
@@ -61,6 +62,7 @@ class ExportOptions:
     quantize: str = FP32
     max_drop: float = DEFAULT_MAX_DROP
     data: str | None = None
+    tune: bool = False
     merge_lora: bool = False
     standalone: bool = False
     backbone: str | None = None

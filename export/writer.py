@@ -46,6 +46,7 @@ from propetl.runtime.manifest import (
 )
 from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES
+from propetl.runtime.tuning import tune
 
 Report = Callable[[str], None]
 
@@ -104,6 +105,9 @@ def export_bundle(
             report("measuring what quantising costs")
             manifest = dataclasses.replace(manifest, losses=measured_losses(staging, bundle.path, options))
             (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
+        if options.tune:
+            report("tuning for the CPU of this machine")
+            tune(staging)
     return manifest
 
 

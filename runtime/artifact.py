@@ -25,6 +25,7 @@ from propetl.runtime.manifest import (
 from propetl.runtime.operators import check_operators
 from propetl.runtime.report import TOLERANCES
 from propetl.runtime.signatures import BARE, FOLDED, check_forms
+from propetl.runtime.tuned import read_tuned
 
 __all__ = [
     "BACKBONE_FILE",
@@ -205,6 +206,9 @@ def _verify(artifact: Artifact, records: dict[str, dict[str, Any]]) -> None:
     chosen = {relative: records[relative] for relative in unique.values()}
     try:
         verify_files(artifact.path, chosen, ArtifactError)
+        tuned = read_tuned(artifact.path)
+        if tuned is not None:
+            tuned.verify()
     except PermissionError as error:
         raise ArtifactError(f"{artifact.path}: no permission to read {error.filename}") from error
 

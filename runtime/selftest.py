@@ -9,6 +9,7 @@ from pathlib import Path
 from propetl.errors import ArtifactError, BackendError, BundleError, TaskError
 from propetl.runtime.artifact import Artifact, read_manifest, verify_artifact_files
 from propetl.runtime.engines import ENGINE_PACKAGES, Engine, EngineOptions, can_stage, load_engine
+from propetl.runtime.engines.ort import onnxruntime_of
 from propetl.runtime.engines.precision import computed_precision
 from propetl.runtime.forms import MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form
@@ -17,6 +18,7 @@ from propetl.runtime.manifest import GraphInfo, TensorSignature
 from propetl.runtime.replay import replay_mixed, replay_task
 from propetl.runtime.report import TOLERANCES, Check, Comparison, Report
 from propetl.runtime.signatures import BARE
+from propetl.runtime.tuned import read_tuned, this_device
 
 _DAMAGE = (ArtifactError, BundleError, TaskError)
 _LIBRARIES = ("propetl", "numpy", "tokenizers", *ENGINE_PACKAGES)
@@ -59,6 +61,7 @@ def self_test(
     checks = [_check("files", "the artifact", partial(verify_artifact_files, artifact))]
     comparisons: list[Comparison] = []
     if checks[0].passed:  # nothing is used before its hash was checked
+        checks += _tuned_checks(artifact, provider)
         goldens = _goldens(artifact, checks)
         for name in forms:
             for way, label in _ways(artifact, name, options):
@@ -67,6 +70,16 @@ def self_test(
             _check_bare(artifact, options, checks)
     computed = computed_precision(artifact.manifest, options)
     return Report(str(path), provider, computed, tuple(checks), tuple(comparisons), _versions())
+
+
+def _tuned_checks(artifact: Artifact, provider: str) -> list[Check]:
+    """Whether tuned graphs are those that run; that they are for another device is no fault, but worth a word."""
+    tuned = read_tuned(artifact.path)
+    if tuned is None or provider != "cpu":
+        return []
+    reason = tuned.mismatch(artifact.path, this_device(onnxruntime_of(provider).__version__))
+    detail = "" if reason is None else f"not used here: {reason}; run propetl tune again"
+    return [Check("tuned graphs", "this device", True, detail)]
 
 
 def _ways(artifact: Artifact, form: str, options: EngineOptions) -> Iterator[tuple[EngineOptions, str]]:

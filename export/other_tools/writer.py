@@ -87,6 +87,8 @@ def _checked_form(bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions
         raise ConfigurationError(f"--target builds engines of an artifact's graphs; form {form} is no artifact")
     if options.quantize != FP32:
         raise ConfigurationError(f"--quantize is for artifacts; form {form} keeps its weights in float32")
+    if options.tune:
+        raise ConfigurationError(f"--tune is for artifacts; form {form} is run by other tools")
     if options.operators != STANDARD:
         raise ConfigurationError(f"--operators is for artifacts; form {form} is made of standard operators")
     info = bundle.info

@@ -17,12 +17,12 @@ from propetl.runtime.engines.blocks import Shapes, Stack, arrays_in_block
 from propetl.runtime.engines.cache import cache_folder
 from propetl.runtime.engines.cuda_runtime import Stream, load_cuda
 from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, OrtProvider, provider_options, stream_options
+from propetl.runtime.engines.ort_tuned import WEIGHTS_FOLDER, content_and_options
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
 from propetl.runtime.manifest import GraphInfo, TensorSignature
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
-_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 # What is raised where a provider is at fault and not the graph; the latter has classes of its own.
 _PROVIDER_ERRORS = ("RuntimeError", "EPFail", "EngineError")
 
@@ -140,8 +140,9 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
     chosen = _session_options(runtime, artifact, options)
     stream = load_cuda(options.device, provider.extra).stream() if options.timed and provider.on_gpu else None
     asked = _providers(runtime, chosen, provider, artifact, graph, options, stream)
+    content = content_and_options(runtime, chosen, artifact, graph, options)
     try:
-        session = runtime.InferenceSession(artifact.graph_bytes(graph), chosen, providers=asked, enable_fallback=0)
+        session = runtime.InferenceSession(content, chosen, providers=asked, enable_fallback=0)
     except Exception as error:  # its exceptions have no common base but Exception
         if type(error).__name__ in _PROVIDER_ERRORS:
             raise _not_started(options.provider, provider, _first_line(error)) from error
@@ -156,6 +157,15 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
 
         return TimedOrtEngine(session, runtime, graph, memory, stream)
     return OrtEngine(session, runtime.OrtValue.ortvalue_from_numpy, graph, memory)
+
+
+def onnxruntime_of(provider: str) -> Any:
+    """The module that has ``provider``.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    return _onnxruntime(ORT_PROVIDERS[provider])
 
 
 def _onnxruntime(provider: OrtProvider) -> Any:
@@ -200,7 +210,7 @@ def _session_options(runtime: Any, artifact: Artifact, options: EngineOptions) -
     chosen.log_severity_level = _ERRORS_ONLY
     # The graph comes as bytes, so that "backbone.data" can stand at the root for the graphs of all folders:
     # by path, ONNX Runtime looks beside the graph only, and refuses ".." and links.
-    chosen.add_session_config_entry(_WEIGHTS_FOLDER, str(artifact.path.resolve()))
+    chosen.add_session_config_entry(WEIGHTS_FOLDER, str(artifact.path.resolve()))
     chosen.intra_op_num_threads = options.threads or 0
     if options.memory == "small":
         chosen.add_session_config_entry("session.disable_prepacking", "1")

@@ -42,6 +42,7 @@ def test_one_task_of_several(lora, tmp_path) -> None:
         (ExportOptions(forms=("peft",), merge_lora=True), ConfigurationError, "--merge-lora.*form peft"),
         (ExportOptions(forms=("peft",), polygraphy=True), ConfigurationError, "--polygraphy records"),
         (ExportOptions(forms=("peft",), engines=TensorRTOptions(("tensorrt",))), ConfigurationError, "--target builds"),
+        (ExportOptions(forms=("peft",), tune=True), ConfigurationError, "--tune is for.*peft"),
         (ExportOptions(forms=("peft",), quantize="int8"), ConfigurationError, "--quantize is for.*peft"),
         (ExportOptions(forms=("peft",), operators="onnxruntime"), ConfigurationError, "--operators is for.*peft"),
         (ExportOptions(forms=("onnx-adapter",), opset=17), ConfigurationError, "opset 17"),

@@ -1,0 +1,78 @@
+"""Makes the graphs in ``tuned/``: ONNX Runtime optimises each once, and its weights are packed once for all."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from propetl.files import folder_records, json_bytes, sha256_of_bytes, sha256_of_file, staged_folder
+from propetl.runtime.artifact import Artifact, read_artifact
+from propetl.runtime.engines.ort import onnxruntime_of
+from propetl.runtime.engines.ort_tuned import optimise
+from propetl.runtime.manifest import MANIFEST, GraphInfo
+from propetl.runtime.tuned import PACKED_FILE, TUNED, TUNED_MANIFEST, Tuned, TunedGraph, read_tuned, this_device
+
+_FLOAT_BYTES = 4
+
+
+def tune(path: Path, report: Callable[[str], None] = lambda line: None) -> bool:
+    """Leaves ``tuned/`` in the artifact's folder, whole or not at all; False if it was there for this device.
+
+    Folded graphs of many tasks share one file of packed weights, as far as their weights are the same: what a task
+    owns stays in its own graph.
+
+    Args:
+        path: folder of the artifact.
+        report: called with a line about each graph.
+
+    Raises:
+        ArtifactError: the artifact is damaged.
+        ConfigurationError: the folder cannot be written.
+    """
+    artifact = read_artifact(path)
+    runtime = onnxruntime_of("cpu")
+    here = this_device(runtime.__version__)
+    there = read_tuned(path)
+    if there is not None and there.mismatch(path, here) is None:
+        there.verify()
+        return False
+    with staged_folder(path / TUNED, overwrite=True, marker=TUNED_MANIFEST) as staging:
+        graphs = {}
+        for graph in dict.fromkeys(_graphs(artifact)):
+            report(f"tuning {graph.path}")
+            graphs[graph.path] = _tuned_graph(runtime, artifact, graph, staging)
+        sha256 = sha256_of_bytes((path / MANIFEST).read_bytes())
+        tuned = Tuned(path / TUNED, here, sha256, graphs, folder_records(staging))
+        (staging / TUNED_MANIFEST).write_bytes(json_bytes(tuned.to_json()))
+    return True
+
+
+def _graphs(artifact: Artifact) -> Iterator[GraphInfo]:
+    for form in artifact.manifest.forms.values():
+        yield from form.all_graphs().values()
+        if form.stages is not None:
+            yield from (form.stages.apply, form.stages.run)
+
+
+def _tuned_graph(runtime: Any, artifact: Artifact, graph: GraphInfo, staging: Path) -> TunedGraph:
+    with tempfile.TemporaryDirectory(dir=staging) as scratch:
+        made = Path(scratch) / "model.onnx"
+        optimise(runtime, artifact, graph, made, PACKED_FILE, _largest_of_task(artifact) + 1)
+        packed = made.with_name(PACKED_FILE)
+        packed.touch()  # a small graph has nothing to pack
+        weights = f"weights-{sha256_of_file(packed)[:16]}"
+        (staging / weights).mkdir(exist_ok=True)
+        shutil.move(packed, staging / weights / PACKED_FILE)
+        target = staging / graph.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(made, target)
+    return TunedGraph(graph.path, weights)
+
+
+def _largest_of_task(artifact: Artifact) -> int:
+    """Bytes of the largest tensor that a task owns: it stays in the graph, so that the packed file is shared."""
+    manifest = artifact.manifest
+    hidden, widest = manifest.backbone.hidden_size, max(task.info.outputs for task in manifest.tasks.values())
+    head = hidden * (hidden if manifest.head == "own" else widest)
+    return _FLOAT_BYTES * max([head, *(tensor.size for tensor in manifest.layout.tensors)])
