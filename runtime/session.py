@@ -159,9 +159,7 @@ class Session:
         """
         return [logits for logits, _ in self._run_mixed(list(rows))]
 
-    def predict_mixed(
-        self, rows: Iterable[tuple[str, Text]], **choices: Unpack[GenerationChoices]
-    ) -> list[Prediction]:
+    def predict_mixed(self, rows: Iterable[tuple[str, Text]], **choices: Unpack[GenerationChoices]) -> list[Prediction]:
         """Answers for rows ``(task, text)`` of any tasks, in the order of the rows; ``choices`` as for predict."""
         if self._artifact.manifest.generation is not None or choices:
             running, tasks, texts = self._bound_rows(list(rows))

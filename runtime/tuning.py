@@ -14,6 +14,7 @@ from propetl.runtime.manifest import MANIFEST, GraphInfo
 from propetl.runtime.tuned import PACKED_FILE, TUNED, TUNED_MANIFEST, Tuned, TunedGraph, read_tuned, this_device
 
 _FLOAT_BYTES = 4
+_LINE_BYTES = 64
 
 
 def tune(path: Path, report: Callable[[str], None] = lambda line: None) -> bool:
@@ -58,7 +59,7 @@ def _graphs(artifact: Artifact) -> Iterator[GraphInfo]:
 def _tuned_graph(runtime: Any, artifact: Artifact, graph: GraphInfo, staging: Path) -> TunedGraph:
     with tempfile.TemporaryDirectory(dir=staging) as scratch:
         made = Path(scratch) / "model.onnx"
-        optimise(runtime, artifact, graph, made, PACKED_FILE, _largest_of_task(artifact) + 1)
+        optimise(runtime, artifact, graph, made, PACKED_FILE, _largest_of_task(artifact) + 1, _packs(artifact))
         packed = made.with_name(PACKED_FILE)
         packed.touch()  # a small graph has nothing to pack
         weights = f"weights-{sha256_of_file(packed)[:16]}"
@@ -68,6 +69,17 @@ def _tuned_graph(runtime: Any, artifact: Artifact, graph: GraphInfo, staging: Pa
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(made, target)
     return TunedGraph(graph.path, weights)
+
+
+def _packs(artifact: Artifact) -> bool:
+    """Whether weights can be kept packed.
+
+    ONNX Runtime (1.31.1) writes packed weights behind each other without a gap and lets its kernels read them where
+    they are mapped, but kernels want lines of 64 bytes and crash without. So all tensors before have to be whole
+    lines: they are where every matrix has a side that is, and floats.
+    """
+    manifest = artifact.manifest
+    return manifest.precision == "fp32" and manifest.backbone.hidden_size % _LINE_BYTES == 0
 
 
 def _largest_of_task(artifact: Artifact) -> int:

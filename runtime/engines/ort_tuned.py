@@ -56,16 +56,19 @@ def tuned_for_this_device(artifact: Artifact, version: str) -> Tuned | None:
     return tuned
 
 
-def optimise(runtime: Any, artifact: Artifact, graph: GraphInfo, target: Path, packed: str, smallest: int) -> None:
-    """Writes ``graph`` as ONNX Runtime optimises it for this CPU, with packed weights in a file beside it.
+def optimise(
+    runtime: Any, artifact: Artifact, graph: GraphInfo, target: Path, weights: str, smallest: int, pack: bool
+) -> None:
+    """Writes ``graph`` as ONNX Runtime optimises it for this CPU, with its weights in a file beside it.
 
     Args:
         runtime: the module onnxruntime.
         artifact: whose graph it is.
         graph: which one.
         target: the ONNX file to write.
-        packed: name of the file with tensors of ``smallest`` bytes or more, as they are and packed.
+        weights: name of the file with tensors of ``smallest`` bytes or more.
         smallest: of the tensors that leave the graph.
+        pack: keep them packed for this CPU's kernels as well.
 
     Raises:
         ArtifactError: ONNX Runtime does not accept the graph.
@@ -75,9 +78,9 @@ def optimise(runtime: Any, artifact: Artifact, graph: GraphInfo, target: Path, p
     chosen.optimized_model_filepath = str(target)
     entries = {
         WEIGHTS_FOLDER: str(artifact.path.resolve()),
-        "session.optimized_model_external_initializers_file_name": packed,
+        "session.optimized_model_external_initializers_file_name": weights,
         "session.optimized_model_external_initializers_min_size_in_bytes": str(smallest),
-        "session.save_external_prepacked_constant_initializers": "1",
+        "session.save_external_prepacked_constant_initializers": "1" if pack else "0",
     }
     for name, value in entries.items():
         chosen.add_session_config_entry(name, value)

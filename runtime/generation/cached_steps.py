@@ -35,9 +35,7 @@ class EncoderDecoderSteps:
         prepared: what they take for all rows alike, such as a task's masks.
     """
 
-    def __init__(
-        self, engines: Engines, info: GenerationInfo, feeds: Feeds, by_row: Feeds, prepared: Prepared
-    ) -> None:
+    def __init__(self, engines: Engines, info: GenerationInfo, feeds: Feeds, by_row: Feeds, prepared: Prepared) -> None:
         assert info.special.start is not None
         self._engines = engines
         self._feeds = feeds

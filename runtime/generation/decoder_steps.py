@@ -25,9 +25,7 @@ class DecoderSteps:
         prepared: what it takes for all rows alike, such as a task's masks.
     """
 
-    def __init__(
-        self, engines: Engines, info: GenerationInfo, feeds: Feeds, by_row: Feeds, prepared: Prepared
-    ) -> None:
+    def __init__(self, engines: Engines, info: GenerationInfo, feeds: Feeds, by_row: Feeds, prepared: Prepared) -> None:
         self._engine: KeepingEngine = engines[MODEL]
         self._by_row = dict(by_row)
         self._prepared = prepared
