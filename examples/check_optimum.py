@@ -7,7 +7,7 @@ TEXT is the whole input, its prompt included.
 import sys
 from pathlib import Path
 
-from optimum.onnxruntime import ORTModelForSeq2SeqLM, ORTModelForSequenceClassification
+from optimum.onnxruntime import ORTModelForCausalLM, ORTModelForSeq2SeqLM, ORTModelForSequenceClassification
 from transformers import AutoTokenizer
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     """Prints logits and label, or the tokens and the text that are generated, as optimum computes them."""
     folder, text = sys.argv[1:3]
     inputs = AutoTokenizer.from_pretrained(folder)([text], return_tensors="pt")
-    if Path(folder, "encoder_model.onnx").exists():
+    if Path(folder, "generation_config.json").exists():
         _print_generated(folder, inputs)
     else:
         model = ORTModelForSequenceClassification.from_pretrained(folder)
@@ -24,7 +24,10 @@ def main() -> None:
 
 
 def _print_generated(folder: str, inputs: dict) -> None:
-    model = ORTModelForSeq2SeqLM.from_pretrained(folder, use_merged=False)
+    if Path(folder, "encoder_model.onnx").exists():
+        model = ORTModelForSeq2SeqLM.from_pretrained(folder, use_merged=False)
+    else:
+        model = ORTModelForCausalLM.from_pretrained(folder)
     tokens = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]
     print(tokens.tolist(), AutoTokenizer.from_pretrained(folder).decode(tokens, skip_special_tokens=True))
 
