@@ -17,10 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from random_tasks import write_random_bundle
 
 from propetl.export.options import ExportOptions
-from propetl.export.writer import export_bundle
 from propetl.runtime import Session
 from propetl.runtime.bench.memory import own_memory
 
@@ -39,6 +37,11 @@ def main() -> None:
     if sys.argv[1] == "--measure":
         print(json.dumps(_measured(Path(sys.argv[2]), int(sys.argv[3]))))
         return
+    # Imported here: a measuring process is not to hold PyTorch.
+    from random_tasks import write_random_bundle
+
+    from propetl.export.writer import export_bundle
+
     rounds, tasks = (int(value) for value in (*sys.argv[2:], "5", "8")[:2])
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
