@@ -19,7 +19,15 @@ from propetl.cli.main import COMMANDS, main
 from propetl.errors import BundleError, CheckFailed, ProPETLError
 from tests.device_env import ROOT
 
-NOT_COMMANDS = {"__init__", "main", "failures", "engine_options", "generation_options", "json_output", "provider_options"}
+NOT_COMMANDS = {
+    "__init__",
+    "main",
+    "failures",
+    "engine_options",
+    "generation_options",
+    "json_output",
+    "provider_options",
+}
 
 
 @pytest.fixture

@@ -28,8 +28,10 @@ TOLERANCE = 1e-5
 
 ADAPTER = PrototypeConfig(bottleneck=5, sparsity=0.5, activation="gelu")
 HOULSBY = PrototypeConfig(bottleneck=3, sparsity=0.3, sites=("attention", "ffn"))
+# Scaled by 1.5. By the default alpha of 48, a rank this small would be scaled by 24: softmax then turns on differences
+# of rounding, and PyTorch itself is more than 1e-5 away from its own answers in float64.
 LORA = PrototypeConfig("lora", rank=3, alpha=4.5, sparsity=0.6)
-LORA_ON_ALL = PrototypeConfig("lora", rank=2, targets=("query", "key", "value"), sparsity=0.2)
+LORA_ON_ALL = PrototypeConfig("lora", rank=2, alpha=3.0, targets=("query", "key", "value"), sparsity=0.2)
 PREFIX = PrototypeConfig("prefix", prefix_length=3, sparsity=0.5)
 
 # Every family with every method; sharing, head, sites, width and depth take turns.
@@ -44,7 +46,7 @@ CASES = [
     Case("xlm-roberta", dataclasses.replace(LORA, sparsity=1.0), hidden=16),
     Case("xlm-roberta", PREFIX, layers=1),
     Case("electra", ADAPTER, head="own", layers=1),
-    Case("electra", PrototypeConfig("lora", "unshared", rank=2)),
+    Case("electra", PrototypeConfig("lora", "unshared", rank=2, alpha=3.0)),
     Case("electra", PREFIX, head="own"),
     Case("distilbert", HOULSBY, hidden=40),
     Case("distilbert", LORA, head="own"),

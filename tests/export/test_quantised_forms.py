@@ -19,9 +19,10 @@ from propetl.runtime.report import TOLERANCES, Comparison
 from propetl.runtime.selftest import self_test
 from tests.export.random_artifact import ALL_FORMS, Case, export, random_bundle
 
-# Wide enough that products, prototype and embeddings are worth quantising.
+# Wide enough that products, prototype and embeddings are worth quantising. One layer: random weights are many times as
+# large as trained ones, and from layer to layer they multiply what rounding them has cost.
 CASES = {
-    "adapter": Case("bert", PrototypeConfig(bottleneck=16, sparsity=0.5), hidden=64, layers=2, tasks={"two": 2}),
+    "adapter": Case("bert", PrototypeConfig(bottleneck=16, sparsity=0.5), hidden=64, layers=1, tasks={"two": 2}),
     "lora": Case("roberta", PrototypeConfig("lora", rank=16, sparsity=0.5), head="own", hidden=64, layers=1),
     "prefix": Case("distilbert", PrototypeConfig("prefix", prefix_length=16), hidden=64, layers=1),
 }

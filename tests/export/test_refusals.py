@@ -13,7 +13,7 @@ from propetl.export.options import ExportOptions
 from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.export.writer import export_bundle
 from propetl.prototypes.spec import PrototypeConfig
-from propetl.runtime.manifest import GraphInfo
+from propetl.runtime.manifest import MODEL, GraphInfo
 from tests.tiny_backbone import tiny_backbone
 from tests.tiny_bundle import random_contents
 
@@ -126,7 +126,7 @@ class TestFaults:
 class FakeGraph:
     """Stands for a compiled graph where only the steps after it matter."""
 
-    form, part, model, path = "folded", "two", None, "folded/two/model.onnx"
+    form, step, part, model, path = "folded", MODEL, "two", None, "folded/two/model.onnx"
 
 
 def _graph():
