@@ -1,30 +1,10 @@
-"""What the builder says while it works: its messages, and how far it is."""
+"""How far the builder is, while it works."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 Progress = Callable[[str, float], None]
 """Called with a phase of the build, and the share of the build that is done, 0 to 1."""
-
-
-@cache
-def build_log(library: Any) -> Any:
-    """The one logger of ``library``: it keeps the first that it is given, and ignores all others.
-
-    ``errors`` holds what went wrong since it was last cleared.
-    """
-
-    class BuildLog(library.ILogger):  # type: ignore[misc]  # a class of a module known at run time
-        def __init__(self) -> None:
-            library.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    return BuildLog()
 
 
 def progress_monitor(library: Any, progress: Progress) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from propetl.errors import BackendError
-from propetl.export.tensorrt_engines.build_log import Progress, build_log, progress_monitor
+from propetl.export.tensorrt_engines.build_log import Progress, progress_monitor
 from propetl.export.tensorrt_engines.flavour import (
     Flavour,
     check_supported,
@@ -18,6 +18,7 @@ from propetl.export.tensorrt_engines.flavour import (
 from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.files import write_atomically
 from propetl.runtime.engine_records import Profile
+from propetl.runtime.engines.plan_library import error_log
 from propetl.runtime.manifest import TensorSignature
 
 _DTYPES = {
@@ -75,7 +76,7 @@ class EngineBuilder:
         self.options = options
         self._library = load_library(flavour)
         self.compute_capabilities = check_supported(flavour, self._library, options)
-        self._log = build_log(self._library)
+        self._log = error_log(self._library)
 
     @property
     def version(self) -> str:

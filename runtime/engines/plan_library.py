@@ -64,7 +64,10 @@ def load_library(kind: PlanLibrary) -> Any:
 
 @cache
 def error_log(library: Any) -> Any:
-    """The one logger of ``library`` in this process; ``errors`` holds what went wrong since it was last cleared."""
+    """The one logger of ``library`` in this process, for building and running: it ignores all after the first it got.
+
+    ``errors`` holds what went wrong since it was last cleared.
+    """
 
     class ErrorLog(library.ILogger):  # type: ignore[misc]  # a class of a module known at run time
         def __init__(self) -> None:

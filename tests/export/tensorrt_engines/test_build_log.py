@@ -4,7 +4,8 @@ import pytest
 
 trt = pytest.importorskip("tensorrt_rtx")
 
-from propetl.export.tensorrt_engines.build_log import Phases, build_log, progress_monitor  # noqa: E402
+from propetl.export.tensorrt_engines.build_log import Phases, progress_monitor  # noqa: E402
+from propetl.runtime.engines.plan_library import error_log  # noqa: E402
 
 
 def test_share_of_nested_phases():
@@ -58,8 +59,8 @@ def test_the_monitor_tells_and_stops_at_an_interrupt():
 
 
 def test_there_is_one_log_and_it_keeps_errors():
-    log = build_log(trt)
-    assert build_log(trt) is log
+    log = error_log(trt)
+    assert error_log(trt) is log
     log.errors.clear()
     log.log(trt.ILogger.Severity.WARNING, "a warning")
     log.log(trt.ILogger.Severity.ERROR, "an error")
