@@ -22,7 +22,7 @@ from propetl.export.graphs import graph_info
 from propetl.export.options import FP32, INT4, OLDEST_FOR_INT8, OPSETS, QUANTISATIONS, ExportOptions
 from propetl.export.polygraphy_files import check_polygraphy, write_polygraphy_files
 from propetl.export.quantisation_loss import measured_losses
-from propetl.export.tensorrt_engines.build_log import Progress
+from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.transformers_layout import add_file, tokenizer_file, write_config
 from propetl.export.triton_repository.models import SERVED_FORMS

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from propetl.errors import BackendError
-from propetl.export.tensorrt_engines.build_log import Progress, progress_monitor
+from propetl.export.tensorrt_engines.build_progress import Progress, progress_monitor
 from propetl.export.tensorrt_engines.flavour import (
     Flavour,
     check_supported,

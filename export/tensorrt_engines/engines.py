@@ -15,7 +15,7 @@ from propetl.errors import MissingExtraError
 from propetl.export.calibration import calibration_batches, graph_feeds, rows_in
 from propetl.export.passes import PassRecord
 from propetl.export.ranges import activation_ranges
-from propetl.export.tensorrt_engines.build_log import Progress
+from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.builder import EngineBuilder, Graph
 from propetl.export.tensorrt_engines.flavour import FLAVOURS
 from propetl.export.tensorrt_engines.lowering import (

@@ -4,7 +4,7 @@ import pytest
 
 trt = pytest.importorskip("tensorrt_rtx")
 
-from propetl.export.tensorrt_engines.build_log import Phases, progress_monitor  # noqa: E402
+from propetl.export.tensorrt_engines.build_progress import Phases, progress_monitor  # noqa: E402
 from propetl.runtime.engines.plan_library import error_log  # noqa: E402
 
 
