@@ -20,6 +20,9 @@ DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP  := $(VENV)/.installed-dev
 SOURCES    := pyproject.toml constraints.txt Makefile
 
+# Two processes, each with one thread for its sums; the tests of a file share what they build, so they stay together.
+TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
+
 .DELETE_ON_ERROR:
 .PHONY: demo test check lint clean
 
@@ -27,14 +30,14 @@ demo: $(DEMO_STAMP)
 	$(PY) examples/demo.py
 
 test: $(DEV_STAMP)
-	$(PY) -m pytest
+	$(TESTS)
 
 lint: $(DEV_STAMP)
 	$(PY) -m ruff check
 	$(PY) -m mypy
 
 check: lint
-	$(PY) -m pytest
+	$(TESTS)
 
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ProPETL needs Python 3.11 or newer: make PYTHON=python3.11")'
