@@ -1,6 +1,7 @@
 """Files that are whole or absent: hashes, atomic writes, and paths that stay inside their folder."""
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -221,11 +222,28 @@ def check_paths_inside(root: Path, relatives: Iterable[str], error: type[ProPETL
         try:
             folder = path if os.path.islink(path) else os.path.dirname(path)
             if folder not in inside:
-                inside[folder] = Path(folder).resolve().is_relative_to(root.resolve())
-        except (OSError, RuntimeError) as cause:
+                inside[folder] = _leads_inside(folder, root)
+        except OSError as cause:
             raise error(f"{root}: {relative!r} is a link that leads nowhere; do not use it") from cause
         if not inside[folder]:
             raise error(f"{root}: {relative!r} is a link that leaves the folder; do not use it")
+
+
+def _leads_inside(folder: str, root: Path) -> bool:
+    """Whether ``folder``, which may not exist, is ``root`` or below it once all links are followed.
+
+    By strings, as it is asked for every file that is read: objects of paths would take as long as reading a small one.
+
+    Raises:
+        OSError: its links lead in a circle.
+    """
+    found, top = os.path.realpath(folder), os.path.realpath(root)
+    try:
+        os.stat(found)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
+    return os.path.commonpath((found, top)) == top
 
 
 def _is_plain(relative: str) -> bool:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from propetl.bundle.format import PROTOTYPE_FILE, pack_path
-from propetl.bundle.pack import TaskPack, read_pack
+from propetl.bundle.pack import TaskPack, parse_pack
 from propetl.bundle.reader import Bundle, check_belongs
 from propetl.errors import ArtifactError, TaskError
-from propetl.files import check_paths_inside, path_inside, read_json, verify_bytes, verify_files
+from propetl.files import check_paths_inside, read_json, verify_bytes, verify_files
 from propetl.runtime.engine_records import check_engines
 from propetl.runtime.golden import Golden, read_golden
 from propetl.runtime.manifest import (
@@ -69,7 +69,12 @@ class Artifact:
 
     def content(self, relative: str) -> bytes:
         """The bytes of a file of the manifest, hashed if that is asked for."""
-        content = self.file(relative).read_bytes()
+        try:
+            content = (self.path / relative).read_bytes()
+        except FileNotFoundError as error:
+            raise self._missing(relative) from error
+        except OSError as error:
+            raise ArtifactError(f"{self.path}: {relative} cannot be read ({error.strerror}); restore it") from error
         if self.hashing:
             verify_bytes(content, self.manifest.files[relative], self.path, relative, ArtifactError)
         return content
@@ -84,10 +89,8 @@ class Artifact:
     def pack(self, name: str) -> TaskPack:
         """The pack of task ``name``, checked against prototype, backbone and shapes."""
         relative = self.task(name).pack
-        source = self.file(relative)
-        if self.hashing:
-            verify_files(self.path, {relative: self.manifest.files[relative]}, ArtifactError)
-        pack = read_pack(source)
+        source = self.path / relative
+        pack = parse_pack(self.content(relative), source)
         if pack.task != name:
             raise ArtifactError(f"{source}: holds task {pack.task!r}, expected {name!r}; export it again")
         self.check_pack(pack, str(source))
@@ -137,11 +140,14 @@ class Artifact:
         return self.file(TOKENIZER_FILE)
 
     def file(self, relative: str) -> Path:
-        """Where a file of the manifest stands; :class:`ArtifactError` if it is gone or would leave the folder."""
-        path = path_inside(self.path, relative, ArtifactError)
+        """Where a file of the manifest stands; :class:`ArtifactError` if it is gone."""
+        path = self.path / relative
         if not path.is_file():
-            raise ArtifactError(f"{self.path}: {relative} is missing; restore the folder from its source")
+            raise self._missing(relative)
         return path
+
+    def _missing(self, relative: str) -> ArtifactError:
+        return ArtifactError(f"{self.path}: {relative} is missing; restore the folder from its source")
 
 
 def read_artifact(path: Path | str, verify: bool = True) -> Artifact:

@@ -19,7 +19,7 @@ from propetl.bundle.format import (
     metadata,
     task_info,
 )
-from propetl.bundle.tensors import Arrays, check_masks, check_shapes, group_of, read_tensors, tensor_bytes
+from propetl.bundle.tensors import Arrays, check_masks, check_shapes, group_of, read_tensors, tensor_bytes, tensors_of
 from propetl.errors import BundleError, ConfigurationError, ProPETLError
 from propetl.prototypes.spec import TaskLayout
 
@@ -124,10 +124,14 @@ def read_pack(path: Path) -> TaskPack:
     stated = described.pop(CONTENT_SHA256, None)
     if stated != content_sha256(tensors, described):
         raise BundleError(f"{path}: its content is not what its {CONTENT_SHA256} says; it was changed or damaged")
-    try:
-        return _pack_from(tensors, described)
-    except (KeyError, TypeError, ValueError, AttributeError, ProPETLError) as error:
-        raise BundleError(f"{path}: not a valid task pack ({error})") from error
+    return _pack_from(tensors, described, path)
+
+
+def parse_pack(content: bytes, source: Path) -> TaskPack:
+    """:func:`read_pack` for the content of file ``source``, for which a manifest vouches: it is not hashed again."""
+    tensors, described = tensors_of(content, source)
+    check_format(described, PACK_FORMAT, VERSION, str(source), BundleError)
+    return _pack_from(tensors, described, source)
 
 
 def content_sha256(tensors: Arrays, description: dict[str, Any]) -> str:
@@ -143,7 +147,14 @@ def content_sha256(tensors: Arrays, description: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _pack_from(tensors: Arrays, described: dict[str, Any]) -> TaskPack:
+def _pack_from(tensors: Arrays, described: dict[str, Any], source: Path) -> TaskPack:
+    try:
+        return _described_pack(tensors, described)
+    except (KeyError, TypeError, ValueError, AttributeError, ProPETLError) as error:
+        raise BundleError(f"{source}: not a valid task pack ({error})") from error
+
+
+def _described_pack(tensors: Arrays, described: dict[str, Any]) -> TaskPack:
     if unknown := [name for name in tensors if not name.startswith((MASK, LANGUAGE_MASK, WEIGHT, HEAD))]:
         raise ValueError(f"tensor {min(unknown)!r} is no mask, weight or head")
     return TaskPack(

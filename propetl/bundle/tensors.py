@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from propetl.bits import padding_is_zero
 from propetl.bundle.format import METADATA_KEY, metadata
@@ -15,6 +15,8 @@ from propetl.errors import BundleError
 from propetl.prototypes.spec import TaskLayout
 
 Arrays = dict[str, NDArray[Any]]
+
+_LENGTH_BYTES = 8  # a file begins with the length of its header
 
 
 def tensor_bytes(tensors: Arrays, description: dict[str, Any]) -> bytes:
@@ -30,16 +32,28 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
         BundleError: the file is missing, truncated or not safetensors.
     """
     try:
-        with safe_open(path, framework="np") as stream:
-            described = json.loads((stream.metadata() or {}).get(METADATA_KEY, "{}"))
-            return {name: stream.get_tensor(name) for name in stream.keys()}, described  # noqa: SIM118  # no mapping
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise BundleError(f"{path}: no such file") from error
     except PermissionError as error:
         raise BundleError(f"{path}: no permission to read it") from error
-    except (SafetensorError, json.JSONDecodeError, RecursionError, OSError, TypeError) as error:
-        reason = f"not a readable safetensors file ({error}); it was truncated or damaged"
-        raise BundleError(f"{path}: {reason}") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return tensors_of(content, path)
+
+
+def tensors_of(content: bytes, source: Path) -> tuple[Arrays, dict[str, Any]]:
+    """:func:`read_tensors` for the content of file ``source``, which was read already."""
+    try:
+        tensors = load(content)  # which checks the header that is read again here
+        header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")])
+        return tensors, json.loads(header.get("__metadata__", {}).get(METADATA_KEY, "{}"))
+    except (SafetensorError, json.JSONDecodeError, RecursionError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: Path, error: Exception) -> BundleError:
+    return BundleError(f"{source}: not a readable safetensors file ({error}); it was truncated or damaged")
 
 
 def check_shapes(found: Arrays, expected: dict[str, tuple[int, ...]], dtype: str, source: str) -> None:

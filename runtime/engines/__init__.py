@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from propetl.errors import BackendError, ConfigurationError
 from propetl.runtime.artifact import Artifact
+from propetl.runtime.engines.blocks import Distinct
 from propetl.runtime.manifest import GraphInfo, TensorSignature
 from propetl.runtime.operators import check_provider
 
@@ -87,10 +88,10 @@ class Engine(Protocol):
 class StagingEngine(Engine, Protocol):
     """An engine whose outputs can be another one's inputs."""
 
-    def evaluate(self, prepared: Prepared) -> Prepared:
+    def evaluate(self, prepared: Prepared) -> Distinct:
         """All outputs for ``prepared``, kept where the engine wants inputs, under the names of the outputs."""
 
-    def stack(self, rows: Sequence[Prepared]) -> Prepared:
+    def stack(self, rows: Sequence[Distinct]) -> Prepared:
         """Tensors of several calls as one, along the first axis; shorter axes are filled up with zeros.
 
         Valid until the same thread calls again.

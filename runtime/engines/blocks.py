@@ -6,8 +6,10 @@ more than copying into it.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,23 +39,60 @@ def block_bytes(shapes: Shapes) -> int:
     )
 
 
-class Stack:
-    """Puts arrays of several calls one after the other, each thread in a block of its own that it uses again."""
+class Distinct(dict[str, Any]):
+    """Tensors by name that can be told from others by who they are, without being held."""
 
-    def __init__(self) -> None:
+
+@dataclass
+class _Stacked:
+    """What a thread put together last; ``rows`` are those that its block holds."""
+
+    shapes: Shapes
+    arrays: dict[str, NDArray[Any]]
+    prepared: Mapping[str, Any]
+    rows: list["ref[Distinct]"]
+
+    def holds(self, place: int, row: Distinct) -> bool:
+        return place < len(self.rows) and self.rows[place]() is row
+
+
+class Stack:
+    """Puts tensors of several calls one after the other, each thread in a block of its own that it uses again.
+
+    What the block holds from the call before, at the same place, is not copied again.
+    """
+
+    def __init__(
+        self,
+        arrays_of: Callable[[Distinct], Mapping[str, NDArray[Any]]],
+        prepare: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, Any]],
+    ) -> None:
+        """``arrays_of`` gives the arrays ``[1, ...]`` of a row; ``prepare`` is called with those put together."""
+        self._arrays_of = arrays_of
+        self._prepare = prepare
         self._of_thread = threading.local()
 
-    def stacked(self, rows: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """Arrays ``[1, ...]`` of ``rows`` as one ``[rows, ...]`` by name; shorter axes are filled up with zeros.
+    def stacked(self, rows: Sequence[Distinct]) -> Mapping[str, Any]:
+        """What ``prepare`` makes of the arrays ``[rows, ...]`` by name; shorter axes are filled up with zeros.
 
         Valid until the same thread calls again.
         """
-        parts = {name: [row[name] for row in rows] for name in rows[0]}
-        shapes = {name: (str(arrays[0].dtype), _common_shape(arrays)) for name, arrays in parts.items()}
-        together = arrays_in_block(shapes, self._block(block_bytes(shapes)))
-        for name, arrays in parts.items():
-            _fill(together[name], arrays)
-        return together
+        last: _Stacked | None = getattr(self._of_thread, "last", None)
+        if last is not None and len(last.rows) == len(rows) and all(map(last.holds, range(len(rows)), rows)):
+            return last.prepared
+        self._of_thread.last = None  # until the block is whole again
+        self._of_thread.last = found = self._put_together(rows, last)
+        return found.prepared
+
+    def _put_together(self, rows: Sequence[Distinct], last: _Stacked | None) -> _Stacked:
+        parts = [self._arrays_of(row) for row in rows]
+        shapes = {name: (str(array.dtype), _common_shape(name, parts)) for name, array in parts[0].items()}
+        if last is None or last.shapes != shapes:
+            last = _Stacked(shapes, arrays_in_block(shapes, self._block(block_bytes(shapes))), {}, [])
+        for place, (row, arrays) in enumerate(zip(rows, parts, strict=True)):
+            if not last.holds(place, row):
+                _fill(last.arrays, place, arrays)
+        return replace(last, prepared=self._prepare(last.arrays), rows=[ref(row) for row in rows])
 
     def _block(self, size: int) -> NDArray[np.uint8]:
         block: NDArray[np.uint8] | None = getattr(self._of_thread, "block", None)
@@ -62,16 +101,16 @@ class Stack:
         return block
 
 
-def _common_shape(arrays: Sequence[NDArray[Any]]) -> tuple[int, ...]:
-    return (len(arrays), *map(max, zip(*(array.shape[1:] for array in arrays), strict=True)))
+def _common_shape(name: str, parts: Sequence[Mapping[str, NDArray[Any]]]) -> tuple[int, ...]:
+    return (len(parts), *map(max, zip(*(arrays[name].shape[1:] for arrays in parts), strict=True)))
 
 
-def _fill(target: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> None:
-    if any(array.shape[1:] != target.shape[1:] for array in arrays):
-        target[...] = 0
-    for row, array in enumerate(arrays):
-        place: tuple[slice, ...] = (slice(row, row + 1), *map(slice, array.shape[1:]))
-        target[place] = array
+def _fill(targets: Mapping[str, NDArray[Any]], place: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name, array in arrays.items():
+        target = targets[name][place : place + 1]
+        if array.shape != target.shape:
+            target[...] = 0
+        target[(slice(None), *map(slice, array.shape[1:]))] = array
 
 
 def _rounded(size: int) -> int:

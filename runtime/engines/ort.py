@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from propetl.errors import ArtifactError, BackendError, MissingExtraError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions, Prepared
-from propetl.runtime.engines.blocks import Shapes, Stack, arrays_in_block
+from propetl.runtime.engines.blocks import Distinct, Shapes, Stack
 from propetl.runtime.engines.cache import cache_folder
 from propetl.runtime.engines.cuda_runtime import Stream, load_cuda
+from propetl.runtime.engines.ort_lending import Lender
 from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, OrtProvider, provider_options, stream_options
 from propetl.runtime.engines.ort_tuned import WEIGHTS_FOLDER, content_and_options
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
@@ -42,7 +43,8 @@ class OrtEngine:
         self._path = graph.path
         self._outputs = [item.name for item in graph.outputs]
         self._device = device
-        self._stack = Stack()
+        self._lender = Lender(session, self.prepare)
+        self._stack = Stack(self._arrays, self.prepare)
 
     def inputs(self) -> tuple[TensorSignature, ...]:
         """Inputs that the loaded graph really has."""
@@ -90,28 +92,24 @@ class OrtEngine:
     def _values(self, tensors: Mapping[str, NDArray[Any]], device: tuple[str, int]) -> dict[str, Any]:
         return {name: self._ort_value(np.ascontiguousarray(tensor), *device) for name, tensor in tensors.items()}
 
-    def evaluate(self, prepared: Prepared) -> Prepared:
+    def evaluate(self, prepared: Prepared) -> Distinct:
         """All outputs for ``prepared``, in the provider's memory, by name.
 
         Raises:
             BackendError: ONNX Runtime refuses the inputs.
         """
-        binding = self._session.io_binding()
         try:
+            if self._device[0] == "cpu":
+                return self._lender.evaluate(prepared, self._shapes_of(prepared))
+            binding = self._session.io_binding()
             for name, value in prepared.items():
                 binding.bind_ortvalue_input(name, value)
-            if self._device[0] != "cpu":
-                for name in self._outputs:
-                    binding.bind_output(name, *self._device)
-                self._session.run_with_iobinding(binding)
-                return dict(zip(self._outputs, binding.get_outputs(), strict=True))
-            made = self._values(arrays_in_block(self._shapes_of(prepared)), self._device)
-            for name, value in made.items():
-                binding.bind_ortvalue_output(name, value)
+            for name in self._outputs:
+                binding.bind_output(name, *self._device)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # its exceptions have no common base but Exception
             raise self._refused(error) from error
-        return made
+        return Distinct(zip(self._outputs, binding.get_outputs(), strict=True))
 
     def _shapes_of(self, prepared: Prepared) -> Shapes:
         """Types and shapes of all outputs: named sizes are those that the inputs have."""
@@ -124,10 +122,12 @@ class OrtEngine:
             item.name: (item.dtype, tuple(sizes.get(size, size) for size in item.shape)) for item in self._graph.outputs
         }
 
-    def stack(self, rows: Sequence[Prepared]) -> Prepared:
+    def stack(self, rows: Sequence[Distinct]) -> Prepared:
         """Tensors of ``rows`` one after the other along the first axis; valid until this thread calls again."""
-        arrays = [{name: value.numpy() for name, value in row.items()} for row in rows]
-        return self.prepare(self._stack.stacked(arrays))
+        return self._stack.stacked(rows)
+
+    def _arrays(self, kept: Prepared) -> dict[str, NDArray[Any]]:
+        return {name: self.array(value) for name, value in kept.items()}
 
     def _refused(self, error: Exception) -> BackendError:
         return BackendError(f"{self._path}: ONNX Runtime refused the inputs: {_first_line(error)}")

@@ -19,6 +19,7 @@ from propetl.bundle.pack import TaskPack
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, Prepared, StagingEngine, load_engine
+from propetl.runtime.engines.blocks import Distinct
 from propetl.runtime.forms import BoundTask, Feeds, Logits, taken_task, unknown_task
 from propetl.runtime.forms.bank import fixed_task
 from propetl.runtime.forms.least_recently_used import LeastRecentlyUsed
@@ -50,7 +51,7 @@ class StagedTask(BoundTask):
     """
 
     key: object
-    weights: Callable[[], Prepared]
+    weights: Callable[[], Distinct]
 
 
 class StagedForm:
@@ -71,7 +72,7 @@ class StagedForm:
         self._tasks = {name: _KnownTask(artifact.task(name).info, partial(artifact.pack, name)) for name in names}
         for_packs = task_memory // _SHARE_OF_PACKS
         self._packs = LeastRecentlyUsed[_KnownTask, bytes](for_packs, _packed)
-        self._weights = LeastRecentlyUsed[_KnownTask, Prepared](task_memory - for_packs, self._applied)
+        self._weights = LeastRecentlyUsed[_KnownTask, Distinct](task_memory - for_packs, self._applied)
 
     @property
     def task_bytes(self) -> int:
@@ -137,7 +138,7 @@ class StagedForm:
         self._weights.drop(gone)
         self._packs.drop(gone)
 
-    def _applied(self, task: _KnownTask) -> tuple[Prepared, int]:
+    def _applied(self, task: _KnownTask) -> tuple[Distinct, int]:
         tensors = self._unpacked(self._packs.get(task), task.info.outputs)
         return self._apply.evaluate(self._apply.prepare(tensors)), self._applied_bytes(task.info.outputs)
 

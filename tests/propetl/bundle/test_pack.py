@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from propetl.bundle.format import metadata
-from propetl.bundle.pack import TaskPack, read_pack
+from propetl.bundle.pack import TaskPack, parse_pack, read_pack
 from propetl.bundle.tensors import check_shapes, read_tensors
 from propetl.errors import BundleError
 from propetl.prototypes.spec import PrototypeConfig, layout_of
@@ -51,6 +51,13 @@ def test_writing_and_reading(tmp_path, method, sharing, head):
     again = read_pack(tmp_path / "pack")
     same(pack, again)
     again.check(layout, "here")
+
+
+def test_content_that_was_read_already_is_the_same_pack(tmp_path):
+    pack, _ = pack_of()
+    found = parse_pack(pack.to_bytes(), tmp_path / "not there")
+    same(pack, found)
+    assert found.to_bytes() == pack.to_bytes()
 
 
 def test_the_same_pack_gives_the_same_bytes():
