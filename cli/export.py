@@ -219,10 +219,11 @@ def _steps(options: ExportOptions, tasks: int) -> int:
 
 
 def _generating_steps(options: ExportOptions, tasks: int) -> int:
-    """As above, for each of the graphs of an encoder-decoder, which have no stages."""
+    """As above, for each of the graphs of an encoder-decoder; they share one stage that applies masks."""
     traces = len({BANK if form == SWITCHABLE else form for form in options.forms})
     graphs = sum(tasks if form == FOLDED else 1 for form in options.forms)
-    return 3 * (traces + graphs) + _OTHER_STEPS
+    staged = bool({BANK, SWITCHABLE} & set(options.forms))
+    return 3 * (traces + graphs + staged) + staged + _OTHER_STEPS
 
 
 def _summary(manifest: Manifest) -> Table:

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from propetl.export.compiler import Compiled, Compiler
 from propetl.export.generation_program import PartProgram
-from propetl.export.graphs import bank_passes, folded_passes, switchable_passes
+from propetl.export.graphs import apply_passes, bank_passes, folded_passes, switchable_passes, text_passes
+from propetl.export.joined_stage import joined_stage
+from propetl.export.passes import run_passes
 from propetl.export.trace import Trace, trace_part
 from propetl.model import ProPETLModel
 from propetl.runtime.generation.info import GenerationInfo
 from propetl.runtime.generation.options import SpecialTokens
 from propetl.runtime.generation.parts import Part, parts_of
 from propetl.runtime.manifest import MODEL
-from propetl.runtime.signatures import BANK, FOLDED, SWITCHABLE, task_tensors
+from propetl.runtime.signatures import BANK, FOLDED, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE, task_tensors
 
 
 @dataclass
@@ -24,13 +27,32 @@ class GenerationCompiler(Compiler):
 
     def compile(self, form: str) -> Iterator[Compiled]:
         """The graphs of ``form``, one after the other, task by task."""
-        for part in parts_of(generation_info(self.model), self.model.layout.hidden_size).values():
+        for part in self._parts.values():
             for compiled in self._graphs(form, part):
                 yield replace(compiled, step=part.name, file=part.file)
 
     def stages(self) -> Iterator[Compiled]:
-        """None: the masks of these forms are applied in each of their graphs."""
-        return iter(())
+        """One graph that applies masks for all parts, and a graph for each part that takes what it gives.
+
+        None where a task has nothing to apply, as its prototype has masks of layers only.
+        """
+        tensors = task_tensors(self.model.layout, None)
+        if not tensors:
+            return
+        traces = {name: self._trace_part(part, rows=True) for name, part in self._parts.items()}
+        halves = {name: traced.model.clone() for name, traced in traces.items()}
+        for name, half in halves.items():
+            self._log(run_passes(half, apply_passes(traces[name])))
+        joined = joined_stage(halves)
+        applied = Trace(joined.model, (), tensors, self.opset)
+        yield self._bind(STAGES, STAGE_APPLY, applied, [], self._packs)
+        for name, traced in traces.items():
+            run = self._bind(STAGES, STAGE_RUN, traced, text_passes(traced, joined.names[name]), self._packs)
+            yield replace(run, step=name, file=self._parts[name].file)
+
+    @cached_property
+    def _parts(self) -> dict[str, Part]:
+        return parts_of(generation_info(self.model), self.model.layout.hidden_size)
 
     def _graphs(self, form: str, part: Part) -> Iterator[Compiled]:
         if form == FOLDED:

@@ -53,9 +53,12 @@ def apply_passes(trace: Trace) -> list[ir.passes.PassBase]:
     return [KeepTask(trace.text_inputs), DropStaleShapes()]
 
 
-def text_passes(trace: Trace) -> list[ir.passes.PassBase]:
-    """What the text runs through, once per batch: takes what the graph of :func:`apply_passes` gives."""
-    return [KeepText(trace.text_inputs), DropStaleShapes()]
+def text_passes(trace: Trace, names: Sequence[str] | None = None) -> list[ir.passes.PassBase]:
+    """What the text runs through, once per batch: takes what the graph of :func:`apply_passes` gives.
+
+    ``names`` are those that a stage which several traces share has for it.
+    """
+    return [KeepText(trace.text_inputs, names), DropStaleShapes()]
 
 
 def bank_of(packs: Sequence[TaskPack]) -> Arrays:

@@ -304,15 +304,16 @@ def _form_info(form: str, tasks: tuple[str, ...], graphs: list[tuple[Compiled, G
         step: FormInfo(mine.get(None), {task: graph for task, graph in mine.items() if task})
         for step, mine in steps.items()
     }
-    if parts.keys() != {MODEL}:
-        return FormInfo(task_ids=task_ids, parts=parts)
     stages = _stages(graphs) if FORM_RULES[form].staged else None
+    if parts.keys() != {MODEL}:
+        return FormInfo(task_ids=task_ids, stages=stages, parts=parts)
     return dataclasses.replace(parts[MODEL], task_ids=task_ids, stages=stages)
 
 
 def _stages(graphs: list[tuple[Compiled, GraphInfo]]) -> Stages | None:
-    by_stage = {compiled.part: graph for compiled, graph in graphs if compiled.form == STAGES}
-    return Stages(by_stage[STAGE_APPLY], by_stage[STAGE_RUN]) if by_stage else None
+    mine = [(compiled, graph) for compiled, graph in graphs if compiled.form == STAGES]
+    run = {compiled.step: graph for compiled, graph in mine if compiled.part == STAGE_RUN}
+    return next((Stages(graph, run) for compiled, graph in mine if compiled.part == STAGE_APPLY), None)
 
 
 def _tools() -> dict[str, str]:

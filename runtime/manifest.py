@@ -77,20 +77,25 @@ class GraphInfo:
 
 @dataclass(frozen=True)
 class Stages:
-    """Two graphs that together do what the one graph of a form does.
+    """Two steps that together do what the one graph of a form, or of each of its parts, does.
 
     Attributes:
         apply: packed masks and head to the weights that run; once per switch.
-        run: tokens and those weights to logits; once per batch.
+        run: by part, such as :data:`MODEL`: tokens and those weights to logits; once per batch, or per token.
     """
 
     apply: GraphInfo
-    run: GraphInfo
+    run: dict[str, GraphInfo]
+
+    def graphs(self) -> tuple[GraphInfo, ...]:
+        """All of them, in the order they run."""
+        return (self.apply, *self.run.values())
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Stages":
         """Inverse of ``dataclasses.asdict``."""
-        return cls(GraphInfo.from_json(value["apply"]), GraphInfo.from_json(value["run"]))
+        run = {part: GraphInfo.from_json(graph) for part, graph in value["run"].items()}
+        return cls(GraphInfo.from_json(value["apply"]), run)
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class FormInfo:
         graph: of a form that has one graph for all tasks.
         graphs: by task, of a form that has one for each.
         task_ids: rows of the bank by task.
-        stages: the same function in two graphs, so that masks are applied once per switch; None where there are none.
+        stages: the same function in two steps, so that masks are applied once per switch; None where there are none.
         parts: by name, such as ``encoder``: the form of each of the graphs by which a backbone generates.
     """
 
@@ -122,7 +127,7 @@ class FormInfo:
 
     def paths(self) -> set[str]:
         """Files of all graphs, those of stages and parts among them."""
-        stages = [] if self.stages is None else [self.stages.apply, self.stages.run]
+        stages = () if self.stages is None else self.stages.graphs()
         mine = {graph.path for graph in (*self.all_graphs().values(), *stages)}
         return mine.union(*(part.paths() for part in self.parts.values()))
 

@@ -17,8 +17,8 @@ from propetl.runtime.batching import Batch, batches_of_feeds, batches_of_token_r
 from propetl.runtime.beside import Beside
 from propetl.runtime.engines import EngineOptions, Memory
 from propetl.runtime.forms import BoundTask, MixingForm, RunningForm
+from propetl.runtime.forms.applied import DEFAULT_TASK_MEMORY
 from propetl.runtime.forms.choose import choose_form, open_form
-from propetl.runtime.forms.staged import DEFAULT_TASK_MEMORY
 from propetl.runtime.generation.options import GenerationChoices
 from propetl.runtime.generation.stream import OnText
 from propetl.runtime.prediction import Prediction, prediction_of, prediction_of_text

@@ -17,10 +17,11 @@ batch, or 1 where one task serves all rows:
     run          what apply gives                                 logits [batch, "labels"]
 
 A backbone that generates has a graph for each of its parts (``propetl.runtime.generation.parts``), which take
-besides theirs what their form adds: nothing, the task's tensors, or task_id. It has no form bare.
+besides theirs what their form adds: nothing, the task's tensors, or task_id. It has no form bare. Of its stages, one
+graph applies masks for all parts, and a graph for each part takes what it needs of that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,8 +132,8 @@ def check_graph_signature(
     _check_inputs(form, graph, expected_inputs(form, manifest, part))
     if part is None:
         _check_logits(form, graph, expected_width(form, manifest, task))
-    elif graph.outputs != part.outputs:
-        raise _mismatch(form, graph, "output", "; ".join(map(str, part.outputs)), "; ".join(map(str, graph.outputs)))
+    else:
+        _check_outputs(form, graph, part)
 
 
 def _check_inputs(form: str, graph: GraphInfo, inputs: Sequence[TensorSignature]) -> None:
@@ -142,6 +143,11 @@ def _check_inputs(form: str, graph: GraphInfo, inputs: Sequence[TensorSignature]
         if found.get(name) != expected.get(name):
             wanted = expected.get(name, f"no {name}")
             raise _mismatch(form, graph, "input", str(wanted), str(found.get(name, "none")))
+
+
+def _check_outputs(form: str, graph: GraphInfo, part: Part) -> None:
+    if graph.outputs != part.outputs:
+        raise _mismatch(form, graph, "output", "; ".join(map(str, part.outputs)), "; ".join(map(str, graph.outputs)))
 
 
 def _check_logits(form: str, graph: GraphInfo, width: Dimension | None) -> None:
@@ -190,6 +196,8 @@ def _check_form(form: str, info: FormInfo, manifest: Manifest) -> None:
     _check_task_ids(form, info, rule)
     for name, part in parts.items():
         _check_part(form, info, info.each_part()[name], manifest, part)
+    if info.stages is not None:
+        _check_stages(form, info.stages, parts, manifest)
 
 
 def _check_part(form: str, info: FormInfo, graphs: FormInfo, manifest: Manifest, part: Part | None) -> None:
@@ -199,8 +207,6 @@ def _check_part(form: str, info: FormInfo, graphs: FormInfo, manifest: Manifest,
         raise ArtifactError(f"form {form} has task {min(unknown)!r}, which is not listed; export it again")
     for task, graph in graphs.all_graphs().items():
         check_graph_signature(form, graph, manifest, task, part)
-    if graphs.stages is not None:
-        _check_stages(form, graphs.stages, FORM_RULES[form], manifest)
 
 
 def _check_number(form: str, graphs: FormInfo, rule: FormRule) -> None:
@@ -209,18 +215,32 @@ def _check_number(form: str, graphs: FormInfo, rule: FormRule) -> None:
         raise ArtifactError(f"form {form} has {wanted}; found otherwise; export the bundle again")
 
 
-def _check_stages(form: str, stages: Stages, rule: FormRule, manifest: Manifest) -> None:
+def _check_stages(form: str, stages: Stages, parts: Mapping[str, Part | None], manifest: Manifest) -> None:
     """Holds the two stages against the form and against each other."""
-    if not rule.staged:
+    if not FORM_RULES[form].staged:
         raise ArtifactError(f"form {form} has no stages; found {stages.apply.path}; export the bundle again")
-    tensors = task_tensors(manifest.layout, manifest.head)
+    if stages.run.keys() != parts.keys():
+        wanted, found = ", ".join(parts), ", ".join(stages.run)
+        raise ArtifactError(f"form {form}: its stages run {wanted}; found {found}; export the bundle again")
+    tensors = task_tensors(manifest.layout, None if manifest.generation else manifest.head)
     rows = tuple(TensorSignature(item.name, item.dtype, (ROWS, *item.shape)) for item in tensors)
     _check_inputs(STAGE_APPLY, stages.apply, rows)
     for item in stages.apply.outputs:
         if item.dtype != "float32" or item.shape[:1] != (ROWS,):
             raise _mismatch(STAGE_APPLY, stages.apply, "output", "float32 with a leading axis of rows", str(item))
-    _check_inputs(STAGE_RUN, stages.run, (*_token_signatures(manifest), *stages.apply.outputs))
-    _check_logits(STAGE_RUN, stages.run, LABELS)
+    for name, part in parts.items():
+        _check_run(stages.run[name], stages.apply.outputs, manifest, part)
+
+
+def _check_run(graph: GraphInfo, applied: Sequence[TensorSignature], manifest: Manifest, part: Part | None) -> None:
+    """A graph that takes what is applied: all of it, or of a part of several what it needs."""
+    if part is None:
+        _check_inputs(STAGE_RUN, graph, (*_token_signatures(manifest), *applied))
+        _check_logits(STAGE_RUN, graph, LABELS)
+        return
+    taken = {item.name for item in graph.inputs}
+    _check_inputs(STAGE_RUN, graph, (*part.inputs, *(item for item in applied if item.name in taken)))
+    _check_outputs(STAGE_RUN, graph, part)
 
 
 def _check_task_ids(form: str, info: FormInfo, rule: FormRule) -> None:

@@ -7,8 +7,7 @@ import numpy as np
 
 from propetl.bundle.format import TaskInfo
 from propetl.runtime.batching import Batch, batches_of_token_rows
-from propetl.runtime.forms import BoundTask, GeneratingTask, RunningForm
-from propetl.runtime.forms.generating import GeneratingBank
+from propetl.runtime.forms import BoundTask, GeneratingTask, MixingTextForm, RunningForm
 from propetl.runtime.generation.options import GenerationChoices, GenerationOptions, SpecialTokens, options_for
 from propetl.runtime.generation.steps import Tokens
 from propetl.runtime.generation.stream import OnText, TextStream
@@ -54,17 +53,17 @@ class TextWriter:
     ) -> list[str]:
         """The answers to rows of any tasks, in their order.
 
-        Form bank runs tasks together that answer in the same way; the others run one task after the other.
+        Forms bank and switchable run tasks together that answer in the same way; folded runs one after the other.
         """
-        bank = running if isinstance(running, GeneratingBank) else None
+        mixing = running if isinstance(running, MixingTextForm) else None
         answers: dict[int, str] = {}
-        for options, places in _alike(tasks, choices, together=bank is not None):
+        for options, places in _alike(tasks, choices, together=mixing is not None):
             sources = [source_of(tasks[place].info, texts[place]) for place in places]
             for batch in batches_of_token_rows(self.tokeniser.rows(sources), self.tokeniser, self.batch_size):
                 here = np.array([places[row] for row in batch.rows])
                 chosen = [tasks[place] for place in here]
-                if bank is not None:
-                    tokens = bank.generate_mixed(chosen, batch.feeds, options, here)
+                if mixing is not None:
+                    tokens = mixing.generate_mixed(chosen, batch.feeds, options, here)
                 else:
                     tokens = _tokens_of(chosen[0], batch, options, here, None)
                 answers |= self._texts(here, tokens)

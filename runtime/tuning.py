@@ -53,7 +53,7 @@ def _graphs(artifact: Artifact) -> Iterator[GraphInfo]:
     for form in artifact.manifest.forms.values():
         yield from form.all_graphs().values()
         if form.stages is not None:
-            yield from (form.stages.apply, form.stages.run)
+            yield from form.stages.graphs()
 
 
 def _tuned_graph(runtime: Any, artifact: Artifact, graph: GraphInfo, staging: Path) -> TunedGraph:

@@ -64,21 +64,40 @@ class OrtEngine:
         Raises:
             BackendError: ONNX Runtime refuses the inputs, such as ids beyond the vocabulary.
         """
-        logits: NDArray[np.float32] = self.call(feeds, prepared)[self._outputs[0]].numpy()
+        logits: NDArray[np.float32] = self._called(feeds, prepared)[self._outputs[0]].numpy()
         return logits
 
     def call(self, feeds: Mapping[str, NDArray[Any]], kept: Prepared) -> dict[str, Any]:
-        """All outputs by name, as OrtValues.
+        """All outputs by name, as OrtValues in the provider's memory.
 
         Raises:
             BackendError: as for :meth:`run`.
         """
+        if self._device[0] == "cpu":
+            return self._called(feeds, kept)
+        return self._bound({**self._values(feeds, ("cpu", 0)), **kept})
+
+    def _called(self, feeds: Mapping[str, NDArray[Any]], kept: Prepared) -> dict[str, Any]:
+        """All outputs by name; ONNX Runtime brings them to the CPU, wherever they were made."""
         try:
             values = {**self._values(feeds, ("cpu", 0)), **kept}
             found = self._session.run_with_ort_values(self._outputs, values)
         except Exception as error:  # its exceptions have no common base but Exception
             raise self._refused(error) from error
         return dict(zip(self._outputs, found, strict=True))
+
+    def _bound(self, values: Prepared) -> dict[str, Any]:
+        """All outputs by name, left where the provider made them."""
+        try:
+            binding = self._session.io_binding()
+            for name, value in values.items():
+                binding.bind_ortvalue_input(name, value)
+            for name in self._outputs:
+                binding.bind_output(name, *self._device)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # its exceptions have no common base but Exception
+            raise self._refused(error) from error
+        return dict(zip(self._outputs, binding.get_outputs(), strict=True))
 
     def pick(self, kept: Prepared, rows: NDArray[np.int64]) -> Prepared:
         """Rows of OrtValues by their places on the first axis, in the provider's memory again."""
@@ -98,18 +117,12 @@ class OrtEngine:
         Raises:
             BackendError: ONNX Runtime refuses the inputs.
         """
+        if self._device[0] != "cpu":
+            return Distinct(self._bound(prepared))
         try:
-            if self._device[0] == "cpu":
-                return self._lender.evaluate(prepared, self._shapes_of(prepared))
-            binding = self._session.io_binding()
-            for name, value in prepared.items():
-                binding.bind_ortvalue_input(name, value)
-            for name in self._outputs:
-                binding.bind_output(name, *self._device)
-            self._session.run_with_iobinding(binding)
+            return self._lender.evaluate(prepared, self._shapes_of(prepared))
         except Exception as error:  # its exceptions have no common base but Exception
             raise self._refused(error) from error
-        return Distinct(zip(self._outputs, binding.get_outputs(), strict=True))
 
     def _shapes_of(self, prepared: Prepared) -> Shapes:
         """Types and shapes of all outputs: named sizes are those that the inputs have."""

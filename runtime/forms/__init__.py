@@ -83,6 +83,16 @@ class MixingForm(RunningForm, Protocol):
         """Logits ``[outputs of its task]`` of each row; ``tasks`` has one entry for each row."""
 
 
+@runtime_checkable
+class MixingTextForm(MixingForm, Protocol):
+    """The same of tasks that are answered in text."""
+
+    def generate_mixed(
+        self, tasks: Sequence[BoundTask], feeds: Feeds, options: GenerationOptions, places: Tokens
+    ) -> list[Tokens]:
+        """Generates for rows that each have a task of their own, all in the same way."""
+
+
 def unknown_task(task: str, known: Sequence[str]) -> TaskError:
     """The error for a task that is not there."""
     return TaskError(f"task {task!r} is not in this session; it has {', '.join(sorted(known)) or 'none'}")

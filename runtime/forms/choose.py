@@ -6,10 +6,12 @@ from propetl.errors import ArtifactError, ConfigurationError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions, can_stage
 from propetl.runtime.forms import RunningForm
+from propetl.runtime.forms.applied import DEFAULT_TASK_MEMORY
 from propetl.runtime.forms.bank import BankForm
 from propetl.runtime.forms.folded import FoldedForm
 from propetl.runtime.forms.generating import generating_form
-from propetl.runtime.forms.staged import DEFAULT_TASK_MEMORY, StagedForm
+from propetl.runtime.forms.staged import StagedForm
+from propetl.runtime.forms.staged_generating import StagedGeneratingForm
 from propetl.runtime.forms.switchable import SwitchableForm
 from propetl.runtime.signatures import BANK, FOLDED, SWITCHABLE
 
@@ -44,9 +46,10 @@ def open_form(
     artifact: Artifact, form: str, options: EngineOptions, task_memory: int = DEFAULT_TASK_MEMORY
 ) -> RunningForm:
     """Loads ``form``, which the artifact has: in two stages where it has them and the engine can run them."""
+    wanted = artifact.manifest.forms[form].stages is not None and options.staged
+    staged = wanted and can_stage(options.provider)
     if artifact.manifest.generation is not None:
+        if staged:
+            return StagedGeneratingForm(artifact, form, options, task_memory)
         return generating_form(artifact, form, options)
-    staged = artifact.manifest.forms[form].stages is not None and options.staged
-    if staged and can_stage(options.provider):
-        return StagedForm(artifact, form, options, task_memory)
-    return _CLASSES[form](artifact, options)
+    return StagedForm(artifact, form, options, task_memory) if staged else _CLASSES[form](artifact, options)

@@ -1,25 +1,22 @@
 """The forms of a backbone that generates: several engines work together, a task is the same as elsewhere."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
-from propetl.errors import BackendError
 from propetl.runtime.artifact import Artifact
-from propetl.runtime.engines import Engine, EngineOptions, KeepingEngine, Prepared, load_engine
-from propetl.runtime.forms import BoundTask, Feeds, Generate, GeneratingTask, Logits, taken_task, unknown_task
+from propetl.runtime.engines import Engine, EngineOptions, Prepared
+from propetl.runtime.forms import BoundTask, Feeds, GeneratingTask, Logits, taken_task, unknown_task
 from propetl.runtime.forms.bank import fixed_task
 from propetl.runtime.forms.folded import folded_task
-from propetl.runtime.generation.cached_steps import EncoderDecoderSteps
-from propetl.runtime.generation.decoder_steps import DecoderSteps
-from propetl.runtime.generation.generate import OnTokens, generate
-from propetl.runtime.generation.info import GenerationInfo
+from propetl.runtime.forms.part_engines import PartEngines
 from propetl.runtime.generation.options import GenerationOptions
-from propetl.runtime.generation.steps import Steps, Tokens
+from propetl.runtime.generation.steps import Tokens
+from propetl.runtime.generation.task_inputs import TaskInputs
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import BANK, FORM_RULES, TASK_ID
 
@@ -42,7 +39,7 @@ class GeneratingForm:
         self._options = options
         self._rule = FORM_RULES[form]
         self._lock = threading.Lock()
-        self._engines: dict[str | None, dict[str, KeepingEngine]] = {}
+        self._engines: dict[str | None, PartEngines] = {}
         if not self._rule.graph_per_task:
             self._engines[None] = self._loaded_engines(None)
         # Never changed in place: a call reads this reference once and keeps what it found.
@@ -61,28 +58,11 @@ class GeneratingForm:
         return _LoadedTask(info)
 
     def _with_tensors(self, pack: TaskPack) -> _LoadedTask:
-        engine = next(iter(self._engines[None].values()))
-        return _LoadedTask(pack.info, engine.prepare(pack.tensors()))
+        return _LoadedTask(pack.info, self._engines[None].any.prepare(pack.tensors()))
 
-    def _loaded_engines(self, task: str | None) -> dict[str, KeepingEngine]:
+    def _loaded_engines(self, task: str | None) -> PartEngines:
         graphs = self._artifact.manifest.forms[self._form].graphs_for(task)
-        return {part: self._load(graph) for part, graph in graphs.items()}
-
-    def _load(self, graph: GraphInfo) -> KeepingEngine:
-        engine = load_engine(self._artifact, graph, self._options)
-        if not isinstance(engine, KeepingEngine):
-            raise BackendError(f"provider {self._options.provider!r} cannot keep a cache, and so not generate; use cpu")
-        return engine
-
-    @property
-    def _steps(self) -> type[EncoderDecoderSteps] | type[DecoderSteps]:
-        return DecoderSteps if self._generation.kind == "decoder" else EncoderDecoderSteps
-
-    @property
-    def _generation(self) -> GenerationInfo:
-        info = self._artifact.manifest.generation
-        assert info is not None
-        return info
+        return PartEngines(self._artifact, graphs, self._options)
 
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that can be run now."""
@@ -90,11 +70,9 @@ class GeneratingForm:
 
     def engines(self, task: str) -> tuple[tuple[GraphInfo, Engine], ...]:
         """The engines of ``task``, loaded if they were not used before."""
-        form = self._artifact.manifest.forms[self._form]
-        graphs = form.graphs_for(task if self._rule.graph_per_task else None)
-        return tuple((graphs[part], engine) for part, engine in self._engines_of(task).items())
+        return self._engines_of(task).with_graphs
 
-    def _engines_of(self, task: str) -> Mapping[str, KeepingEngine]:
+    def _engines_of(self, task: str) -> PartEngines:
         self._task(task)
         key = task if self._rule.graph_per_task else None
         with self._lock:  # two first calls of one task load its engines once
@@ -106,25 +84,11 @@ class GeneratingForm:
         """``task`` with its engines, and the tensors that it has now."""
         loaded, engines = self._task(task), self._engines_of(task)
 
-        def start(feeds: Feeds) -> Steps:
-            rows = len(feeds["input_ids"])
+        def inputs(rows: int) -> TaskInputs:
             by_row = {name: np.full(rows, value, dtype=np.int64) for name, value in loaded.by_row.items()}
-            return self._steps(engines, self._generation, feeds, by_row, loaded.tensors)
+            return TaskInputs(engines.taken, by_row, loaded.tensors)
 
-        return GeneratingTask(task, loaded.info, lambda feeds: start(feeds).first(), self._generate(start))
-
-    def _generate(self, start: Callable[[Feeds], Steps]) -> Generate:
-        special = self._generation.special
-
-        def run(
-            feeds: Feeds,
-            options: GenerationOptions,
-            places: Tokens | None = None,
-            on_tokens: OnTokens | None = None,
-        ) -> list[Tokens]:
-            return generate(start(feeds), options, special, places, on_tokens)
-
-        return run
+        return engines.bound(task, loaded.info, inputs)
 
     def _task(self, task: str) -> _LoadedTask:
         tasks = self._tasks
@@ -160,20 +124,19 @@ class GeneratingBank(GeneratingForm):
 
     def infer_mixed(self, tasks: Sequence[BoundTask], feeds: Feeds) -> list[Logits]:
         """Logits ``[vocabulary]`` of each row's first token; ``tasks`` has one entry for each row."""
-        return list(self._start_mixed(tasks, feeds).first())
+        return list(self._engines[None].start(feeds, self._inputs(tasks)).first())
 
     def generate_mixed(
         self, tasks: Sequence[BoundTask], feeds: Feeds, options: GenerationOptions, places: Tokens
     ) -> list[Tokens]:
         """Generates for rows that each have a task of their own, all in the same way."""
-        return generate(self._start_mixed(tasks, feeds), options, self._generation.special, places)
+        return self._engines[None].generate(feeds, self._inputs(tasks), options, places)
 
-    def _start_mixed(self, tasks: Sequence[BoundTask], feeds: Feeds) -> Steps:
+    def _inputs(self, tasks: Sequence[BoundTask]) -> TaskInputs:
         task_ids = [self._task(task.name).by_row[TASK_ID] for task in tasks]
-        by_row = {TASK_ID: np.array(task_ids, dtype=np.int64)}
-        return self._steps(self._engines_of(tasks[0].name), self._generation, feeds, by_row, {})
+        return TaskInputs(self._engines[None].taken, {TASK_ID: np.array(task_ids, dtype=np.int64)})
 
 
 def generating_form(artifact: Artifact, form: str, options: EngineOptions) -> GeneratingForm:
-    """Loads ``form`` of an artifact that generates."""
+    """Loads the graphs of ``form`` of an artifact that generates."""
     return GeneratingBank(artifact, options) if form == BANK else GeneratingForm(artifact, form, options)

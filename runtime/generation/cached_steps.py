@@ -18,6 +18,7 @@ from propetl.runtime.generation.parts import (
     LOGITS,
 )
 from propetl.runtime.generation.steps import Scores, Tokens
+from propetl.runtime.generation.task_inputs import TaskInputs
 
 Feeds = Mapping[str, NDArray[np.int64]]
 Engines = Mapping[str, KeepingEngine]
@@ -31,16 +32,15 @@ class EncoderDecoderSteps:
         engines: of the three parts.
         info: the backbone's sizes and special tokens.
         feeds: ``input_ids`` and ``attention_mask``, int64 ``[rows, sequence]``.
-        by_row: what else the graphs take for each row, such as ``task_id``, int64 ``[rows]``.
-        prepared: what they take for all rows alike, such as a task's masks.
+        task: what else the graphs take.
     """
 
-    def __init__(self, engines: Engines, info: GenerationInfo, feeds: Feeds, by_row: Feeds, prepared: Prepared) -> None:
+    def __init__(self, engines: Engines, info: GenerationInfo, feeds: Feeds, task: TaskInputs) -> None:
         assert info.special.start is not None
         self._engines = engines
         self._feeds = feeds
-        self._prepared = prepared
-        self._by_row = {**by_row, ENCODER_MASK: feeds["attention_mask"]}
+        self._task = task
+        self._encoder_mask = feeds["attention_mask"]
         self._start = np.full((len(feeds["input_ids"]), 1), info.special.start, dtype=np.int64)
         self._texts = np.arange(len(self._start))  # the text that each row goes back to
         self._own: dict[str, Any] = {}
@@ -52,8 +52,7 @@ class EncoderDecoderSteps:
 
     def first(self) -> Scores:
         """Logits ``[rows, vocabulary]`` of the first token."""
-        by_row = {name: value for name, value in self._by_row.items() if name != ENCODER_MASK}
-        encoded = self._engines[ENCODER].call({**self._feeds, **by_row}, self._prepared)
+        encoded = self._engines[ENCODER].call({**self._feeds, **self._task.by_row}, self._task.prepared(ENCODER))
         states = {ENCODER_STATES: encoded[HIDDEN_STATES]}
         return self._logits(DECODER, self._start, states)
 
@@ -69,12 +68,14 @@ class EncoderDecoderSteps:
         self._own = dict(engine.pick(self._own, rows))
         if not np.array_equal(texts, self._texts):
             self._of_encoder = dict(engine.pick(self._of_encoder, rows))
-        self._by_row = {name: value[rows] for name, value in self._by_row.items()}
-        self._texts = texts
+            self._task = self._task.picked(engine, rows)
+            self._encoder_mask = self._encoder_mask[rows]
+            self._texts = texts
 
     def _logits(self, part: str, tokens: Tokens, kept: Prepared) -> Scores:
         engine = self._engines[part]
-        found = engine.call({"input_ids": tokens, **self._by_row}, {**self._prepared, **kept})
+        feeds = {"input_ids": tokens, ENCODER_MASK: self._encoder_mask, **self._task.by_row}
+        found = engine.call(feeds, {**self._task.prepared(part), **kept})
         logits: Scores = engine.array(found.pop(LOGITS))[:, -1]
         for name, value in found.items():
             cache = self._of_encoder if ".encoder." in name else self._own

@@ -119,9 +119,10 @@ class TestSelfTest:
         assert report.passed, report.breaches
         checked = {check.subject for check in report.checks if check.name == "signature"}
         graphs = {path for path in text_artifact.manifest.files if path.endswith(".onnx")}
-        assert checked == graphs and len(graphs) == 3 * (len(TASKS) + 2)
+        assert checked == graphs and len(graphs) == 3 * (len(TASKS) + 2) + 4
         generated = {(item.task, item.form) for item in report.comparisons if item.of == "texts"}
-        assert generated == {(task, form) for task in TASKS for form in ("folded", "switchable", "bank")}
+        ways = ("folded", "switchable", "switchable, one graph", "bank", "bank, one graph")
+        assert generated == {(task, form) for task in TASKS for form in ways}
 
     def test_another_text_is_a_breach(self, text_artifact, copied):
         artifact = read_artifact(text_artifact.artifact)

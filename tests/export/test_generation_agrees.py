@@ -14,8 +14,9 @@ from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions
+from propetl.runtime.forms import MixingTextForm
 from propetl.runtime.forms.choose import open_form
-from propetl.runtime.forms.generating import GeneratingBank, GeneratingForm
+from propetl.runtime.forms.staged_generating import StagedGeneratingForm
 from propetl.runtime.generation.options import GenerationOptions
 from tests.export.random_artifact import ALL_FORMS
 from tests.export.random_text_artifact import TASKS, make_text_artifact, prompts, random_text_task
@@ -55,8 +56,11 @@ def made(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def running(made):
+    """Every form, and in one graph what has stages."""
     artifact = read_artifact(made.artifact)
-    return {form: open_form(artifact, form, EngineOptions(threads=1)) for form in ALL_FORMS}
+    forms = {form: open_form(artifact, form, EngineOptions(threads=1)) for form in ALL_FORMS}
+    whole = EngineOptions(threads=1, staged=False)
+    return forms | {f"{form}, one graph": open_form(artifact, form, whole) for form in ("switchable", "bank")}
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -95,14 +99,15 @@ def test_tasks_differ(made) -> None:
     assert all(np.abs(first - other).max() > 1e-2 for other in others)
 
 
-def test_rows_of_a_bank_each_have_their_task(made, running) -> None:
-    random, bank = np.random.default_rng(2), running["bank"]
-    assert isinstance(bank, GeneratingBank) and not isinstance(running["folded"], GeneratingBank)
+@pytest.mark.parametrize("form", ["switchable", "bank", "bank, one graph"])
+def test_rows_of_a_batch_each_have_their_task(made, running, form) -> None:
+    random, mixing = np.random.default_rng(2), running[form]
+    assert isinstance(mixing, MixingTextForm) and not isinstance(running["folded"], MixingTextForm)
     for way in WAYS[:3]:
         inputs = prompts(random, rows=7, length=8)
         tasks = [str(task) for task in random.choice(sorted(TASKS), 7)]
-        bound = [bank.bind(task) for task in tasks]
-        found = bank.generate_mixed(bound, inputs, GenerationOptions(9, **way), np.arange(7))
+        bound = [mixing.bind(task) for task in tasks]
+        found = mixing.generate_mixed(bound, inputs, GenerationOptions(9, **way), np.arange(7))
         theirs = in_transformers(way)
         for row, task in enumerate(tasks):
             alone = {name: ids[row : row + 1] for name, ids in inputs.items()}
@@ -146,6 +151,8 @@ def test_a_task_that_came_later_generates_in_the_switchable_graphs(made, running
 
 def test_engines_of_a_form_are_its_parts(running) -> None:
     for form in running.values():
-        assert isinstance(form, GeneratingForm)
+        applied = ["model.onnx"] if isinstance(form, StagedGeneratingForm) else []
         files = [graph.path.rsplit("/", 1)[1] for graph, _ in form.engines("echo")]
-        assert files in (["encoder_model.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx"], ["model.onnx"])
+        parts = (["encoder_model.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx"], ["model.onnx"])
+        assert files in [applied + names for names in parts]
+    assert {name for name, form in running.items() if isinstance(form, StagedGeneratingForm)} == {"switchable", "bank"}

@@ -70,7 +70,7 @@ def test_stages_are_tuned_too(own_staged):
     tune(own_staged.path)
     stages = read_manifest(own_staged.path).manifest.forms["bank"].stages
     assert stages is not None
-    assert {stages.apply.path, stages.run.path} <= set(graphs_of(own_staged.path))
+    assert {stages.apply.path, stages.run["model"].path} <= set(graphs_of(own_staged.path))
     assert self_test(own_staged.path, threads=1).passed
 
 

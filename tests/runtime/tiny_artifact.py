@@ -28,7 +28,7 @@ from propetl.runtime.artifact import (
     Manifest,
 )
 from propetl.runtime.golden import Golden, golden_bytes
-from propetl.runtime.manifest import FormInfo, GraphInfo, Stages, TensorSignature
+from propetl.runtime.manifest import MODEL, FormInfo, GraphInfo, Stages, TensorSignature
 from propetl.runtime.signatures import ROWS as ROW_AXIS
 from propetl.runtime.signatures import expected_inputs, task_tensors
 
@@ -432,7 +432,7 @@ def _stages(model, manifest):
     apply = GraphInfo("stages/apply/model.onnx", rows, applied)
     run = _graph("stages/run/model.onnx", (*tokens, *applied), "labels")
     files = {apply.path: apply_graph(model, rows, applied), run.path: run_graph(model, run.inputs)}
-    return Stages(apply, run), files
+    return Stages(apply, {MODEL: run}), files
 
 
 def _graph(path, inputs, width):

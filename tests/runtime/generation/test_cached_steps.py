@@ -7,6 +7,7 @@ import numpy as np
 from propetl.runtime.generation.cached_steps import EncoderDecoderSteps
 from propetl.runtime.generation.info import GenerationInfo
 from propetl.runtime.generation.options import SpecialTokens
+from propetl.runtime.generation.task_inputs import TaskInputs
 
 INFO = GenerationInfo("encoder-decoder", 5, 1, 1, 2, SpecialTokens(3, (1,), 0))
 NAMES = [f"{kind}.key" for kind in ("decoder", "encoder")]
@@ -41,7 +42,9 @@ class Recorder:
 def started() -> tuple[EncoderDecoderSteps, dict[str, Recorder]]:
     engines = {part: Recorder(part) for part in ("encoder", "decoder", "decoder_with_past")}
     feeds = {"input_ids": np.array([[7, 8], [9, 1]]), "attention_mask": np.array([[1, 1], [1, 0]])}
-    steps = EncoderDecoderSteps(engines, INFO, feeds, {"task_id": np.array([4, 6])}, {"mask": "bits"})
+    names = {part: frozenset({"mask", "weight"} - ({"weight"} if part == "encoder" else set())) for part in engines}
+    task = TaskInputs(names, {"task_id": np.array([4, 6])}, {"mask": "bits"}, {"weight": np.array([14, 16])})
+    steps = EncoderDecoderSteps(engines, INFO, feeds, task)
     return steps, engines
 
 
@@ -52,7 +55,8 @@ def test_the_first_step_runs_the_encoder_once_and_starts_from_the_start_token() 
     assert set(engines["encoder"].fed[0]) == {"input_ids", "attention_mask", "task_id", "mask"}
     (fed,) = engines["decoder"].fed
     assert fed["input_ids"].tolist() == [[3], [3]]
-    assert set(fed) == {"input_ids", "encoder_attention_mask", "encoder_hidden_states", "task_id", "mask"}
+    taken = {"task_id", "mask", "weight"}
+    assert set(fed) == {"input_ids", "encoder_attention_mask", "encoder_hidden_states"} | taken
 
 
 def test_a_step_gets_the_cache_of_the_one_before_and_the_encoders_of_the_first() -> None:
@@ -79,12 +83,13 @@ def test_beams_of_one_text_share_what_the_encoder_gave() -> None:
     steps, engines = started()
     steps.first()
     steps.select(np.array([0, 0, 1, 1]))  # two beams each: everything is needed twice
-    assert len(engines["decoder"].picked) == 2
+    assert len(engines["decoder"].picked) == 3
     steps.select(np.array([1, 0, 3, 3]))  # beams change places within their texts
-    assert engines["decoder"].picked[2:] == [("past_key_values.0.decoder.key",)]
+    assert engines["decoder"].picked[3:] == [("past_key_values.0.decoder.key",)]
     steps.after(np.array([2, 2, 2, 2]))
     (fed,) = engines["decoder_with_past"].fed
     assert fed["task_id"].tolist() == [4, 4, 6, 6]
+    assert fed["weight"].tolist() == [14, 14, 16, 16]
     assert fed["encoder_attention_mask"].tolist() == [[1, 1], [1, 1], [1, 0], [1, 0]]
     assert fed["past_key_values.0.encoder.key"].tolist() == [10, 10, 11, 11]
 
@@ -96,5 +101,6 @@ def test_fewer_rows_take_their_tasks_and_masks_with_them() -> None:
     steps.after(np.array([2]))
     (fed,) = engines["decoder_with_past"].fed
     assert fed["task_id"].tolist() == [6]
+    assert fed["weight"].tolist() == [16]
     assert fed["encoder_attention_mask"].tolist() == [[1, 0]]
     assert fed["past_key_values.0.decoder.key"].tolist() == [11]
