@@ -155,6 +155,19 @@ class TestManifest:
         ("change", "message"),
         [
             (lambda value: value["forms"]["bank"]["parts"].pop("decoder"), "has the parts"),
+            (lambda value: value["forms"]["bank"]["stages"]["run"].pop("decoder"), "its stages run encoder, decoder"),
+            (
+                lambda value: value["forms"]["bank"]["stages"]["run"]["encoder"]["inputs"].pop(0),
+                "stages/run/encoder_model.onnx: a run graph has input input_ids",
+            ),
+            (
+                lambda value: value["forms"]["bank"]["stages"]["run"]["encoder"]["outputs"].clear(),
+                "stages/run/encoder_model.onnx: a run graph has output last_hidden_state",
+            ),
+            (
+                lambda value: value["forms"]["bank"]["stages"]["apply"]["outputs"].pop(0),
+                r"a run graph has input no applied\.0",
+            ),
             (lambda value: value["generation"].update(heads=2), "decoder_model.onnx: a folded graph has output"),
             (lambda value: value.update(generation=None), "has the parts model"),
             (lambda value: value["generation"]["special"].update(ends=["x"]), "special token"),
@@ -164,7 +177,7 @@ class TestManifest:
                 "parts are of different tasks",
             ),
         ],
-        ids=["part", "heads", "classifier", "ends", "unknown", "tasks"],
+        ids=["part", "stage", "tokens", "states", "applied", "heads", "classifier", "ends", "unknown", "tasks"],
     )
     def test_what_does_not_fit_is_refused(self, copied, change, message):
         value = json.loads((copied / "artifact.json").read_bytes())

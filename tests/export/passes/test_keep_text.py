@@ -30,6 +30,14 @@ def test_it_takes_text_and_what_the_other_half_gives():
     assert [node.op_type for node in text.graph] == ["Mul", "Add", "Mul"]
 
 
+def test_names_of_a_stage_that_several_graphs_share():
+    text = whole()
+    KeepText(["x"], ["applied.7", "applied.2", "applied.7"])(text)
+    assert [value.name for value in text.graph.inputs] == ["x", "applied.7", "applied.2"]
+    with pytest.raises(ir.passes.PreconditionError, match="3 values cross, and have 2 names"):
+        KeepText(["x"], ["applied.0", "applied.1"])(whole())
+
+
 def test_a_value_of_which_nothing_is_known():
     model = whole()
     next(node for node in model.graph if node.op_type == "Relu").outputs[0].shape = None

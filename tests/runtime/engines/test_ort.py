@@ -184,6 +184,30 @@ def test_task_tensors_go_to_the_device_once_and_token_ids_with_each_call(tiny, a
     np.testing.assert_allclose(logits, tiny.expected("mood", ROWS["mood"]), atol=1e-5)
 
 
+def test_what_is_kept_for_the_next_call_stays_on_the_device(tiny, artifact, graph, monkeypatch):
+    """Such as a cache of keys and values: it is bound where it is made, and fed again as it is."""
+    OnGpu(monkeypatch, [("CUDAExecutionProvider", kind("MatMul"))], ["CUDAExecutionProvider"])
+    bound, real = [], onnxruntime.IOBinding.bind_output
+
+    def recorded(binding, name, device, number):
+        bound.append((name, device, number))
+        real(binding, name, "cpu", 0)
+
+    monkeypatch.setattr(onnxruntime.IOBinding, "bind_output", recorded)
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", on_the_cpu(onnxruntime))
+    engine = load_engine(artifact, graph, EngineOptions("cuda", device=2))
+    prepared = engine.prepare(tiny.packs["mood"].tensors())
+    kept = engine.call(token_ids(ROWS["mood"]), prepared)
+    assert bound == [("logits", "cuda", 2)]
+    np.testing.assert_allclose(engine.array(kept["logits"]), tiny.expected("mood", ROWS["mood"]), atol=1e-5)
+
+
+def on_the_cpu(runtime):
+    """OrtValues of any device in the CPU's memory, as there is no other here."""
+    real = runtime.OrtValue.ortvalue_from_numpy
+    return lambda array, device, number: real(array)
+
+
 class Plugin:
     """Stands in for the package of a provider that is registered at run time."""
 
