@@ -1,9 +1,11 @@
 """From a trace to the graph of a form: which passes, in which order."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -83,6 +85,19 @@ def _needed(tensors: Mapping[str, NDArray[Any]], trace: Trace) -> Arrays:
     """The tensors that the traced program takes: a bare backbone takes the head only."""
     names = {tensor.name for tensor in trace.task_inputs}
     return {name: tensors[name] for name in sorted(names)}
+
+
+def write_checked(model: ir.Model, root: Path, path: Path) -> None:
+    """Writes ``model`` to ``path``, once the ONNX checker accepts it.
+
+    It is checked while it lies beside the shared weights, in ``root``: the checker refuses weights in another folder,
+    and hard links.
+    """
+    beside_weights = root / "model.onnx"
+    ir.save(model, beside_weights)
+    onnx.checker.check_model(str(beside_weights), full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside_weights.replace(path)
 
 
 def graph_info(model: ir.Model, path: str) -> GraphInfo:

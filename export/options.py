@@ -22,9 +22,10 @@ OLDEST_FOR_INT8 = 19
 """Before it, an integer can become float32 only."""
 
 PEFT, ONNX_ADAPTER = "peft", "onnx-adapter"
-FP32, INT8, INT4 = "fp32", "int8", "int4"
-QUANTISATIONS = (FP32, INT8, INT4)
-"""fp32 quantises nothing; int8: weights by column, activations as they come; int4: weights by block of 32."""
+FP32, INT8, INT8_STATIC, INT4 = "fp32", "int8", "int8-static", "int4"
+QUANTISATIONS = (FP32, INT8, INT8_STATIC, INT4)
+"""fp32 quantises nothing; int8: weights by column, activations as they come, or by ranges measured before; int4:
+weights by block of 32."""
 
 DEFAULT_MAX_DROP = 1.0
 
@@ -43,7 +44,8 @@ class ExportOptions:
         operators: which the graphs may use; a key of ``propetl.runtime.operators.OPERATOR_SETS``.
         quantize: precision of the weights, one of :data:`QUANTISATIONS`.
         max_drop: points of a task's metric that quantising may cost, where ``data`` is given.
-        data: rows on which that is measured: a folder, a file, or ``hub:NAME``.
+        data: rows on which that is measured: a folder, a file, or ``hub:NAME``; for int8-static also the training
+            rows by which ranges are.
         tune: leave graphs tuned for the CPU of this machine in the artifact.
         merge_lora: put LoRA into the backbone's matrices (folded only) instead of beside them.
         standalone: copy the shared files into each folded folder, so that it can be moved alone.

@@ -7,9 +7,6 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
-import onnx
-import onnx_ir as ir
-
 import propetl
 from propetl.backbone import Backbone, load_backbone_of
 from propetl.bundle.format import TOKENIZER_FOLDER, pack_path
@@ -18,8 +15,9 @@ from propetl.errors import ConfigurationError, TaskError
 from propetl.export.compiler import Compiled, Compiler
 from propetl.export.generation_compiler import GenerationCompiler, generation_info
 from propetl.export.golden import golden_of
-from propetl.export.graphs import graph_info
-from propetl.export.options import FP32, INT4, OLDEST_FOR_INT8, OPSETS, QUANTISATIONS, ExportOptions
+from propetl.export.graphs import graph_info, write_checked
+from propetl.export.lowered_graphs import quantize_statically
+from propetl.export.options import FP32, INT4, INT8_STATIC, OLDEST_FOR_INT8, OPSETS, QUANTISATIONS, ExportOptions
 from propetl.export.polygraphy_files import check_polygraphy, write_polygraphy_files
 from propetl.export.quantisation_loss import measured_losses
 from propetl.export.tensorrt_engines.build_progress import Progress
@@ -87,8 +85,10 @@ def export_bundle(
         graphs = _write_graphs(staging, model, bundle, tasks, options, report)
         report("writing packs, tokenizer and golden rows")
         _write_companions(staging, model, bundle, tasks)
-        _complete_folded_folders(staging, backbone, bundle, graphs, options.standalone)
         manifest = _manifest(staging, bundle, model, tasks, graphs, options)
+        if options.quantize == INT8_STATIC:
+            quantize_statically(staging, manifest, options.data, report)
+        _complete_folded_folders(staging, backbone, bundle, graphs, options.standalone)
         if options.polygraphy:
             report("recording inputs and outputs for Polygraphy")
             write_polygraphy_files(Artifact(staging, manifest), options.standalone)
@@ -196,6 +196,10 @@ def _check_quantisation(options: ExportOptions) -> None:
         raise ConfigurationError(f"--quantize {options.quantize!r} is not known; known: {known}")
     if options.quantize == FP32 and options.data is not None:
         raise ConfigurationError("--data measures what quantising costs; it goes with --quantize")
+    if options.quantize == INT8_STATIC and options.opset < OLDEST_FOR_INT8:
+        raise ConfigurationError(
+            f"--quantize {INT8_STATIC} needs --opset {OLDEST_FOR_INT8} or later; got {options.opset}"
+        )
     if options.quantize == INT4 and options.operators != ONNXRUNTIME:
         raise ConfigurationError(f"--quantize {INT4} is an operator of ONNX Runtime; add --operators {ONNXRUNTIME}")
     if options.quantize != FP32 and options.engines is not None:
@@ -224,17 +228,7 @@ def _staged(forms: Sequence[str]) -> bool:
 
 
 def _write_graph(staging: Path, compiled: Compiled) -> GraphInfo:
-    """Writes and checks one graph.
-
-    It is checked while it lies beside the shared weights: the ONNX checker refuses weights in another folder,
-    and hard links.
-    """
-    beside_weights = staging / "model.onnx"
-    ir.save(compiled.model, beside_weights)
-    onnx.checker.check_model(str(beside_weights), full_check=True)
-    path = staging / compiled.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside_weights.replace(path)
+    write_checked(compiled.model, staging, staging / compiled.path)
     return graph_info(compiled.model, compiled.path)
 
 

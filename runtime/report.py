@@ -22,6 +22,7 @@ TOLERANCES = {
     "fp16": Tolerance(absolute=1e-2, relative=1e-2),
     "bf16": Tolerance(absolute=8e-2, relative=8e-2),
     "int8": Tolerance(absolute=2.5e-1, relative=2.5e-1),
+    "int8-static": Tolerance(absolute=2.5e-1, relative=2.5e-1),
     "int4": Tolerance(absolute=1.0, relative=1.0),
 }
 """By precision of what computes. Half a unit in the last place is 2^-24 in fp32, 2^-11 in tf32 (products only) and

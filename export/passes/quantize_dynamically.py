@@ -41,12 +41,20 @@ class QuantizeDynamically(ir.passes.InPlacePass):
 
 def is_product(node: ir.Node) -> bool:
     """Whether ``node`` multiplies by a constant matrix of floats that is worth quantising."""
+    if not is_constant_product(node):
+        return False
+    assert node.inputs[1] is not None and node.inputs[1].const_value is not None
+    return bool(min(node.inputs[1].const_value.shape.numpy()) >= _SMALLEST_SIDE)
+
+
+def is_constant_product(node: ir.Node) -> bool:
+    """Whether ``node`` multiplies by a constant matrix of floats."""
     if (node.domain, node.op_type) not in (("", "MatMul"), (DOMAIN, "FusedMatMul")):
         return False
     weight = node.inputs[1].const_value if node.inputs[1] is not None else None
     if weight is None or weight.dtype != ir.DataType.FLOAT or len(weight.shape) != 2:
         return False
-    return min(weight.shape.numpy()) >= _SMALLEST_SIDE and set(node.attributes) <= {"transB"}
+    return set(node.attributes) <= {"transB"}
 
 
 def matrix_of(node: ir.Node) -> NDArray[np.float32]:
@@ -73,7 +81,8 @@ def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value
     """The initialiser ``name`` of ``graph``, made if it is not there: products may share a weight."""
     if name in graph.initializers:
         return graph.initializers[name]
-    value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
+    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)  # 0-d arrays become 1-d
+    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
     graph.register_initializer(value)
     return value
 

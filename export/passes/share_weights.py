@@ -16,18 +16,23 @@ class ShareWeights(ir.passes.InPlacePass):
     Run before binding: what is constant then (backbone and prototype) belongs to every task.
 
     Requires: nothing.
-    Ensures: no initialiser of 1 KiB or more is held by the graph itself, but for those that binding ends.
+    Ensures: no initialiser of 1 KiB or more is held by the graph itself, but for those that binding ends, and those
+        that are to stay.
     """
 
-    def __init__(self, store: WeightStore, ended_by: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, store: WeightStore, ended_by: frozenset[str] = frozenset(), kept: frozenset[str] = frozenset()
+    ) -> None:
         """``store`` receives the bytes, except of constants that are folded away once ``ended_by`` are bound.
 
         Where the prototype and the matrices that LoRA is merged into only ever meet masks that become constants,
-        no finished graph reads them, and a copy in the store would be dead weight.
+        no finished graph reads them, and a copy in the store would be dead weight. Of a graph that is bound already,
+        the constants ``kept``, and what passes made of them and called after them, are its task's and stay.
         """
         super().__init__()
         self.store = store
         self.ended_by = ended_by
+        self.kept = kept
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Stores each constant once, however many graphs use it."""
@@ -45,8 +50,13 @@ class ShareWeights(ir.passes.InPlacePass):
     def _to_store(self, model: ir.Model) -> Iterator[ir.Value]:
         computed = _computed_from_constants(model, self.ended_by) if self.ended_by else set()
         for value in model.graph.initializers.values():
-            if _is_held(value) and not _vanishes(value, computed):
+            if _is_held(value) and not _vanishes(value, computed) and not is_made_of(self.kept, str(value.name)):
                 yield value
+
+
+def is_made_of(names: frozenset[str], name: str) -> bool:
+    """Whether ``name`` is among ``names``, or called after one of them, as ``weight.int8`` is after ``weight``."""
+    return any(name[:end] in names for end, sign in enumerate(f"{name}.") if sign == ".")
 
 
 def _computed_from_constants(model: ir.Model, bound: frozenset[str]) -> set[ir.Value]:

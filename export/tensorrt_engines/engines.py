@@ -14,7 +14,7 @@ from propetl.bundle.tensors import Arrays
 from propetl.errors import MissingExtraError
 from propetl.export.calibration import calibration_batches, graph_feeds, rows_in
 from propetl.export.passes import PassRecord
-from propetl.export.ranges import activation_ranges
+from propetl.export.ranges import Range, activation_ranges, widest
 from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.builder import EngineBuilder, Graph
 from propetl.export.tensorrt_engines.flavour import FLAVOURS
@@ -118,7 +118,7 @@ class _Source:
         self.report(f"reading rows to calibrate on: {self.options.calibration or 'the golden rows'}")
         return calibration_batches(self.artifact, self.artifact.manifest.tasks, self.options.calibration)
 
-    def ranges(self, form: str, task: str | None, info: GraphInfo) -> dict[str, float]:
+    def ranges(self, form: str, task: str | None, info: GraphInfo) -> dict[str, Range]:
         """How large the activations of the backbone's products get in one graph."""
         path = self.artifact.path / info.path
         feeds = graph_feeds(self.artifact, form, task, self.batches)
@@ -174,11 +174,8 @@ def _common(source: _Source, form: str, infos: Mapping[str, GraphInfo], precisio
     root = source.artifact.path
     models = {task: load_graph(root / info.path, root) for task, info in infos.items()}
     fill_up(models)
-    ranges: dict[str, float] = {}
-    if precision == INT8:
-        for task, info in infos.items():
-            found = source.ranges(form, task, info)
-            ranges = {name: max(largest, ranges.get(name, 0.0)) for name, largest in found.items()}
+    measured = (source.ranges(form, task, info) for task, info in infos.items()) if precision == INT8 else ()
+    ranges = widest(measured)
     for model in models.values():
         source.log(lower(model, precision, store, ranges))
     weights, first = task_weights(models), next(iter(models.values()))

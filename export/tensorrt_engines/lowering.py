@@ -11,6 +11,7 @@ from propetl.export.passes.drop_stale_shapes import DropStaleShapes
 from propetl.export.passes.lower_floats import LOWERED_TYPES, LowerFloats
 from propetl.export.passes.quantize_products import QuantizeProducts, has_constant_matrix
 from propetl.export.passes.share_weights import ShareWeights
+from propetl.export.ranges import Range
 from propetl.export.weight_store import WeightStore
 from propetl.runtime.manifest import BACKBONE_FILE
 
@@ -31,7 +32,7 @@ def load_graph(source: Path, root: Path) -> ir.Model:
     return model
 
 
-def lower(model: ir.Model, precision: str, store: WeightStore, ranges: Mapping[str, float]) -> tuple[PassRecord, ...]:
+def lower(model: ir.Model, precision: str, store: WeightStore, ranges: Mapping[str, Range]) -> tuple[PassRecord, ...]:
     """Brings ``model`` to ``precision`` and its weights to ``store``; returns what the passes did.
 
     Args:
@@ -39,7 +40,7 @@ def lower(model: ir.Model, precision: str, store: WeightStore, ranges: Mapping[s
         precision: ``fp16``, ``bf16``, or ``int8``, which is float16 around integer products; ``fp32`` and
             ``tf32`` change nothing.
         store: receives the shared weights.
-        ranges: for int8, the largest activation of each of :func:`backbone_products`; else empty.
+        ranges: for int8, the activation's range of each of :func:`backbone_products`; else empty.
     """
     passes: list[ir.passes.PassBase] = [QuantizeProducts(ranges)] if precision == INT8 else []
     if precision not in AS_THEY_ARE:

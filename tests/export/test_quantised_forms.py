@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from propetl.errors import CheckFailed, ConfigurationError
@@ -14,6 +15,7 @@ from propetl.export.writer import export_bundle
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
+from propetl.runtime.engines.ort_tuned import WEIGHTS_FOLDER
 from propetl.runtime.losses import Loss, check_drop
 from propetl.runtime.report import TOLERANCES, Comparison
 from propetl.runtime.selftest import self_test
@@ -26,7 +28,7 @@ CASES = {
     "lora": Case("roberta", PrototypeConfig("lora", rank=16, sparsity=0.5), head="own", hidden=64, layers=1),
     "prefix": Case("distilbert", PrototypeConfig("prefix", prefix_length=16), hidden=64, layers=1),
 }
-PRECISIONS = {"int8": "standard", "int4": "onnxruntime"}
+PRECISIONS = {"int8": "standard", "int8-static": "onnxruntime", "int4": "onnxruntime"}
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -52,19 +54,58 @@ def test_every_form_is_within_the_tolerance_of_its_precision(quantised):
     for form in ALL_FORMS:
         with Session.open(quantised.artifact, form=form, threads=1) as session:
             for task in quantised.manifest.tasks:
-                inputs = quantised.inputs(4, 9)
+                inputs = _rows_of(quantised, task)
                 found, expected = session.run(task, inputs), quantised.logits(task, inputs)
                 assert (np.abs(found - expected) <= tolerance.absolute + tolerance.relative * np.abs(expected)).all()
                 assert np.abs(found - expected).max() > 1e-5  # it is quantised at all
+
+
+def _rows_of(quantised, task):
+    """Rows of any kind; where ranges were measured, rows of the kind they were measured on: others may lie beyond."""
+    if quantised.manifest.precision != "int8-static":
+        return quantised.inputs(4, 9)
+    return read_artifact(quantised.artifact).golden(task).feeds
 
 
 def test_it_checks_itself(quantised):
     assert self_test(quantised.artifact, threads=1).passed
 
 
+def test_every_product_with_measured_ranges_runs_on_an_integer_kernel(quantised, tmp_path):
+    """ONNX Runtime has joined what says so in the graph to one operator, and left none of it."""
+    if quantised.manifest.precision != "int8-static":
+        pytest.skip("the others have operators of their own")
+    for number, graph in enumerate(sorted(quantised.artifact.rglob("*/model.onnx"))):
+        products = [node for node in ir.load(graph).graph if node.op_type == "MatMul" and _is_dequantised(node)]
+        assert products or graph.parent.name == "apply", graph
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = str(tmp_path / f"{number}.onnx")
+        options.add_session_config_entry(WEIGHTS_FOLDER, str(quantised.artifact))
+        onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
+        optimised = list(ir.load(tmp_path / f"{number}.onnx").graph)
+        assert [node.op_type for node in optimised].count("MatMulIntegerToFloat") == len(products), graph
+        assert not [node for node in optimised if node.op_type == "MatMul" and _is_dequantised(node)]
+
+
+def _is_dequantised(node):
+    producers = [value.producer() for value in node.inputs]
+    return all(producer is not None and producer.op_type == "DequantizeLinear" for producer in producers)
+
+
+def test_weights_of_a_task_stay_in_its_graph(quantised):
+    """Integers and their scales as well: another task's graph would not read them."""
+    if quantised.manifest.prototype.method == "prefix":
+        pytest.skip("a prefix is no product")
+    for task in quantised.manifest.tasks:
+        values = ir.load(quantised.artifact / f"folded/{task}/model.onnx").graph.initializers.values()
+        own = [value.const_value for value in values if not isinstance(value.const_value, ir.ExternalTensor)]
+        assert any(tensor and tensor.dtype != ir.DataType.FLOAT and tensor.nbytes >= 1024 for tensor in own)
+
+
 def test_the_shared_file_holds_integers(quantised, plain):
     """Products are a quarter, or an eighth and scales by block; tables of so few words stay floats."""
-    largest = {"int8": 0.55, "int4": 0.45}[quantised.manifest.precision]
+    largest = {"int8": 0.55, "int8-static": 0.55, "int4": 0.45}[quantised.manifest.precision]
     tensors = {}
     for graph in quantised.artifact.rglob("*/model.onnx"):
         for value in ir.load(graph).graph.initializers.values():
@@ -131,8 +172,9 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"quantize": "int2"}, "'int2' is not known; known: fp32, int8, int4"),
+            ({"quantize": "int2"}, "'int2' is not known; known: fp32, int8, int8-static, int4"),
             ({"quantize": "int4"}, "add --operators onnxruntime"),
+            ({"quantize": "int8-static", "opset": 18}, "--quantize int8-static needs --opset 19 or later; got 18"),
             ({"data": "rows"}, "--data .* goes with --quantize"),
             ({"quantize": "int8", "max_drop": -1.0}, "--max-drop takes points"),
         ],
