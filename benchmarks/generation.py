@@ -1,71 +1,49 @@
-"""Tokens per second of generation: PyTorch's ``generate`` beside each form without PyTorch.
+"""Generation of every form beside transformers' ``generate``: ``propetl bench`` on a backbone of T5-small's sizes.
 
-    python benchmarks/generation.py OUT.json [--small]        # about ten minutes; --small is a try of half a minute
+    python benchmarks/generation.py OUT.json [--small]      # a quarter of an hour; --small is a try of two minutes
 
-The backbone has the sizes of T5-small and random weights, which take as long as trained ones; every answer is as long
-as asked. Each subject runs in a process of its own, one after the other, in rounds: A B C D, A B C D, …
+Weights are random, which takes as long as trained ones; every answer is as long as asked. Greedy at one and eight rows,
+and four beams at one row.
 """
 
 import json
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from rich.console import Console
 
-ROUNDS = 3
-THREADS = 1
-SUBJECTS = ("torch", "folded", "switchable", "bank")
-# Rows, beams, tokens of the text, tokens that are generated.
-SHAPES = ((1, 1, 64, 48), (8, 1, 64, 48), (1, 4, 64, 48))
+from propetl.runtime.bench.plan import BenchOptions, plan_of
+from propetl.runtime.bench.run import run_bench
+from propetl.runtime.bench.table import print_report
+
+PROMPT, NEW_TOKENS = 64, 48
+# Rows and beams of each run.
+RUNS = (((1, 8), 1), ((1,), 4))
 SIZES = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "vocab_size": 32128}
 SMALL = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4, "vocab_size": 512}
 
 
 def main() -> None:
     """Measures, prints and writes."""
-    if sys.argv[1] == "--run":
-        print(json.dumps(_run(sys.argv[2], Path(sys.argv[3]))))
-        return
-    sizes = SMALL if "--small" in sys.argv else SIZES
-    found: dict[str, list[list[float]]] = {subject: [] for subject in SUBJECTS}
+    small = "--small" in sys.argv
+    reports = []
     with tempfile.TemporaryDirectory() as folder:
-        _write(Path(folder), sizes)
-        for _ in range(ROUNDS):
-            for subject in SUBJECTS:
-                command = [sys.executable, __file__, "--run", subject, folder]
-                found[subject].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
-    report = _report(found, sizes)
-    Path(sys.argv[1]).write_text(json.dumps(report, indent=2) + "\n")
-    for row in report["rows"]:
-        print(row)
-
-
-def _report(found: dict[str, list[list[float]]], sizes: dict[str, int]) -> dict[str, Any]:
-    """Medians over the rounds, and ratios to PyTorch of the same round."""
-    rows = []
-    for place, (batch, beams, length, tokens) in enumerate(SHAPES):
-        for subject in SUBJECTS:
-            speeds = [speed[place] for speed in found[subject]]
-            ratios = [speed / torch[place] for speed, torch in zip(speeds, found["torch"], strict=True)]
-            rows.append(
-                {
-                    "subject": subject,
-                    "batch": batch,
-                    "beams": beams,
-                    "text tokens": length,
-                    "new tokens": tokens,
-                    "tokens per second": round(statistics.median(speeds), 1),
-                    "ratio to torch": round(statistics.median(ratios), 3),
-                }
+        _write(Path(folder), SMALL if small else SIZES)
+        for batches, beams in RUNS:
+            options = BenchOptions(
+                batches=batches,
+                sequences=(PROMPT,),
+                new_tokens=NEW_TOKENS,
+                beams=beams,
+                rounds=1 if small else 5,
+                bundle=Path(folder) / "bundle",
             )
-    conditions = {"machine": platform.machine(), "python": platform.python_version(), "threads": THREADS}
-    return {"rows": rows, "sizes": sizes, "conditions": conditions | {"rounds": ROUNDS}}
+            report = run_bench(plan_of(Path(folder) / "artifact", options))
+            print_report(Console(), report)
+            reports.append(report.to_json())
+    Path(sys.argv[1]).write_text(json.dumps({"sizes": SMALL if small else SIZES, "reports": reports}, indent=2) + "\n")
 
 
 def _write(folder: Path, sizes: dict[str, int]) -> None:
@@ -82,9 +60,7 @@ def _write(folder: Path, sizes: dict[str, int]) -> None:
     config = PrototypeConfig(bottleneck=48, activation="gelu_new")
     layout, random = backbone.info.layout(config), np.random.default_rng(0)
     info = TaskInfo("text", (), ("text",), ("exact_match",), text=TextInfo("{}"))
-    masks = {
-        name: random.integers(0, 256, size=shape, dtype=np.uint8) for name, shape in layout.mask_shapes().items()
-    }
+    masks = {name: random.integers(0, 256, size=shape, dtype=np.uint8) for name, shape in layout.mask_shapes().items()}
     samples = {"input_ids": np.full((2, 8), 5), "attention_mask": np.ones((2, 8), dtype=np.int64)}
     contents = BundleContents(
         backbone=backbone.info,
@@ -114,50 +90,6 @@ def _save_backbone(folder: Path, sizes: dict[str, int]) -> None:
     words = {"<pad>": 0, "</s>": 1, **{f"w{index}": index for index in range(2, sizes["vocab_size"])}}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w2"))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>").save_pretrained(folder)
-
-
-def _run(subject: str, folder: Path) -> list[float]:
-    """Tokens per second for each shape; the first call of each is not timed."""
-    generate = _torch(folder) if subject == "torch" else _session(subject, folder)
-    vocabulary = json.loads((folder / "backbone" / "config.json").read_text())["vocab_size"]
-    random = np.random.default_rng(1)
-    speeds = []
-    for batch, beams, length, tokens in SHAPES:
-        ids = random.integers(2, vocabulary, size=(batch, length))
-        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        generate(feeds, beams, tokens)
-        start = time.perf_counter()
-        generate(feeds, beams, tokens)
-        speeds.append(batch * tokens / (time.perf_counter() - start))
-    return speeds
-
-
-def _torch(folder: Path) -> Any:
-    import torch
-
-    from propetl.backbone import load_backbone
-    from propetl.bundle import read_bundle
-    from propetl.model import ProPETLModel
-
-    torch.set_num_threads(THREADS)
-    model = ProPETLModel.from_bundle(read_bundle(folder / "bundle"), load_backbone(str(folder / "backbone")))
-
-    def generate(feeds: dict[str, np.ndarray], beams: int, tokens: int) -> None:
-        inputs = {name: torch.from_numpy(value) for name, value in feeds.items()}
-        model.generate("first", inputs, num_beams=beams, max_new_tokens=tokens, min_new_tokens=tokens)
-
-    return generate
-
-
-def _session(form: str, folder: Path) -> Any:
-    from propetl.runtime import Session
-
-    session = Session.open(folder / "artifact", form=form, threads=THREADS)
-
-    def generate(feeds: dict[str, np.ndarray], beams: int, tokens: int) -> None:
-        session.generate("first", feeds, beams=beams, max_new_tokens=tokens, min_new_tokens=tokens)
-
-    return generate
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ class NumberList(click.ParamType[tuple[int, ...]]):
 @click.argument("artifact", type=click.Path(path_type=Path), metavar="OUT")
 @click.option("--form", "forms", multiple=True, help="Form to measure; may be repeated.  [default: all there are]")
 @click.option("--batch", "batches", type=NumberList(), help="Batch sizes.  [default: 1,8]")
-@click.option("--seq", "sequences", type=NumberList(), help="Sequence lengths.  [default: 16,64,128]")
+@click.option("--seq", "sequences", type=NumberList(), help="Lengths.  [default: 16,64,128; of prompts 64]")
+@click.option("--new-tokens", type=int, help="Of each call, for answers in text.  [default: 32]")
+@click.option("--beams", type=int, help="Of a beam search, for answers in text.  [default: 1]")
 @click.option("--threads", type=int, default=_FULL.threads, show_default=True, help="Inside one operator.")
 @click.option("--task", help="Task of all calls but those that switch; the first by default.")
 @click.option("--rounds", type=int, help=f"Times that every figure is taken.  [default: {_FULL.rounds}]")
@@ -55,6 +57,8 @@ def command(
     forms: tuple[str, ...],
     batches: tuple[int, ...] | None,
     sequences: tuple[int, ...] | None,
+    new_tokens: int | None,
+    beams: int | None,
     threads: int,
     task: str | None,
     rounds: int | None,
@@ -68,7 +72,7 @@ def command(
     json_file: str | None,
     plot_path: Path | None,
 ) -> None:
-    """Measure the artifact in folder OUT: latency, start, memory, and what tasks cost.
+    """Measure the artifact in folder OUT: latency, start, memory, and what tasks cost; of answers in text also tokens.
 
     Every form runs in a process of its own, and so does the bare backbone if it was exported (--form bare);
     they take turns, round by round. Use an idle machine.
@@ -78,12 +82,15 @@ def command(
       propetl bench demo/artifact
       propetl bench demo/artifact --form folded --form bank --batch 1,8 --seq 64
       propetl bench demo/artifact --bundle demo/bundle --json bench.json --plot bench.png
+      propetl bench t5/artifact --bundle t5/bundle --seq 64,256 --new-tokens 48
     """  # noqa: D301 (click looks for the control character)
     given: dict[str, Any] = {"batches": batches, "sequences": sequences, "rounds": rounds, "seconds": seconds}
     chosen = {name: value for name, value in given.items() if value is not None}
     options = replace(
         _QUICK if quick else _FULL,
         forms=forms,
+        new_tokens=new_tokens,
+        beams=beams,
         threads=threads,
         task=task,
         bundle=bundle,

@@ -58,6 +58,8 @@ def _open(asked: FirstAnswer) -> Call:
         engine_cache=cache,
         precision=asked.precision,
     )
+    if asked.generates:
+        return lambda: session.generate(asked.task, inputs, beams=1, max_new_tokens=1)
     return lambda: session.run(asked.task, inputs)
 
 

@@ -51,6 +51,8 @@ class Load:
         batch_size: rows of the largest batch that is going to be run.
         precision: which of several engines a provider of plans runs; None for the first.
         timed: whether the engine's work is to go into a stream that can be timed.
+        new_tokens: that a call generates for each row; 0 where tasks have heads.
+        beams: of a generation.
     """
 
     source: str
@@ -64,6 +66,8 @@ class Load:
     batch_size: int = 32
     precision: str | None = None
     timed: bool = False
+    new_tokens: int = 0
+    beams: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class FirstAnswer:
         verify: hash files first.
         inputs: token ids of one row, by name.
         engine_module: what importing the engine means.
+        generates: whether the answer is the first token of a text, and not logits.
     """
 
     source: str
@@ -89,6 +94,7 @@ class FirstAnswer:
     batch_size: int = 1
     precision: str | None = None
     engine_module: str = "onnxruntime"
+    generates: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,16 @@ class RunOnce:
 @dataclass(frozen=True)
 class MeasureLatency:
     """Answer: ``ns``, one number for each call; ``preempted``, how often the system took the core away."""
+
+    task: str
+    cell: Cell
+    seconds: float
+    minimum: int
+
+
+@dataclass(frozen=True)
+class MeasureTokens:
+    """Answer: ``calls``, for each the nanoseconds from its beginning to each of its tokens; ``preempted`` as above."""
 
     task: str
     cell: Cell
@@ -162,6 +178,7 @@ Request = (
     | MeasureMemory
     | RunOnce
     | MeasureLatency
+    | MeasureTokens
     | MeasureDevice
     | MeasureDeviceMemory
     | MeasureSwitching
@@ -174,6 +191,7 @@ _REQUESTS: dict[str, type[Request]] = {
     "memory": MeasureMemory,
     "run_once": RunOnce,
     "latency": MeasureLatency,
+    "tokens": MeasureTokens,
     "device": MeasureDevice,
     "device_memory": MeasureDeviceMemory,
     "switching": MeasureSwitching,

@@ -21,6 +21,9 @@ MOST_TASKS = 4
 """Tasks that switching and mixing take turns with; each is a graph of its own in folded form."""
 
 _DEFAULT_MIXED_ROWS = 8
+_DEFAULT_TOKENS = 32
+_LEAST_TOKENS = 2
+_PROMPT_TOKENS = (64,)
 _SETTLING_SECONDS = 0.1
 _FIRST_ANSWER_TOKENS = 16
 
@@ -43,12 +46,16 @@ class BenchOptions:
         device: number of the GPU, for providers that run on one.
         engine_cache: folder for engines that a provider builds; None for the user's cache folder.
         precision: which of several engines a provider of plans runs; None for the first.
+        new_tokens: that every call generates for each row, where answers are generated; None for the usual number.
+        beams: of these generations; None for one.
     """
 
     forms: tuple[str, ...] = ()
     batches: tuple[int, ...] = (1, 8)
     sequences: tuple[int, ...] = ()
     usual_sequences: tuple[int, ...] = SEQUENCES
+    new_tokens: int | None = None
+    beams: int | None = None
     threads: int = 1
     task: str | None = None
     rounds: int = 7
@@ -71,10 +78,15 @@ class BenchOptions:
         )
 
     def __post_init__(self) -> None:
-        counts = {"--batch": self.batches, "--seq": self.sequences}
+        counts = {"--batch": self.batches, "--seq": self.sequences, "--beams": (self.beams or 1,)}
         for flag, values in (counts | {"--threads": (self.threads,), "--rounds": (self.rounds,)}).items():
             if wrong := [value for value in values if value < 1]:
                 raise ConfigurationError(f"{flag} takes numbers of at least 1; got {wrong[0]}")
+        if self.new_tokens is not None and self.new_tokens < _LEAST_TOKENS:
+            raise ConfigurationError(
+                f"--new-tokens takes a number of at least {_LEAST_TOKENS}, as steps stand between tokens; "
+                f"got {self.new_tokens}"
+            )
         if not self.batches:
             raise ConfigurationError("--batch takes at least one number; got none")
         if not 0 < self.seconds < float("inf"):
@@ -136,6 +148,16 @@ class Plan:
     notes: tuple[str, ...]
 
     @property
+    def new_tokens(self) -> int:
+        """Tokens that every call generates for each row; 0 where tasks have heads."""
+        return 0 if self.artifact.manifest.generation is None else self.options.new_tokens or _DEFAULT_TOKENS
+
+    @property
+    def beams(self) -> int:
+        """Of a generation."""
+        return self.options.beams or 1
+
+    @property
     def settling_seconds(self) -> float:
         """Pause before each visit: with several threads, an engine's spin on for up to 50 ms after a call."""
         return _SETTLING_SECONDS if self.options.threads > 1 else 0.0
@@ -159,7 +181,7 @@ class Plan:
     @property
     def times_device(self) -> bool:
         """Whether the GPU's own times can be taken: that goes through CUDA's bindings."""
-        return self.on_gpu and has_cuda_bindings()
+        return self.on_gpu and not self.new_tokens and has_cuda_bindings()
 
     @property
     def most_rows(self) -> int:
@@ -183,6 +205,7 @@ def plan_of(path: Path | str, options: BenchOptions) -> Plan:
         MissingExtraError: PyTorch is asked for and not installed.
     """
     artifact = read_artifact(path)
+    _check_generating(artifact, options)
     task, tasks = _tasks_of(artifact, options)
     sequences = _sequences_of(artifact, options)
     cells = tuple(Cell(batch, length) for batch in options.batches for length in sequences)
@@ -202,6 +225,15 @@ def plan_of(path: Path | str, options: BenchOptions) -> Plan:
     )
 
 
+def _check_generating(artifact: Artifact, options: BenchOptions) -> None:
+    given = {"--new-tokens": options.new_tokens, "--beams": options.beams}
+    for flag, value in given.items():
+        if value is not None and artifact.manifest.generation is None:
+            raise ConfigurationError(
+                f"{flag} is for tasks that are answered in text; those here have heads: leave it out"
+            )
+
+
 def _tasks_of(artifact: Artifact, options: BenchOptions) -> tuple[str, tuple[str, ...]]:
     names = list(artifact.manifest.tasks)
     task = names[0] if options.task is None else options.task
@@ -215,7 +247,8 @@ def _sequences_of(artifact: Artifact, options: BenchOptions) -> tuple[int, ...]:
         raise ConfigurationError(
             f"--seq {too_long[0]}: this artifact truncates to {longest} tokens; choose at most that"
         )
-    default = tuple(length for length in options.usual_sequences if length <= longest) or (longest,)
+    usual = options.usual_sequences if artifact.manifest.generation is None else _PROMPT_TOKENS
+    default = tuple(length for length in usual if length <= longest) or (longest,)
     return tuple(dict.fromkeys(options.sequences)) or default
 
 
@@ -258,14 +291,17 @@ def _vocabulary_of(artifact: Artifact) -> Vocabulary:
 
 def _notes(artifact: Artifact, options: BenchOptions, tasks: Sequence[str]) -> list[str]:
     notes = []
-    if BARE not in artifact.manifest.forms:
+    generates = artifact.manifest.generation is not None
+    if generates and options.bundle is None:
+        notes.append("no ratios: give --bundle to measure transformers' generate beside")
+    if not generates and BARE not in artifact.manifest.forms:
         notes.append(f"no ratios: the artifact has no bare backbone; export it with --form {BARE} as well")
     if len(tasks) == 1:
         notes.append("no switching or mixed batches: the artifact has one task only")
     if len(artifact.manifest.tasks) > MOST_TASKS:
         count = len(artifact.manifest.tasks)
         notes.append(f"switching and mixed batches use {MOST_TASKS} of the {count} tasks")
-    if options.provider != "cpu" and not has_cuda_bindings():
+    if options.provider != "cpu" and not generates and not has_cuda_bindings():
         notes.append("no times of the GPU itself: pip install cuda-bindings")
     if options.bundle is not None and options.provider != "cpu":
         notes.append("PyTorch eager runs on the CPU")

@@ -1,13 +1,13 @@
 """The report as a picture: latency by runtime, absolute and against the bare backbone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from propetl.errors import ConfigurationError, MissingExtraError
 from propetl.files import write_atomically
-from propetl.runtime.bench.report import LatencyFigures, Report
+from propetl.runtime.bench.report import GenerationFigures, LatencyFigures, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,8 @@ _COLOURS = {
     "eager": "#D55E00",
 }
 _OTHER = "#CC79A7"
-_Bar = Callable[[LatencyFigures], tuple[float, float, float]]
+_Figures = TypeVar("_Figures", LatencyFigures, GenerationFigures)
+_Bar = Callable[[_Figures], tuple[float, float, float]]
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -47,7 +48,10 @@ def write_plot(report: Report, path: Path) -> None:
     figure = Figure(figsize=(12, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_absolute(left, report)
-    _draw_ratios(right, report)
+    if report.generation:
+        _draw_steps(right, report)
+    else:
+        _draw_ratios(right, report)
     cpu, threads = report.conditions.cpu, report.settings["threads"]
     figure.suptitle(f"{report.artifact['backbone']}, {cpu}, threads: {threads}", fontsize=10)
     picture = BytesIO()
@@ -60,7 +64,7 @@ def _draw_absolute(axes: "Axes", report: Report) -> None:
         latency = figures.latency
         return latency.p50, 0.0, latency.p95 - latency.p50
 
-    _draw(axes, report, report.runtimes, bar)
+    _draw(axes, report.latency, report.runtimes, bar)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
@@ -80,17 +84,26 @@ def _draw_ratios(axes: "Axes", report: Report) -> None:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "no bare backbone in the artifact", ha="center")
         return
-    _draw(axes, report, names, bar)
+    _draw(axes, report.latency, names, bar)
     axes.axhline(1.0, color=_COLOURS["bare"], linewidth=1)
     axes.set_ylabel("÷ bare backbone (bar median, whisker all rounds)")
 
 
-def _draw(axes: "Axes", report: Report, names: tuple[str, ...], bar: _Bar) -> None:
+def _draw_steps(axes: "Axes", report: Report) -> None:
+    def bar(figures: GenerationFigures) -> tuple[float, float, float]:
+        step = figures.step
+        return step.p50, 0.0, step.p99 - step.p50
+
+    _draw(axes, report.generation, report.runtimes, bar)
+    axes.set_ylabel("ms from a token to the next (bar p50, whisker p99)")
+
+
+def _draw(axes: "Axes", figures: Sequence[_Figures], names: tuple[str, ...], bar: _Bar[_Figures]) -> None:
     """Bars in groups by cell; ``bar`` gives height, and how far the whisker goes down and up."""
-    cells = list(dict.fromkeys((item.batch, item.sequence) for item in report.latency))
+    cells = list(dict.fromkeys((item.batch, item.sequence) for item in figures))
     width = 0.8 / len(names)
     for place, name in enumerate(names):
-        bars = [bar(item) for item in report.latency if item.runtime == name]
+        bars = [bar(item) for item in figures if item.runtime == name]
         heights, below, above = zip(*bars, strict=True)
         positions = [group + (place - (len(names) - 1) / 2) * width for group in range(len(cells))]
         colour = _COLOURS.get(name, _OTHER)

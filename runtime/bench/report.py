@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 from propetl.runtime.bench.conditions import Conditions
+from propetl.runtime.bench.messages import Cell
 from propetl.runtime.bench.plan import EAGER, Plan
 from propetl.runtime.bench.samples import TRUSTED, VERIFIED, MemoryStages, Samples
 from propetl.runtime.bench.stats import (
@@ -118,6 +120,30 @@ class MixedFigures:
 
 
 @dataclass(frozen=True)
+class GenerationFigures:
+    """Tokens of one runtime in one cell, over all rounds; times in milliseconds, for the whole batch.
+
+    Attributes:
+        new_tokens: that each call generates for each row.
+        beams: that it does so with.
+        first: from the call to the scores of the first token.
+        step: from a token to the next.
+        tokens_per_second: of all rows of a call of median length, a round each.
+        to_eager: that to transformers' ``generate`` of the same round; None for itself or without it.
+    """
+
+    runtime: str
+    batch: int
+    sequence: int
+    new_tokens: int
+    beams: int
+    first: Latency
+    step: Latency
+    tokens_per_second: Spread
+    to_eager: Spread | None
+
+
+@dataclass(frozen=True)
 class DeviceFigures:
     """One batch on the GPU, run in one way; over all rounds.
 
@@ -182,6 +208,7 @@ class Report:
     settings: dict[str, Any]
     conditions: Conditions
     latency: tuple[LatencyFigures, ...]
+    generation: tuple[GenerationFigures, ...]
     interpreter: Spread
     engine_import: Spread
     starts: tuple[StartFigures, ...]
@@ -212,6 +239,7 @@ def report_of(plan: Plan, samples: Samples, conditions: Conditions) -> Report:
         settings=_settings(plan),
         conditions=conditions,
         latency=latency,
+        generation=tuple(_generation(plan, samples)) if plan.new_tokens else (),
         interpreter=_milliseconds(samples.interpreter),
         engine_import=_milliseconds(samples.engine_import),
         starts=tuple(_starts(plan, samples)),
@@ -240,6 +268,32 @@ def _latency(plan: Plan, samples: Samples) -> Iterator[LatencyFigures]:
                 to_bare=ratio_spread(medians, bare) if bare and runtime.name != BARE else None,
                 preempted=sum(visit.preempted for visit in visits),
             )
+
+
+def _generation(plan: Plan, samples: Samples) -> Iterator[GenerationFigures]:
+    for cell in plan.cells:
+        eager = _rates(plan, cell, samples.tokens.get((EAGER, cell), []))
+        for runtime in plan.runtimes:
+            rounds = samples.tokens[runtime.name, cell]
+            calls = [times for calls in rounds for times in calls]
+            rates = _rates(plan, cell, rounds)
+            yield GenerationFigures(
+                runtime=runtime.name,
+                batch=cell.batch,
+                sequence=cell.sequence,
+                new_tokens=plan.new_tokens,
+                beams=plan.beams,
+                first=latency_of([times[0] for times in calls], cell.batch),
+                step=latency_of([later - sooner for times in calls for sooner, later in pairwise(times)], cell.batch),
+                tokens_per_second=spread_of(rates),
+                to_eager=ratio_spread(rates, eager) if eager and runtime.name != EAGER else None,
+            )
+
+
+def _rates(plan: Plan, cell: Cell, rounds: list[list[list[int]]]) -> list[float]:
+    """Tokens per second of each round."""
+    tokens = 1e3 * cell.batch * plan.new_tokens
+    return [tokens / median_ms([times[-1] for times in calls]) for calls in rounds]
 
 
 def _starts(plan: Plan, samples: Samples) -> Iterator[StartFigures]:
@@ -361,6 +415,8 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "seconds_per_visit": options.seconds,
         "settling_seconds": plan.settling_seconds,
         "first_answer": asdict(plan.first_cell),
+        "new_tokens": plan.new_tokens,
+        "beams": plan.beams,
         "spinning": "the engine's default, as in a session; with one thread there is none",
         "files": "in the page cache",
     }

@@ -69,6 +69,7 @@ class Samples:
         engine_import: the same with importing what runs the engines.
         starts: by runtime and ``verified`` or ``trusted``, a round each.
         latency: visits, a round each.
+        tokens: of a backbone that generates, a round each: for every call, nanoseconds to each of its tokens.
         loads: nanoseconds of loading one task's engine, files hashed; the first may have built it.
         device: by runtime and cell, a round each: every way of running a batch.
         device_bytes: by runtime: of the GPU after loading one task, and after running every cell.
@@ -81,6 +82,7 @@ class Samples:
     engine_import: list[int] = field(default_factory=list)
     starts: defaultdict[tuple[str, str], list[Start]] = field(default_factory=lambda: defaultdict(list))
     latency: defaultdict[Place, list[Visit]] = field(default_factory=lambda: defaultdict(list))
+    tokens: defaultdict[Place, list[list[list[int]]]] = field(default_factory=lambda: defaultdict(list))
     loads: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     device: defaultdict[Place, list[list[DeviceSamples]]] = field(default_factory=lambda: defaultdict(list))
     device_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from propetl.runtime.bench.messages import (
     MeasureMemory,
     MeasureMixed,
     MeasureSwitching,
+    MeasureTokens,
     Request,
     RunOnce,
 )
@@ -112,6 +113,8 @@ def _load_request(plan: Plan, runtime: Runtime) -> Load:
         batch_size=plan.most_rows,
         precision=plan.options.precision,
         timed=plan.times_device and runtime.name != EAGER,
+        new_tokens=plan.new_tokens,
+        beams=plan.beams,
     )
 
 
@@ -168,6 +171,7 @@ def _cold_start(plan: Plan, samples: Samples, runtime: Runtime, kind: str) -> No
         batch_size=plan.most_rows,
         precision=plan.options.precision,
         engine_module=plan.engine_module,
+        generates=plan.new_tokens > 0,
     )
     total, stages = timed_first_line(f"the first answer of {runtime.name}", ["-m", module, json.dumps(asdict(asked))])
     samples.starts[runtime.name, kind].append(Start(total, **stages))
@@ -197,7 +201,7 @@ class _Crew:
         runtimes = rotated(plan.runtimes, round_)
         switching = [runtime for runtime in runtimes if runtime.switches]
         visits: list[tuple[str, Cell, Sequence[Runtime], Callable[[Runtime, Cell], None]]] = [
-            *(("latency", cell, runtimes, self._latency) for cell in plan.cells),
+            *(("latency", cell, runtimes, self._tokens if plan.new_tokens else self._latency) for cell in plan.cells),
             *(("device", cell, runtimes, self._device) for cell in plan.cells if plan.times_device),
             *(("switching", cell, switching, self._switch) for cell in plan.switching),
         ]
@@ -217,6 +221,14 @@ class _Crew:
     def _latency(self, runtime: Runtime, cell: Cell) -> None:
         request = MeasureLatency(self._plan.task, cell, self._plan.options.seconds, _LEAST_CALLS)
         self._samples.latency[runtime.name, cell].append(Visit(**self._ask(runtime, request)))
+
+    def _tokens(self, runtime: Runtime, cell: Cell) -> None:
+        """Calls of which every token is timed; the last of them is the latency of the call."""
+        request = MeasureTokens(self._plan.task, cell, self._plan.options.seconds, 1)
+        answer = self._ask(runtime, request)
+        calls: list[list[int]] = answer["calls"]
+        self._samples.tokens[runtime.name, cell].append(calls)
+        self._samples.latency[runtime.name, cell].append(Visit([times[-1] for times in calls], answer["preempted"]))
 
     def _device(self, runtime: Runtime, cell: Cell) -> None:
         request = MeasureDevice(self._plan.task, cell, self._plan.options.seconds, _LEAST_CALLS)

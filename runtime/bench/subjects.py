@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,14 @@ class Subject(Protocol):
         """Nanoseconds of adding ``task`` to a running session; none if the runtime cannot."""
 
 
+@runtime_checkable
+class TokenTimer(Protocol):
+    """A runtime that generates; ``run`` of it generates as many tokens as it was loaded for."""
+
+    def token_times(self, task: str, feeds: Feeds) -> list[int]:
+        """Nanoseconds from the beginning of a call to the scores of each token; of the last, to the end of the call."""
+
+
 def load_subject(load: Load) -> Subject:
     """The runtime that ``load`` names, with the engine of its task loaded."""
     artifact = read_artifact(load.source)
@@ -54,6 +62,10 @@ def load_subject(load: Load) -> Subject:
         return BareSubject(artifact, options)
     running = open_form(artifact, choose_form(artifact, load.runtime), options)
     running.engines(load.task)
+    if load.new_tokens:
+        from propetl.runtime.bench.generating_subject import GeneratingSubject  # it is a subject of this module's
+
+        return GeneratingSubject(artifact, load.runtime, running, options, load.new_tokens, load.beams)
     return FormSubject(artifact, load.runtime, running, options)
 
 

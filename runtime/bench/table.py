@@ -19,7 +19,7 @@ _NAME_WIDTH = 10
 
 def print_report(console: Console, report: Report) -> None:
     """Tables of latency, start, memory and tasks; then conditions and notes."""
-    console.print(_latency_table(report))
+    console.print(_generation_table(report) if report.generation else _latency_table(report))
     if report.device:
         console.print(_device_table(report))
     if report.engines:
@@ -52,6 +52,19 @@ def _latency_cells(figures: LatencyFigures) -> Iterable[str]:
     yield from (_ms(latency.p50), _ms(latency.p90), _ms(latency.p95), few + _ms(latency.p99))
     yield from (_rate(latency.rows_per_second), f"{latency.calls:,}")
     yield from _ratio_cells(figures.to_bare)
+
+
+def _generation_table(report: Report) -> Table:
+    tokens, beams = report.settings["new_tokens"], report.settings["beams"]
+    table = _table(f"Generation of {tokens} tokens, beams: {beams}; ms of a batch", ("runtime",))
+    _numbers(table, ("first\ntoken", "\np99", "a step:\np50", "\np90", "\np99", "tokens/s", "÷ eager", "range"))
+    for cell, group in groupby(report.generation, lambda figures: (figures.batch, figures.sequence)):
+        _heading(table, _where(*cell))
+        for item in group:
+            times = (item.first.p50, item.first.p99, item.step.p50, item.step.p90, item.step.p99)
+            rate = _rate(item.tokens_per_second.median)
+            table.add_row(item.runtime, *map(_ms, times), rate, *_ratio_cells(item.to_eager))
+    return table
 
 
 def _device_table(report: Report) -> Table:

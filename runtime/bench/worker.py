@@ -25,6 +25,7 @@ from propetl.runtime.bench.messages import (
     MeasureMemory,
     MeasureMixed,
     MeasureSwitching,
+    MeasureTokens,
     Request,
     RunOnce,
     Vocabulary,
@@ -32,7 +33,7 @@ from propetl.runtime.bench.messages import (
     error_line,
     request_of,
 )
-from propetl.runtime.bench.subjects import Feeds, Subject, load_subject
+from propetl.runtime.bench.subjects import Feeds, Subject, TokenTimer, load_subject
 from propetl.runtime.bench.timing import timed_calls, timed_pairs, warm_up, without_collector
 from propetl.runtime.bench.tokens import feeds_of
 
@@ -63,6 +64,8 @@ class Worker:
                 return self._run_once(request)
             case MeasureLatency():
                 return self._latency(request)
+            case MeasureTokens():
+                return self._tokens(request)
             case MeasureDevice():
                 samples = self._loaded().device_samples(
                     request.task, self._inputs(request.cell), request.seconds, request.minimum
@@ -90,6 +93,18 @@ class Worker:
             before = _preemptions()
             taken = timed_calls(call, request.seconds, request.minimum)
             return {"ns": taken, "preempted": _preemptions() - before}
+
+    def _tokens(self, request: MeasureTokens) -> Answer:
+        subject = self._loaded()
+        if not isinstance(subject, TokenTimer):
+            raise BackendError("the worker was asked to time tokens of a runtime that generates none")
+        calls: list[list[int]] = []
+        times = partial(subject.token_times, request.task, self._inputs(request.cell))
+        with without_collector():
+            warm_up(times, request.seconds)
+            before = _preemptions()
+            timed_calls(lambda: calls.append(times()), request.seconds, request.minimum)
+            return {"calls": calls, "preempted": _preemptions() - before}
 
     def _switching(self, request: MeasureSwitching) -> Answer:
         """Tasks run as A A B B C C A A …: every other call switches, next to one that does not.

@@ -13,7 +13,7 @@ from propetl.errors import TaskError
 from propetl.runtime.engines import Engine
 from propetl.runtime.generation.generate import OnTokens
 from propetl.runtime.generation.options import GenerationOptions
-from propetl.runtime.generation.steps import Tokens
+from propetl.runtime.generation.steps import Steps, Tokens
 from propetl.runtime.manifest import GraphInfo
 
 Feeds = Mapping[str, NDArray[np.int64]]
@@ -51,9 +51,11 @@ class GeneratingTask(BoundTask):
 
     Attributes:
         generate: generates over token inputs.
+        start: begins a generation over token inputs, for whoever takes the steps by himself.
     """
 
     generate: Generate
+    start: Callable[[Feeds], Steps]
 
 
 class RunningForm(Protocol):

@@ -68,7 +68,7 @@ class PartEngines:
         ) -> list[Tokens]:
             return generate(start(feeds), options, self._info.special, places, on_tokens)
 
-        return GeneratingTask(name, info, lambda feeds: start(feeds).first(), run)
+        return GeneratingTask(name, info, lambda feeds: start(feeds).first(), run, start)
 
 
 def generation_of(artifact: Artifact) -> GenerationInfo:

@@ -59,7 +59,7 @@ class StagedGeneratingForm:
             return TaskInputs(self._engines.taken, alike=self._tasks.weights(known))
 
         bound = self._engines.bound(task, known.info, inputs)
-        return _StagedTask(bound.name, bound.info, bound.infer, bound.generate, known)
+        return _StagedTask(bound.name, bound.info, bound.infer, bound.generate, bound.start, known)
 
     def infer_mixed(self, tasks: Sequence[BoundTask], feeds: Feeds) -> list[Logits]:
         """Logits ``[vocabulary]`` of each row's first token; ``tasks`` has one entry for each row."""

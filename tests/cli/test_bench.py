@@ -72,6 +72,9 @@ def test_defaults_quick_and_flags(asked, tiny):
     [
         (["--batch", "1,x"], "'1,x' is not a list of whole numbers such as 1,8"),
         (["--batch", "0"], "--batch takes numbers of at least 1; got 0"),
+        (["--new-tokens", "1"], "--new-tokens takes a number of at least 2"),
+        (["--new-tokens", "8"], "--new-tokens is for tasks that are answered in text"),
+        (["--beams", "2"], "--beams is for tasks that are answered in text"),
         (["--seq", "512"], "--seq 512: this artifact truncates to 32 tokens"),
         (["--form", "flat"], "form 'flat' is not in"),
         (["--task", "none"], "task 'none' is not in"),
