@@ -123,7 +123,7 @@ def test_from_the_artifact_to_its_report(plan, tmp_path):
     print_report(Console(width=80, file=stream), report)
     assert "Generation of 4 tokens" in stream.getvalue() and "…" not in stream.getvalue()
     write_plot(report, tmp_path / "bench.svg")
-    assert b"from a token to the next" in (tmp_path / "bench.svg").read_bytes()  # drawn as outlines, with the text as a comment
+    assert b"from a token to the next" in (tmp_path / "bench.svg").read_bytes()
 
 
 @pytest.mark.slow
