@@ -62,12 +62,15 @@ def command(
     answered by one, as soon as it is read: {"task": "…", "label": "…", "score": …}, where score is the
     probability of the label, or the value of a regression (label null). Texts are answered by a table on a
     terminal, and by such lines elsewhere. Of tasks that answer in text a line also has "generated"; label and
-    score are null where the text is neither a label nor a value.
+    score are null where the text is neither a label nor a value. Of tasks that tag, a line is
+    {"task": "…", "words": [{"word": "…", "start": …, "end": …, "tag": "…", "score": …}, …]}; a word that was
+    cut off has tag null.
 
     \b
     Examples:
       propetl predict out --task sst2 "a moving film" "a waste of time"
       propetl predict out --task rte "It rains in Rome." --pair "Rome is wet."
+      propetl predict out --task ner "Ada Lovelace lived in London ."
       tail -f reviews.jsonl | propetl predict out --task sst2 --file -
       propetl predict out --task xsum --beams 4 --max-new-tokens 60 --file articles.jsonl
       propetl predict out --task xsum --sample --top-p 0.9 --stream "It rained in Rome today."
@@ -155,6 +158,8 @@ def _table(session: Session, task: str, rows: list[Text], found: list[Answer], s
         table.add_column(escape(column), overflow="fold")
     if info.text is not None:
         return _with_generated(table, info, rows, found)
+    if info.per_token:
+        return _with_words(table, info, rows, found, scores)
     shown = info.labels if scores else ()
     if info.labels:
         table.add_column("label", style="bold green")
@@ -165,6 +170,22 @@ def _table(session: Session, task: str, rows: list[Text], found: list[Answer], s
         label = () if prediction.label is None else (escape(prediction.label),)
         numbers = (prediction.score, *(prediction.scores[name] for name in shown))
         table.add_row(*map(escape, texts), *label, *map(_number, numbers))
+    return table
+
+
+def _with_words(table: Table, info: TaskInfo, rows: list[Text], found: list[Answer], scores: bool) -> Table:
+    """A line for each word, the text beside its first."""
+    shown = info.labels if scores else ()
+    table.add_column("word")
+    table.add_column("tag", style="bold green")
+    for title in ("score", *map(escape, shown)):
+        table.add_column(title, justify="right")
+    for row, (_, prediction) in zip(rows, found, strict=True):
+        text = row if isinstance(row, str) else row[0]
+        for place, word in enumerate(prediction.words):
+            numbers = (word.score, *(word.scores.get(name) for name in shown))
+            said = (escape(word.word), escape(word.tag or "–"), *map(_number, numbers))
+            table.add_row("" if place else escape(text), *said, end_section=word is prediction.words[-1])
     return table
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import onnx_ir as ir
 
 import propetl
+from propetl.bundle.format import LINEAR
 from propetl.bundle.pack import TaskPack
 from propetl.bundle.reader import Bundle
 from propetl.export.golden import text_inputs_of
@@ -29,7 +30,7 @@ from propetl.export.tensorrt_engines.refit import TASK_WEIGHTS, task_weights_of
 from propetl.export.trace import Trace, trace
 from propetl.export.weight_store import WeightStore
 from propetl.model import ProPETLModel
-from propetl.runtime.manifest import MODEL
+from propetl.runtime.manifest import MODEL, common_head
 from propetl.runtime.signatures import BANK, BARE, FOLDED, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE, task_tensors
 
 Report = Callable[[str], None]
@@ -82,14 +83,14 @@ class Compiler:
     precision: str
     store: WeightStore
     report: Report = field(default=lambda line: None)
+    _singles: dict[bool, Trace] = field(default_factory=dict, init=False, repr=False)
 
     def compile(self, form: str) -> Iterator[Compiled]:
         """The graphs of ``form``, one after the other."""
         if form == FOLDED:
             for pack in self._packs:
-                yield self._bind(
-                    FOLDED, pack.task, self._single, folded_passes(pack, self._single, self.precision), [pack]
-                )
+                single = self._single(pack.info.per_token)
+                yield self._bind(FOLDED, pack.task, single, folded_passes(pack, single, self.precision), [pack])
         elif form == SWITCHABLE:
             yield self._bind(SWITCHABLE, None, self._rows, switchable_passes(self._rows), self._packs)
         elif form == BANK:
@@ -107,21 +108,31 @@ class Compiler:
     def _packs(self) -> list[TaskPack]:
         return [self.bundle.pack(task) for task in self.tasks]
 
-    @cached_property
-    def _single(self) -> Trace:
-        return self._trace(Program(self.model), "one task per batch")
+    @property
+    def _any_per_token(self) -> bool:
+        """Whether graphs for any task answer at every token: those that answer once a row can be read from that."""
+        return any(pack.info.per_token for pack in self._packs)
+
+    def _single(self, per_token: bool) -> Trace:
+        if per_token not in self._singles:
+            what = f"one task per batch{', answered at every token' if per_token else ''}"
+            head = LINEAR if per_token else self.model.head_kind
+            self._singles[per_token] = self._trace(Program(self.model, per_token=per_token), what, head)
+        return self._singles[per_token]
 
     @cached_property
     def _rows(self) -> Trace:
-        return self._trace(RowsProgram(self.model), "one task per row")
+        head = common_head([pack.info for pack in self._packs], self.model.head_kind)
+        assert head is not None  # the writer has refused tasks whose heads are of two kinds
+        return self._trace(RowsProgram(self.model, per_token=self._any_per_token), "one task per row", head)
 
     @cached_property
     def _backbone(self) -> Trace:
-        return self._trace(BareProgram(self.model), "backbone alone")
+        return self._trace(BareProgram(self.model, per_token=self._any_per_token), "backbone alone", LINEAR)
 
-    def _trace(self, program: Program | BareProgram, what: str) -> Trace:
+    def _trace(self, program: Program | BareProgram, what: str, head: str) -> Trace:
         self.report(f"tracing: {what}")
-        tensors = task_tensors(self.model.layout, self.model.head_kind)
+        tensors = task_tensors(self.model.layout, head)
         if isinstance(program, BareProgram):
             tensors = tuple(tensor for tensor in tensors if tensor.name in ("head.weight", "head.bias"))
         traced = trace(program, text_inputs_of(self.model), tensors, self.opset)

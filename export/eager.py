@@ -37,14 +37,10 @@ class EagerSubject:
         """Logits of one batch."""
         import torch
 
-        from propetl.heads import logits_of
-
         model = self._model
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
-            first = model.pooled_state(self._weights[task], tensors)
-            activation = model.backbone.family.head_activation
-            logits = logits_of(first, model.head_tensors(task), activation, model.dropout)
+            logits = model.head_logits(task, self._weights[task], tensors)
         found: NDArray[Any] = logits.numpy()
         return found
 

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from transformers import PreTrainedTokenizerFast
 
 from propetl.backbone import load_backbone_of
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.reader import read_bundle
+from propetl.bundle.words import at_words, in_one_array, tags_of
 from propetl.data.metrics import compute
-from propetl.data.tables import Rows, load_split
+from propetl.data.tables import Rows, label_array, load_split
 from propetl.data.tasks import TASKS, Problem, TaskSpec
-from propetl.data.tokenise import EncodedRows, collate_with, encode_rows, encode_text_rows
+from propetl.data.tokenise import collate_with, encode_task_rows
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.engines import EngineOptions
@@ -31,7 +31,7 @@ from propetl.runtime.signatures import BANK
 from propetl.training.tasks import Split, tokenizer_of
 
 Answers = NDArray[np.float32] | list[str]
-"""Logits ``[rows, outputs]``, or what was generated for each row."""
+"""Logits ``[rows, outputs]``, those of tags ``[rows, words, outputs]``, or what was generated for each row."""
 
 Decode = Callable[[list[list[int]]], list[str]]
 
@@ -108,7 +108,7 @@ def compare(
     with _bar() as progress:
         references = []
         for task, found in rows.items():
-            encoded = _encoded(found, bundle.info.tasks[task], tokenizer, bundle.info.max_length)
+            encoded = encode_task_rows(found, bundle.info.tasks[task], tokenizer, bundle.info.max_length)
             split = Split(task, encoded, collate_with(tokenizer), found.source)
             decode = partial(tokenizer.backend_tokenizer.decode_batch, skip_special_tokens=True)
             references.append(_reference(model, split, found, decode, progress))
@@ -135,12 +135,6 @@ def spec_of(task: str, info: TaskInfo) -> TaskSpec:
     )
 
 
-def _encoded(rows: Rows, info: TaskInfo, tokenizer: PreTrainedTokenizerFast, max_length: int) -> EncodedRows:
-    if info.text is None:
-        return encode_rows(rows, tokenizer, max_length)
-    return encode_text_rows(rows, info.text, tokenizer, max_length)
-
-
 def _bar() -> Progress:
     columns = (
         TextColumn("{task.description}"),
@@ -163,6 +157,8 @@ def _reference(model: ProPETLModel, split: Split, rows: Rows, decode: Decode, pr
                 answered = model(split.task, **batch).logits.numpy()
             else:
                 answered = decode(model.generate(split.task, batch).tolist())
+        if split.rows.places is not None:
+            answered = [at_words(row, split.rows.places[place]) for row, place in zip(answered, places, strict=True)]
         found |= dict(zip(places, answered, strict=True))
         progress.advance(bar, len(places))
     answers = _in_order(found, info)
@@ -171,10 +167,15 @@ def _reference(model: ProPETLModel, split: Split, rows: Rows, decode: Decode, pr
 
 def _in_order(found: Mapping[int, Any], info: TaskInfo) -> Answers:
     ordered = [found[place] for place in range(len(found))]
+    if info.per_token:
+        return in_one_array(ordered)
     return ordered if info.text is not None else np.stack(ordered)
 
 
 def _metrics(info: TaskInfo, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
+    if info.per_token:
+        words = [np.asarray(row)[: len(tags)] for row, tags in zip(answers, labels, strict=True)]
+        return compute(info.metrics, label_array([tags_of(row, info.labels) for row in words]), labels)
     if info.text is None:
         return compute(info.metrics, np.asarray(answers), labels)
     values = [info.text.answer(str(generated)) for generated in answers]

@@ -88,7 +88,8 @@ def _cases(artifact: Artifact, form: str, graphs: dict[str | None, GraphInfo]) -
             feeds |= artifact.pack(task).tensors()
         if form == BANK:
             feeds[TASK_ID] = np.full(len(logits), manifest.forms[BANK].task_ids[task])
-            logits = np.pad(logits, ((0, 0), (0, widest - logits.shape[1])))  # zeros, as the bank's heads have there
+            missing = [(0, 0)] * (logits.ndim - 1) + [(0, widest - logits.shape[-1])]
+            logits = np.pad(logits, missing)  # zeros, as the bank's heads have there
         graph = f"../{info.path}" if form == FOLDED else f"{form}/{Path(info.path).name}"
         yield _Case(f"{form}/{task}", graph, {item.name: feeds[item.name] for item in info.inputs}, logits)
 

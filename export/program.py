@@ -28,10 +28,11 @@ class Program(nn.Module):
     ``inputs`` are the model's inputs by name, int64 ``[batch, seq]``; ``task`` the task's tensors by name.
     """
 
-    def __init__(self, model: ProPETLModel) -> None:
-        """Over the backbone and the prototype of ``model``."""
+    def __init__(self, model: ProPETLModel, *, per_token: bool = False) -> None:
+        """Over the backbone and the prototype of ``model``; ``per_token`` for logits at every token."""
         super().__init__()
         self.model = model
+        self.per_token = per_token
         self.prototype = nn.ParameterDict(
             {parameter_key(name): nn.Parameter(value.detach()) for name, value in model.prototype.tensors().items()}
         )
@@ -41,13 +42,15 @@ class Program(nn.Module):
             self.register_buffer(_layer_key(name), mask.detach() > 0)
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
-        """Logits ``[batch, labels]``."""
-        pooled = self.model.pooled_state(self._effective(task), inputs)
-        return self._logits(pooled, task)
+        """Logits ``[batch, labels]``, or ``[batch, seq, labels]``."""
+        return self._logits(self._effective(task), inputs, task)
 
-    def _logits(self, pooled: Tensor, task: Mapping[str, Tensor]) -> Tensor:
+    def _logits(
+        self, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor], task: Mapping[str, Tensor]
+    ) -> Tensor:
+        states = self.model.token_states if self.per_token else self.model.pooled_state
         head = {name.removeprefix(HEAD): value for name, value in task.items() if name.startswith(HEAD)}
-        return logits_of(pooled, head, self.model.backbone.family.head_activation)
+        return logits_of(states(weights, inputs), head, self.model.backbone.family.head_activation)
 
     def _effective(self, task: Mapping[str, Tensor], rows: bool = False) -> EffectiveWeights | None:
         layout = self.model.layout
@@ -90,24 +93,24 @@ class RowsProgram(Program):
     """``logits = program(inputs, task)``: every row has the tensors of its own task, with a leading axis of rows."""
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
-        """Logits ``[batch, labels]``; heads are as wide as the widest among the rows."""
-        pooled = self.model.pooled_state(self._effective(task, rows=True), inputs)
-        return self._logits(pooled, task)
+        """Logits ``[batch, labels]`` or ``[batch, seq, labels]``; heads are as wide as the widest among the rows."""
+        return self._logits(self._effective(task, rows=True), inputs, task)
 
 
 class BareProgram(nn.Module):
     """Backbone and a linear head, no prototype: the yardstick of the benchmark."""
 
-    def __init__(self, model: ProPETLModel) -> None:
-        """Over the backbone of ``model``."""
+    def __init__(self, model: ProPETLModel, *, per_token: bool = False) -> None:
+        """Over the backbone of ``model``; ``per_token`` for logits at every token."""
         super().__init__()
         self.model = model
+        self.per_token = per_token
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
-        """Logits ``[batch, labels]`` of the linear head in ``task``."""
-        pooled = self.model.pooled_state(None, inputs)
+        """Logits ``[batch, labels]`` or ``[batch, seq, labels]`` of the linear head in ``task``."""
+        states = self.model.token_states if self.per_token else self.model.pooled_state
         head = {"weight": task[HEAD + "weight"], "bias": task[HEAD + "bias"]}
-        return logits_of(pooled, head, "tanh")
+        return logits_of(states(None, inputs), head, "tanh")
 
 
 def _over_layers(rule: Combination, layer: Tensor, weight: Tensor, masked: Tensor) -> Tensor:

@@ -41,9 +41,10 @@ from propetl.runtime.manifest import (
     GraphInfo,
     Manifest,
     Stages,
+    common_head,
 )
 from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD
-from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES
+from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE
 from propetl.runtime.tuning import tune
 
 Report = Callable[[str], None]
@@ -153,6 +154,7 @@ def _check_options(bundle: Bundle, options: ExportOptions, tasks: Sequence[str])
         )
     if _answers_in_text(bundle, tasks):
         _check_generating(options)
+    _check_tagging(bundle, tasks, options)
     if options.merge_lora and (config.method != "lora" or set(options.forms) - {FOLDED, BARE}):
         raise ConfigurationError(
             f"--merge-lora is for LoRA in folded form; this is {config.method} in {', '.join(options.forms)}"
@@ -173,6 +175,36 @@ def _answers_in_text(bundle: Bundle, tasks: Sequence[str]) -> bool:
             "export each kind by itself with --task"
         )
     return bool(texts)
+
+
+def _check_tagging(bundle: Bundle, tasks: Sequence[str], options: ExportOptions) -> None:
+    """What serves several tasks by one graph needs heads of one kind, and what hands out its logits one answer a row.
+
+    Raises:
+        ConfigurationError: naming the tasks.
+    """
+    infos = {task: bundle.info.tasks[task] for task in tasks}
+    taggers = [task for task, info in infos.items() if info.per_token]
+    if not taggers:
+        return
+    if options.triton:
+        raise ConfigurationError(
+            f"--layout triton serves tasks that answer once a row, {', '.join(taggers)} tags words; "
+            "choose others with --task"
+        )
+    others = [task for task in tasks if task not in taggers]
+    shared = [form for form in options.forms if form in (SWITCHABLE, BANK)]
+    two_kinds = common_head(list(infos.values()), bundle.info.head) is None
+    for asked, refused in (
+        (f"form {shared[0]}" if shared else "", two_kinds and shared),
+        ("--refit", options.engines and options.engines.refit),
+        ("--polygraphy", options.polygraphy and shared),
+    ):
+        if others and refused:
+            raise ConfigurationError(
+                f"{asked}: tasks {', '.join(taggers)} tag words and {', '.join(others)} answer once a row, "
+                "which one graph cannot do here; export each kind by itself with --task"
+            )
 
 
 def _check_generating(options: ExportOptions) -> None:

@@ -9,10 +9,8 @@ from torch.nn import functional
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
 from propetl.bundle.text import TextInfo
+from propetl.bundle.words import IGNORED
 from propetl.heads import positions
-
-IGNORED = -100
-"""Label of a place that carries no loss."""
 
 _TOKENS = ("bos_token_id", "decoder_start_token_id", "eos_token_id")
 
@@ -59,7 +57,10 @@ def _moved_right(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def token_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy over the tokens of ``labels`` ``[batch, target]``; ``smoothing`` goes to all tokens alike."""
+    """Mean cross-entropy over the places of ``labels`` ``[batch, target]`` that are not :data:`IGNORED`.
+
+    ``smoothing`` is spread over all classes of ``logits`` ``[batch, target, classes]`` alike.
+    """
     return functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
     )

@@ -1,4 +1,4 @@
-"""Heads: from one token's hidden state to a task's logits."""
+"""Heads: from hidden states, one token's or all tokens', to a task's logits."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,13 +22,21 @@ def pooled(network: Any, kind: Kind, inputs: Mapping[str, Tensor]) -> Tensor:
     Returns:
         ``[batch, hidden]``.
     """
+    hidden = token_states(network, kind, inputs)
     if kind == "encoder":
-        first: Tensor = network(**inputs).last_hidden_state[:, 0]
-        return first
-    mask = inputs["attention_mask"]
-    hidden: Tensor = network.base_model(**inputs, position_ids=positions(mask), use_cache=False).last_hidden_state
-    last = mask.cumsum(dim=1).argmax(dim=1)  # [batch]: the first place that has counted all
+        return hidden[:, 0]
+    last = inputs["attention_mask"].cumsum(dim=1).argmax(dim=1)  # [batch]: the first place that has counted all
     return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
+
+
+def token_states(network: Any, kind: Kind, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Last hidden state of every token, ``[batch, seq, hidden]``; arguments as for :func:`pooled`."""
+    if kind == "encoder":
+        hidden: Tensor = network(**inputs).last_hidden_state
+    else:
+        places = positions(inputs["attention_mask"])
+        hidden = network.base_model(**inputs, position_ids=places, use_cache=False).last_hidden_state
+    return hidden
 
 
 def positions(mask: Tensor) -> Tensor:
@@ -45,20 +53,22 @@ def logits_of(
     """Applies a head.
 
     Args:
-        state: hidden state of one token ``[batch, hidden]``.
+        state: hidden state of one token ``[batch, hidden]``, or of every token ``[batch, seq, hidden]``.
         head: ``weight`` ``[outputs, hidden]`` and ``bias`` ``[outputs]``; the family's own head also has
             ``dense.weight`` ``[hidden, hidden]`` and ``dense.bias``. A leading batch axis gives each row its own.
         activation: between the family's two projections.
         dropout: applied before each projection; None outside training.
 
     Returns:
-        ``[batch, outputs]``.
+        ``[batch, outputs]``, or ``[batch, seq, outputs]``.
     """
+    if state.dim() == 2:
+        return logits_of(state.unsqueeze(1), head, activation, dropout).squeeze(1)
     drop = dropout or (lambda value: value)
-    hidden = drop(state).unsqueeze(1)  # [batch, 1, hidden]
+    hidden = drop(state)
     if "dense.weight" in head:
         hidden = drop(ACTIVATIONS[activation](project(hidden, head["dense.weight"], head["dense.bias"])))
-    return project(hidden, head["weight"], head["bias"]).squeeze(1)
+    return project(hidden, head["weight"], head["bias"])
 
 
 class Head(nn.Module):

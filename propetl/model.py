@@ -18,7 +18,7 @@ from propetl.bundle.format import HEADS, TaskInfo, check_task_name
 from propetl.bundle.reader import Bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
 from propetl.generation import generated_ids, only_tokens, token_logits, token_loss
-from propetl.heads import Head, logits_of, pooled
+from propetl.heads import Head, logits_of, pooled, token_states
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, new_shared_masks
 from propetl.prototypes.prototype import TensorPrototype, new_prototype
@@ -32,7 +32,8 @@ class TaskOutput(ModelOutput):
 
     Attributes:
         loss: mean over rows, or over the tokens of the answers; None without labels.
-        logits: ``[batch, outputs]`` of the task's head, or ``[batch, target, vocabulary]`` for text.
+        logits: ``[batch, outputs]`` of the task's head, ``[batch, seq, outputs]`` of one that tags, or
+            ``[batch, target, vocabulary]`` for text.
     """
 
     loss: Tensor | None = None
@@ -158,6 +159,17 @@ class ProPETLModel(nn.Module):
         with self.running(weights):
             return pooled(self.network, self.backbone.family.kind, inputs)
 
+    def token_states(self, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What a head that tags reads, ``[batch, seq, hidden]``: :func:`propetl.heads.token_states`."""
+        with self.running(weights):
+            return token_states(self.network, self.backbone.family.kind, inputs)
+
+    def head_logits(self, task: str, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Logits of the head of ``task`` with ``weights`` attached: ``[batch, outputs]``, or at every token."""
+        states = self.token_states if self._info(task).per_token else self.pooled_state
+        head, activation = self.head_tensors(task), self.backbone.family.head_activation
+        return logits_of(states(weights, inputs), head, activation, self.dropout)
+
     def forward(
         self,
         task: str,
@@ -174,11 +186,13 @@ class ProPETLModel(nn.Module):
             attention_mask: int64 ``[batch, seq]``, 1 at real tokens.
             token_type_ids: int64 ``[batch, seq]``; ignored by families that do not read it.
             labels: int64 ``[batch]`` classes, or float ``[batch]`` for regression; for text int64
-                ``[batch, target]`` tokens of the answer, -100 behind it.
+                ``[batch, target]`` tokens of the answer, -100 behind it; for tags int64 ``[batch, seq]``, -100 where a
+                token has none.
 
         Returns:
-            Logits: of the head ``[batch, outputs]``; for text ``[batch, target, vocabulary]``, or those of the first
-            token alone without labels. With labels also the loss: the mean cross-entropy or squared error.
+            Logits: of the head ``[batch, outputs]``, or ``[batch, seq, outputs]`` for tags; for text
+            ``[batch, target, vocabulary]``, or those of the first token alone without labels. With labels also the
+            loss: the mean cross-entropy or squared error.
 
         Raises:
             TaskError: the task is not in this model.
@@ -192,11 +206,10 @@ class ProPETLModel(nn.Module):
             with self.running(weights):
                 logits = token_logits(self.network, inputs, labels)
         else:
-            state = self.pooled_state(weights, inputs)
-            logits = logits_of(state, self.head_tensors(task), self.backbone.family.head_activation, self.dropout)
+            logits = self.head_logits(task, weights, inputs)
         if labels is None:
             return TaskOutput(logits=logits)
-        loss = _loss if info.text is None else token_loss
+        loss = token_loss if info.text is not None or info.per_token else _loss
         return TaskOutput(loss(logits.float(), labels, self.label_smoothing), logits)
 
     @torch.no_grad()
@@ -283,7 +296,8 @@ class ProPETLModel(nn.Module):
         self.infos[name] = info
         self.parts[_key(name)] = part
         if info.text is None:
-            head = Head(self.head_kind, self.layout.hidden_size, info.outputs, self.backbone.pooler)
+            kind = info.head_kind(self.head_kind)
+            head = Head(kind, self.layout.hidden_size, info.outputs, self.backbone.pooler)
             self.heads[_key(name)] = head
 
     def _load_head(self, task: str, values: Mapping[str, Tensor]) -> None:

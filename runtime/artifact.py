@@ -105,13 +105,33 @@ class Artifact:
         """
         manifest = self.manifest
         check_belongs(pack, manifest.prototype_sha256, manifest.backbone.fingerprint, source)
-        head = "own" if "dense.weight" in pack.head else "linear"
-        if pack.head and head != manifest.head:
+        wanted = pack.info.head_kind(manifest.head)
+        if pack.head and pack.head_kind != wanted:
             raise TaskError(
-                f"{source}: its head is of kind {head!r}, this artifact takes {manifest.head!r}; "
-                f"train the task with --head {manifest.head}"
+                f"{source}: its head is of kind {pack.head_kind!r}, this artifact takes {wanted!r}; "
+                f"train the task with --head {wanted}"
             )
         pack.check(manifest.layout, source)
+
+    def check_addable(self, pack: TaskPack, source: str) -> None:
+        """Refuses a pack that the graphs for any task cannot run.
+
+        Raises:
+            TaskError: its task tags and none that was exported does, or the other way round its head is of a kind that
+                the graphs do not take.
+        """
+        self.check_pack(pack, source)
+        manifest = self.manifest
+        if pack.info.per_token and not manifest.per_token:
+            raise TaskError(
+                f"{source}: task {pack.task!r} tags words, and no graph of {self.path} answers at every token; "
+                "export it together with a task that does"
+            )
+        if pack.head and pack.head_kind != manifest.head_of_any:
+            raise TaskError(
+                f"{source}: its head is of kind {pack.head_kind!r}, and the graphs of {self.path}, whose tasks tag, "
+                f"take {manifest.head_of_any!r}; export the bundle again"
+            )
 
     def check_origin(self, bundle: Bundle) -> None:
         """Refuses a bundle whose prototype or packs are not those in here; tasks added to it since do not matter.

@@ -25,8 +25,9 @@ class Golden:
 
     Attributes:
         feeds: token inputs by name, int64 ``[rows, sequence]``.
-        logits: what PyTorch gives for them, float32 ``[rows, outputs]``; of a task that is answered in text, those of
-            the first token ``[rows, vocabulary]``.
+        logits: what PyTorch gives for them, float32 ``[rows, outputs]``; of a task that tags, at every token,
+            ``[rows, sequence, outputs]``; of a task that is answered in text, those of the first token
+            ``[rows, vocabulary]``.
         tokens: what PyTorch generates, at most :data:`MOST_TOKENS`, int64 ``[rows, longest]``; None with a head.
     """
 
@@ -74,10 +75,10 @@ def _narrow(tensor: NDArray[np.int64]) -> NDArray[Any]:
 
 def _check(golden: Golden, task: str, path: Path) -> None:
     shapes = {tensor.shape for tensor in golden.feeds.values()}
-    rows = golden.logits.shape[0] if golden.logits.ndim == 2 else 0
+    rows = golden.logits.shape[0] if golden.logits.ndim in (2, 3) else 0
     tokens = golden.tokens
     if tokens is not None and (tokens.ndim != 2 or len(tokens) != rows):
         raise ArtifactError(f"{path}: golden tokens of task {task} are {list(tokens.shape)}, of {rows} rows")
-    if len(shapes) != 1 or rows == 0 or next(iter(shapes))[:1] != (rows,):
+    if len(shapes) != 1 or rows == 0 or next(iter(shapes))[: golden.logits.ndim - 1] != golden.logits.shape[:-1]:
         found = {name: tensor.shape for name, tensor in golden.feeds.items()} | {LOGITS: golden.logits.shape}
         raise ArtifactError(f"{path}: golden tensors of task {task} do not fit together: {found}")

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, Protocol, Unpack
 
 from propetl.errors import ConfigurationError, ProPETLError
 from propetl.runtime.generation.options import GenerationChoices
-from propetl.runtime.prediction import Prediction
+from propetl.runtime.prediction import Prediction, TaggedWord
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
 
@@ -106,11 +107,22 @@ def _object_of(line: bytes, where: str) -> dict[str, Any]:
 
 
 def answer_line(answer: Answer, scores: bool) -> bytes:
-    """An answer as one line of JSON; ``scores`` adds the probability of every label."""
+    """An answer as one line of JSON; ``scores`` adds the probability of every label, or of every tag of each word."""
     task, prediction = answer
+    if prediction.words:
+        return _line({"task": task, "words": [_word(word, scores) for word in prediction.words]})
     value: dict[str, Any] = {"task": task, "label": prediction.label, "score": prediction.score}
     if prediction.generated is not None:
         value["generated"] = prediction.generated
     if scores:
         value["scores"] = prediction.scores
+    return _line(value)
+
+
+def _word(word: TaggedWord, scores: bool) -> dict[str, Any]:
+    value = asdict(word)
+    return value if scores else {name: item for name, item in value.items() if name != "scores"}
+
+
+def _line(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode() + b"\n"

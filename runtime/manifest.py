@@ -1,5 +1,6 @@
 """``artifact.json`` as dataclasses. The exporter writes through them, the device reads through them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -226,6 +227,16 @@ class Manifest:
         return self.backbone.layout(self.prototype)
 
     @cached_property
+    def per_token(self) -> bool:
+        """Whether graphs for any task answer at every token: one of the tasks tags."""
+        return any(task.info.per_token for task in self.tasks.values())
+
+    @cached_property
+    def head_of_any(self) -> str:
+        """Kind of the heads that graphs for any task take."""
+        return common_head([task.info for task in self.tasks.values()], self.head) or self.head
+
+    @cached_property
     def token_inputs(self) -> tuple[str, ...]:
         """Token inputs that the graphs take; ``token_type_ids`` only where the backbone does."""
         parts = [part for form in self.forms.values() for part in form.each_part().values()]
@@ -289,6 +300,12 @@ class Manifest:
             engines=tuple(EngineInfo.from_json(item) for item in value["engines"]),
             losses=tuple(Loss.from_json(item) for item in value["losses"]),
         )
+
+
+def common_head(tasks: Sequence[TaskInfo], head: str) -> str | None:
+    """The kind of head that all ``tasks`` have in a bundle of ``head``; None where there are two kinds, or no tasks."""
+    kinds = {task.head_kind(head) for task in tasks}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _task_from(value: dict[str, Any]) -> ArtifactTask:

@@ -1,10 +1,11 @@
 """Golden rows run again: in one batch, row by row without padding, all tasks mixed where a form can, and as texts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.bundle.words import in_one_array
 from propetl.runtime.forms import GeneratingTask, Logits, MixingForm, RunningForm
 from propetl.runtime.generation.options import options_for
 from propetl.runtime.golden import MOST_TOKENS, Golden
@@ -21,12 +22,28 @@ def replay_task(
 ) -> Iterator[Comparison]:
     """Golden rows of one task: in one batch, and row by row without padding."""
     bound = running.bind(task)
-    whole = bound.infer(golden.feeds)
-    yield compare_logits(task, form, golden.logits, whole, tolerance, batching=TOGETHER)
-    rows = [bound.infer(feeds) for feeds in _single_rows(golden)]
-    yield compare_logits(task, form, golden.logits, np.concatenate(rows), tolerance, batching=SINGLY)
+    reference = _of_real_tokens(golden.logits, golden)
+    whole = _of_real_tokens(bound.infer(golden.feeds), golden)
+    yield compare_logits(task, form, reference, whole, tolerance, batching=TOGETHER)
+    rows = [bound.infer(feeds)[0] for feeds in _single_rows(golden)]
+    yield compare_logits(task, form, reference, _together(rows, golden), tolerance, batching=SINGLY)
     if golden.tokens is not None and isinstance(bound, GeneratingTask):
         yield _compare_tokens(bound, form, golden, golden.tokens, tolerance)
+
+
+def _of_real_tokens(logits: Logits, golden: Golden) -> Logits:
+    """Logits of tokens with NaN for padding, which answers nothing; those of rows as they are."""
+    if logits.ndim == 2:
+        return logits
+    return np.where(golden.feeds["attention_mask"][:, :, None] == 1, logits, np.float32(np.nan))
+
+
+def _together(rows: Sequence[Logits], golden: Golden) -> Logits:
+    """Logits of single rows, which may be padded less or more than the golden ones, in the shape of those."""
+    if rows[0].ndim == 1:
+        return np.stack(rows)
+    longest = golden.logits.shape[1]
+    return _of_real_tokens(in_one_array([row[:longest] for row in rows], longest), golden)
 
 
 def _compare_tokens(
@@ -60,8 +77,8 @@ def replay_mixed(
     for (_, task), logits in zip(order, rows, strict=True):
         found[task].append(logits)
     for task, golden in goldens.items():
-        logits = np.stack(found[task])
-        yield compare_logits(task, form, golden.logits, logits, tolerance, batching=MIXED)
+        reference, logits = _of_real_tokens(golden.logits, golden), _together(found[task], golden)
+        yield compare_logits(task, form, reference, logits, tolerance, batching=MIXED)
 
 
 def _stacked(order: list[tuple[int, str]], goldens: dict[str, Golden], pad_token_id: int) -> TokenFeeds:

@@ -64,7 +64,8 @@ class Comparison:
         max_abs: largest absolute difference of a logit.
         max_rel: largest relative difference: of a row's logits, divided by the row's largest ``|reference|``.
         tolerance: what was allowed.
-        agreement: share of rows with the same prediction (regression: within tolerance).
+        agreement: share of rows with the same prediction (regression: within tolerance); of tags, share of words or
+            tokens.
         worst_row: row, counted from 0, that is furthest beyond (or nearest to) its tolerance.
         passed: whether every logit is within tolerance.
         batching: which rows, and how they were put together, such as ``golden rows mixed``.
@@ -111,11 +112,18 @@ def compare_logits(
     metrics_reference: dict[str, float] | None = None,
     metrics_artifact: dict[str, float] | None = None,
 ) -> Comparison:
-    """Compares logits ``[rows, outputs]``; another shape, NaN or infinity is a breach."""
+    """Compares logits ``[rows, outputs]``; another shape, NaN or infinity is a breach.
+
+    Or those of words and tokens ``[rows, places, outputs]``: where both are NaN, a row has no such place.
+    """
     metrics = (metrics_reference or {}, metrics_artifact or {})
+    rows = np.arange(len(reference))
+    if found.shape == reference.shape and reference.ndim == 3:
+        there = ~(np.isnan(reference).all(axis=2) & np.isnan(found).all(axis=2))
+        rows, reference, found = np.nonzero(there)[0], reference[there], found[there]
     if found.shape != reference.shape or not len(reference):
-        inf, rows = float("inf"), len(reference)
-        return Comparison(task, form, rows, inf, inf, tolerance, 0.0, 0, False, batching, *metrics)
+        inf = float("inf")
+        return Comparison(task, form, len(reference), inf, inf, tolerance, 0.0, 0, False, batching, *metrics)
     wide = reference.astype(np.float64)
     finite = np.isfinite(found) & np.isfinite(wide)
     difference = np.full(wide.shape, np.inf)
@@ -126,12 +134,12 @@ def compare_logits(
     return Comparison(
         task=task,
         form=form,
-        rows=len(reference),
+        rows=len(np.unique(rows)),
         max_abs=float(difference.max()),
         max_rel=float((difference.max(axis=1) / scale).max()),
         tolerance=tolerance,
         agreement=_agreement(reference, found, excess),
-        worst_row=int(excess.argmax()),
+        worst_row=int(rows[excess.argmax()]),
         passed=bool((excess <= 0).all()),
         batching=batching,
         metrics_reference=metrics[0],

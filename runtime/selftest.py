@@ -112,9 +112,12 @@ def _goldens(artifact: Artifact, checks: list[Check]) -> dict[str, Golden]:
 
 def _golden_width(artifact: Artifact, task: str, golden: Golden) -> Check:
     generation = artifact.manifest.generation
-    expected = artifact.task(task).info.outputs if generation is None else generation.vocabulary
-    found = golden.logits.shape[1]
+    info = artifact.task(task).info
+    expected = info.outputs if generation is None else generation.vocabulary
+    found = golden.logits.shape[-1]
     detail = "" if expected == found else f"logits are {found} wide, the task has {expected}"
+    if (golden.logits.ndim == 3) != info.per_token:
+        detail = f"logits are {list(golden.logits.shape)}, expected those of {'tokens' if info.per_token else 'rows'}"
     return Check("golden rows", task, not detail, detail)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import read_pack
+from propetl.bundle.words import at_words, in_one_array
 from propetl.errors import ConfigurationError, ProPETLError, TaskError
 from propetl.runtime.artifact import Artifact, read_manifest, verify_shared_files
 from propetl.runtime.batching import Batch, batches_of_feeds, batches_of_token_rows
@@ -21,10 +22,10 @@ from propetl.runtime.forms.applied import DEFAULT_TASK_MEMORY
 from propetl.runtime.forms.choose import choose_form, open_form
 from propetl.runtime.generation.options import GenerationChoices
 from propetl.runtime.generation.stream import OnText
-from propetl.runtime.prediction import Prediction, prediction_of, prediction_of_text
+from propetl.runtime.prediction import Prediction, prediction_of, prediction_of_text, prediction_of_words
 from propetl.runtime.rows import Text, TokenArrays, check_text, check_texts, token_feeds
 from propetl.runtime.text_writer import TextWriter, source_of
-from propetl.runtime.tokenise import Tokeniser
+from propetl.runtime.tokenise import Tokeniser, TokenRow
 
 Logits = NDArray[np.float32]
 Texts = Sequence[Text] | TokenArrays
@@ -112,6 +113,9 @@ class Session:
     def run(self, task: str, texts: Texts) -> Logits:
         """Logits float32 ``[rows, outputs]``, in the order of the rows.
 
+        Of a task that tags ``[rows, places, outputs]``: a place is a word of a text, or a token of token ids; logits
+        are NaN behind a row's last word, and for a word without tokens, such as one that was cut off.
+
         Args:
             task: its name.
             texts: texts, pairs of texts, or token ids ``{"input_ids": …, "attention_mask": …}``, int
@@ -126,11 +130,17 @@ class Session:
     def predict(self, task: str, texts: Texts, **choices: Unpack[GenerationChoices]) -> list[Prediction]:
         """Labels with probabilities, values of a regression, or what was generated and the label or value it spells.
 
+        Of a task that tags, the words of each text with their tags; it takes texts, since token ids name no words.
         Arguments and errors as for :meth:`run`; ``choices`` as for :meth:`generate`, not for tasks with a head.
         """
         bound = self._open().bind(task)
         if bound.info.text is not None or choices:
             return [prediction_of_text(text, bound.info) for text in self._answers(bound, texts, choices, None)]
+        if bound.info.per_token:
+            if isinstance(texts, Mapping):
+                raise ConfigurationError(f"task {task!r} tags words, which token ids name none; give texts, or use run")
+            tagged = zip(texts, self._word_logits(bound, texts), strict=True)
+            return [prediction_of_words(_only_text(text), found, bound.info) for text, found in tagged]
         return [prediction_of(row, bound.info) for row in self._run(bound, texts)]
 
     def generate(
@@ -155,9 +165,11 @@ class Session:
     def run_mixed(self, rows: Iterable[tuple[str, Text]]) -> list[Logits]:
         """Logits ``[outputs of its task]`` of each ``(task, text)``, in the order of the rows.
 
+        Of a task that tags ``[words, outputs]``, NaN for a word without tokens.
+
         Forms bank and switchable run the tasks of a batch together; folded runs one task after the other.
         """
-        return [logits for logits, _ in self._run_mixed(list(rows))]
+        return [logits for logits, _, _ in self._run_mixed(list(rows))]
 
     def predict_mixed(self, rows: Iterable[tuple[str, Text]], **choices: Unpack[GenerationChoices]) -> list[Prediction]:
         """Answers for rows ``(task, text)`` of any tasks, in the order of the rows; ``choices`` as for predict."""
@@ -165,7 +177,12 @@ class Session:
             running, tasks, texts = self._bound_rows(list(rows))
             found = self._writer(tasks[0]).write_mixed(running, tasks, texts, choices)
             return [prediction_of_text(text, bound.info) for text, bound in zip(found, tasks, strict=True)]
-        return [prediction_of(logits, bound.info) for logits, bound in self._run_mixed(list(rows))]
+        return [
+            prediction_of_words(_only_text(text), logits, bound.info)
+            if bound.info.per_token
+            else prediction_of(logits, bound.info)
+            for logits, bound, text in self._run_mixed(list(rows))
+        ]
 
     def check(self, task: str, text: Text, where: str = "row 0") -> None:
         """Refuses a row as :meth:`run` would, without running it; ``where`` names it in the message."""
@@ -177,11 +194,12 @@ class Session:
 
         Raises:
             BundleError: the file is damaged, or its tensors have other shapes.
-            TaskError: it belongs to another prototype or backbone, the name is taken, or the form cannot.
+            TaskError: it belongs to another prototype or backbone, it tags where no exported task does, the name is
+                taken, or the form cannot.
         """
         running = self._open()
         pack = read_pack(Path(pack_path))
-        self._artifact.check_pack(pack, str(pack_path))
+        self._artifact.check_addable(pack, str(pack_path))
         running.add(pack)
         return pack.task
 
@@ -219,11 +237,24 @@ class Session:
 
     def _run(self, bound: BoundTask, texts: Texts) -> Logits:
         _check_has_head(bound)
+        if bound.info.per_token and not isinstance(texts, Mapping):
+            return in_one_array(self._word_logits(bound, texts))
         batches = self._batches(bound, texts)
+        if bound.info.per_token:
+            return np.concatenate([bound.infer(batch.feeds) for batch in batches])
         logits = np.empty((sum(len(batch.rows) for batch in batches), bound.info.outputs), dtype=np.float32)
         for batch in batches:
             logits[batch.rows] = bound.infer(batch.feeds)
         return logits
+
+    def _word_logits(self, bound: BoundTask, texts: Sequence[Text]) -> list[Logits]:
+        """Logits ``[words, outputs]`` of each text."""
+        check_texts(bound.name, bound.info, texts)
+        rows = self._tokeniser.rows(texts, [True] * len(texts))
+        found: dict[int, Logits] = {}
+        for batch in batches_of_token_rows(rows, self._tokeniser, self._batch_size):
+            found |= _of_rows(batch, rows, bound.infer(batch.feeds))
+        return [found[index] for index in range(len(rows))]
 
     def _batches(self, bound: BoundTask, texts: Texts) -> list[Batch]:
         if isinstance(texts, Mapping):
@@ -243,7 +274,7 @@ class Session:
             check_text(task, bound[task].info, text, f"row {index}")
         return running, [bound[task] for task, _ in rows], [text for _, text in rows]
 
-    def _run_mixed(self, rows: list[tuple[str, Text]]) -> list[tuple[Logits, BoundTask]]:
+    def _run_mixed(self, rows: list[tuple[str, Text]]) -> list[tuple[Logits, BoundTask, Text]]:
         running, tasks, texts = self._bound_rows(rows)
         for task in tasks:
             _check_has_head(task)
@@ -251,22 +282,37 @@ class Session:
             logits = self._run_together(running, tasks, texts)
         else:
             logits = self._run_by_task(tasks, texts)
-        return list(zip(logits, tasks, strict=True))
+        return list(zip(logits, tasks, texts, strict=True))
 
     def _run_together(self, running: MixingForm, tasks: list[BoundTask], texts: list[Text]) -> list[Logits]:
         logits: dict[int, Logits] = {}
-        for batch in batches_of_token_rows(self._tokeniser.rows(texts), self._tokeniser, self._batch_size):
+        rows = self._tokeniser.rows(texts, [task.info.per_token for task in tasks])
+        for batch in batches_of_token_rows(rows, self._tokeniser, self._batch_size):
             chosen = [tasks[index] for index in batch.rows]
-            found = running.infer_mixed(chosen, batch.feeds)
-            logits |= dict(zip(batch.rows.tolist(), found, strict=True))
+            logits |= _of_rows(batch, rows, running.infer_mixed(chosen, batch.feeds))
         return [logits[index] for index in range(len(texts))]
 
     def _run_by_task(self, tasks: list[BoundTask], texts: list[Text]) -> list[Logits]:
         logits: dict[int, Logits] = {}
         for bound in {task.name: task for task in tasks}.values():
             rows = [index for index, task in enumerate(tasks) if task is bound]
-            logits |= dict(zip(rows, self._run(bound, [texts[index] for index in rows]), strict=True))
+            ask = self._word_logits if bound.info.per_token else self._run
+            logits |= dict(zip(rows, ask(bound, [texts[index] for index in rows]), strict=True))
         return [logits[index] for index in range(len(texts))]
+
+
+def _of_rows(batch: Batch, rows: Sequence[TokenRow], logits: Iterable[Logits]) -> dict[int, Logits]:
+    """Logits by the row's place in the call: of words where the row's words matter, else as they are."""
+    answers = {}
+    for index, found in zip(batch.rows.tolist(), logits, strict=True):
+        places = rows[index].places
+        answers[index] = found if places is None else at_words(found, places)
+    return answers
+
+
+def _only_text(text: Text) -> str:
+    """The text of a row with one column, which a caller may also give as a tuple."""
+    return text if isinstance(text, str) else text[0]
 
 
 def _checked_tokeniser(artifact: Artifact) -> Tokeniser:

@@ -9,6 +9,9 @@ attention_mask (and token_type_ids where the backbone does): int64 [batch, seque
     bank         task_id: int64 [batch]                           [batch, labels of the widest task]
     bare         nothing; has no prototype                        [batch, any]
 
+A folded graph of a task that tags gives logits at every token, [batch, sequence, labels]; so do the other forms of an
+artifact in which any task tags.
+
 Switchable and bank also have two stages, which a session runs instead of the one graph. ``rows`` is as long as the
 batch, or 1 where one task serves all rows:
 
@@ -88,7 +91,7 @@ def expected_inputs(form: str, manifest: Manifest, part: Part | None = None) -> 
     inputs = _token_signatures(manifest) if part is None else part.inputs
     extra = FORM_RULES[form].extra_inputs
     if extra == "task tensors":
-        return inputs + task_tensors(manifest.layout, manifest.head if part is None else None)
+        return inputs + task_tensors(manifest.layout, manifest.head_of_any if part is None else None)
     return (*inputs, TensorSignature(TASK_ID, "int64", ("batch",))) if extra == "task_id" else inputs
 
 
@@ -121,6 +124,13 @@ def expected_width(form: str, manifest: Manifest, task: str | None) -> Dimension
     return "labels" if width == "labels" else None
 
 
+def expected_logits(form: str, manifest: Manifest, task: str | None, width: Dimension) -> TensorSignature:
+    """The output of a graph of ``form`` whose logits are ``width`` wide."""
+    info = manifest.tasks[task].info if FORM_RULES[form].graph_per_task and task is not None else None
+    per_token = manifest.per_token if info is None else info.per_token
+    return TensorSignature(LOGITS, "float32", (BATCH, SEQUENCE, width) if per_token else (BATCH, width))
+
+
 def check_graph_signature(
     form: str, graph: GraphInfo, manifest: Manifest, task: str | None = None, part: Part | None = None
 ) -> None:
@@ -131,7 +141,9 @@ def check_graph_signature(
     """
     _check_inputs(form, graph, expected_inputs(form, manifest, part))
     if part is None:
-        _check_logits(form, graph, expected_width(form, manifest, task))
+        width = expected_width(form, manifest, task)
+        fixed = _fixed_width(graph) if width is None else width
+        _check_logits(form, graph, expected_logits(form, manifest, task, fixed))
     else:
         _check_outputs(form, graph, part)
 
@@ -150,14 +162,15 @@ def _check_outputs(form: str, graph: GraphInfo, part: Part) -> None:
         raise _mismatch(form, graph, "output", "; ".join(map(str, part.outputs)), "; ".join(map(str, graph.outputs)))
 
 
-def _check_logits(form: str, graph: GraphInfo, width: Dimension | None) -> None:
-    outputs = graph.outputs
-    last = outputs[0].shape[-1] if len(outputs) == 1 and outputs[0].shape else None
-    if width is None and isinstance(last, int):
-        width = last
-    expected = TensorSignature(LOGITS, "float32", ("batch", "any fixed width" if width is None else width))
-    if outputs != (expected,):
-        raise _mismatch(form, graph, "output", str(expected), "; ".join(map(str, outputs)) or "none")
+def _fixed_width(graph: GraphInfo) -> Dimension:
+    """That of its one output, whatever it is; where there is none, words for an error."""
+    shape = graph.outputs[0].shape if len(graph.outputs) == 1 else ()
+    return shape[-1] if shape and isinstance(shape[-1], int) else "any fixed width"
+
+
+def _check_logits(form: str, graph: GraphInfo, expected: TensorSignature) -> None:
+    if graph.outputs != (expected,):
+        raise _mismatch(form, graph, "output", str(expected), "; ".join(map(str, graph.outputs)) or "none")
 
 
 def _mismatch(form: str, graph: GraphInfo, kind: str, expected: str, found: str) -> ArtifactError:
@@ -222,7 +235,7 @@ def _check_stages(form: str, stages: Stages, parts: Mapping[str, Part | None], m
     if stages.run.keys() != parts.keys():
         wanted, found = ", ".join(parts), ", ".join(stages.run)
         raise ArtifactError(f"form {form}: its stages run {wanted}; found {found}; export the bundle again")
-    tensors = task_tensors(manifest.layout, None if manifest.generation else manifest.head)
+    tensors = task_tensors(manifest.layout, None if manifest.generation else manifest.head_of_any)
     rows = tuple(TensorSignature(item.name, item.dtype, (ROWS, *item.shape)) for item in tensors)
     _check_inputs(STAGE_APPLY, stages.apply, rows)
     for item in stages.apply.outputs:
@@ -236,7 +249,7 @@ def _check_run(graph: GraphInfo, applied: Sequence[TensorSignature], manifest: M
     """A graph that takes what is applied: all of it, or of a part of several what it needs."""
     if part is None:
         _check_inputs(STAGE_RUN, graph, (*_token_signatures(manifest), *applied))
-        _check_logits(STAGE_RUN, graph, LABELS)
+        _check_logits(STAGE_RUN, graph, expected_logits(SWITCHABLE, manifest, None, LABELS))
         return
     taken = {item.name for item in graph.inputs}
     _check_inputs(STAGE_RUN, graph, (*part.inputs, *(item for item in applied if item.name in taken)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.bundle.words import first_tokens
 from propetl.errors import ArtifactError, ConfigurationError
 from propetl.runtime.rows import Text
 
@@ -19,10 +20,12 @@ class TokenRow:
     Attributes:
         input_ids: int64 ``[length]``.
         token_type_ids: int64 ``[length]``; 0 for the first text, 1 for the second.
+        places: of the first token of each word, int64 ``[words]``; None where words do not matter.
     """
 
     input_ids: NDArray[np.int64]
     token_type_ids: NDArray[np.int64]
+    places: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -60,12 +63,18 @@ class Tokeniser:
         self._pad_token_id = pad_token_id
         self._inputs = tuple(inputs)
 
-    def rows(self, texts: Sequence[Text]) -> list[TokenRow]:
-        """Token ids of each text or pair, truncated, not padded."""
+    def rows(self, texts: Sequence[Text], with_words: Sequence[bool] | None = None) -> list[TokenRow]:
+        """Token ids of each text or pair, truncated, not padded; ``with_words`` says whose words are to be found."""
         plain = [text if isinstance(text, str) or len(text) == 2 else text[0] for text in texts]
+        encoded = self._tokenizer.encode_batch(plain)
+        wanted = with_words or [False] * len(plain)
         return [
-            TokenRow(np.array(item.ids, dtype=np.int64), np.array(item.type_ids, dtype=np.int64))
-            for item in self._tokenizer.encode_batch(plain)
+            TokenRow(
+                np.array(item.ids, dtype=np.int64),
+                np.array(item.type_ids, dtype=np.int64),
+                first_tokens(str(text), item.offsets) if words else None,  # a task that tags takes one text
+            )
+            for text, item, words in zip(plain, encoded, wanted, strict=True)
         ]
 
     def pad(self, rows: Sequence[TokenRow]) -> dict[str, NDArray[np.int64]]:

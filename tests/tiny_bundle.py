@@ -12,6 +12,8 @@ from propetl.bundle.text import TextInfo
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 
 Random = np.random.Generator
+Outputs = int | TextInfo | tuple[str, ...]
+"""Classes, 0 for a regression; how a task is answered in text; or the tags of its words."""
 
 BACKBONE = BackboneInfo(
     name="nowhere/tiny",
@@ -35,6 +37,12 @@ def task_info(outputs: int, language: str | None = None) -> TaskInfo:
     return TaskInfo("classification", labels, ("text",), ("accuracy",), {"accuracy": 0.75}, language=language)
 
 
+def tagging_info(labels: tuple[str, ...], language: str | None = None) -> TaskInfo:
+    """A tagging of words by ``labels``."""
+    scores = {"word_accuracy": 0.25}
+    return TaskInfo("tagging", labels, ("tokens",), ("word_accuracy",), scores, "tags", language=language)
+
+
 def text_task_info(text: TextInfo, language: str | None = None) -> TaskInfo:
     """A task that is answered as ``text`` says."""
     labels = tuple(f"label {index}" for index in range(len(text.words)))
@@ -45,14 +53,14 @@ def text_task_info(text: TextInfo, language: str | None = None) -> TaskInfo:
 def random_contents(
     config: PrototypeConfig,
     backbone: BackboneInfo = BACKBONE,
-    tasks: Mapping[str, int | TextInfo] | None = None,
+    tasks: Mapping[str, Outputs] | None = None,
     *,
     head: str = "linear",
     seed: int = 0,
     tokenizer: Mapping[str, bytes] = TOKENIZER,
     token_inputs: tuple[str, ...] = TOKEN_INPUTS,
 ) -> BundleContents:
-    """A bundle of ``tasks`` (outputs by name, 0 for a regression, or a text), every tensor drawn from ``seed``.
+    """A bundle of ``tasks`` (outputs by name, 0 for a regression, a text, or tags), every tensor drawn from ``seed``.
 
     Tasks take turns with the languages of ``config``.
     """
@@ -80,7 +88,7 @@ def random_contents(
 
 def random_task(
     layout: TaskLayout,
-    outputs: int | TextInfo,
+    outputs: Outputs,
     random: Random,
     head: str = "linear",
     token_inputs: tuple[str, ...] = TOKEN_INPUTS,
@@ -90,10 +98,10 @@ def random_task(
     """Masks (or weights), head and sample rows of one task; ``turn`` chooses its language."""
     languages = layout.config.languages
     language = languages[turn % len(languages)] if languages else None
-    info = text_task_info(outputs, language) if isinstance(outputs, TextInfo) else task_info(outputs, language)
+    info = _info(outputs, language)
     hidden = layout.hidden_size
     shapes: dict[str, tuple[int, ...]] = {"weight": (info.outputs, hidden), "bias": (info.outputs,)}
-    if head == "own":
+    if info.head_kind(head) == "own":
         shapes |= {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
     if info.text is not None:
         shapes = {}
@@ -104,6 +112,12 @@ def random_task(
         head={name: _normal(random, shape) for name, shape in shapes.items()},
         samples=sample_rows(random, token_inputs),
     )
+
+
+def _info(outputs: Outputs, language: str | None) -> TaskInfo:
+    if isinstance(outputs, TextInfo):
+        return text_task_info(outputs, language)
+    return tagging_info(outputs, language) if isinstance(outputs, tuple) else task_info(outputs, language)
 
 
 def sample_rows(

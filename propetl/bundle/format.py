@@ -15,8 +15,9 @@ VERSION = 1
 MANIFEST = "bundle.json"
 PROTOTYPE_FILE = "prototype.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
-HEADS = ("linear", "own")
-PROBLEMS = ("classification", "regression", "text")
+LINEAR, OWN = "linear", "own"
+HEADS = (LINEAR, OWN)
+PROBLEMS = ("classification", "regression", "tagging", "text")
 
 # safetensors writes its metadata in the order of a hash map: one key keeps files identical byte for byte.
 METADATA_KEY = "propetl"
@@ -110,7 +111,8 @@ class TaskInfo:
     """One task of a bundle.
 
     Attributes:
-        problem: ``classification`` or ``regression``, or ``text`` where the answer is generated.
+        problem: ``classification`` or ``regression``; ``tagging`` where each word has a class, its tag; or ``text``
+            where the answer is generated.
         labels: names in the order of the logits; empty for regression, and for text that names no class.
         columns: text columns, one or two.
         metrics: names; the first is the main one.
@@ -135,6 +137,15 @@ class TaskInfo:
     def outputs(self) -> int:
         """Width of the head's logits; 0 for text, which has no head of its own."""
         return 0 if self.problem == "text" else max(1, len(self.labels))
+
+    @property
+    def per_token(self) -> bool:
+        """Whether a head answers at every token, and not once for a row."""
+        return self.problem == "tagging"
+
+    def head_kind(self, kind: str) -> str:
+        """The task's kind of head in a bundle of ``kind``: every family tags by a linear map."""
+        return LINEAR if self.per_token else kind
 
 
 @dataclass(frozen=True)
@@ -211,8 +222,10 @@ def task_info(value: dict[str, Any]) -> TaskInfo:
         raise TypeError(f"language is {info.language!r}, expected a text or null")
     if _one_of(PROBLEMS, info.problem, "problem") == "regression" and info.labels:
         raise ValueError(f"a regression has no labels, found {list(info.labels)}")
-    if info.problem == "classification" and not info.labels:
-        raise ValueError("a classification has labels, found none")
+    if info.problem in ("classification", "tagging") and not info.labels:
+        raise ValueError(f"a {info.problem} has labels, found none")
+    if info.per_token and len(info.columns) != 1:
+        raise ValueError(f"a tagging has one column of words, found {list(info.columns)}")
     if (info.problem == "text") != (info.text is not None):
         raise ValueError(f"problem is {info.problem}, and text is {info.text!r}: it goes with problem text alone")
     if info.text is not None and len(info.text.words) != len(info.labels):

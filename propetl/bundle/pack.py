@@ -104,9 +104,10 @@ class TaskPack:
         self._check_head(layout.hidden_size, source)
 
     def check_head_kind(self, kind: str, source: str) -> None:
-        """Refuses a head of another kind than the bundle's; a text task has none."""
-        if self.head and self.head_kind != kind:
-            raise BundleError(f"{source}: its kind of head is {self.head_kind}, the bundle's is {kind}")
+        """Refuses a head of another kind than the task has in a bundle of ``kind``; a text task has none."""
+        wanted = self.info.head_kind(kind)
+        if self.head and self.head_kind != wanted:
+            raise BundleError(f"{source}: its kind of head is {self.head_kind}, here it has to be {wanted}")
 
     def _check_head(self, hidden: int, source: str) -> None:
         expected = head_shapes(self.head_kind, hidden, self.info.outputs) if self.info.outputs else {}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from propetl.bundle.text import PLACE, TextInfo
 from propetl.data.tasks import TaskSpec
+from propetl.errors import ConfigurationError
 
 STEP = 0.2
 """Values are rounded to multiples of this, as STS-B's are (Raffel et al. 2020, section 2.4)."""
@@ -22,13 +23,20 @@ PROMPTS = {
 
 
 def as_text(spec: TaskSpec) -> TaskSpec:
-    """``spec`` with its answers generated; a task of problem ``text`` is returned as it is.
+    """``spec`` with its answers generated; a task of problem ``text`` is returned as it is, a tagging is refused.
 
     GLUE's classes are answered by their digits, as in the reference implementation; those of other tasks by
     their names.
+
+    Raises:
+        ConfigurationError: the task tags words.
     """
     if spec.text is not None:
         return spec
+    if spec.problem == "tagging":
+        raise ConfigurationError(
+            f"task {spec.name!r} tags words, which an encoder-decoder has no head for; choose an encoder or a decoder"
+        )
     known = PROMPTS.get(spec.name)
     words = () if spec.problem == "regression" else _words(spec, digits=known is not None)
     text = TextInfo(known or default_prompt(spec.name, spec.columns), words, None if words else STEP)

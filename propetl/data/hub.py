@@ -55,14 +55,21 @@ def _split(source: str, split: str, there: list[str]) -> str:
 
 
 def _names(rows: Any, spec: TaskSpec) -> list[str] | None:
-    """The class names behind the data set's numbers, where the task knows all of them."""
-    names = getattr(rows.features.get(spec.label_column), "names", None)
+    """The class names behind the data set's numbers, where the task knows all of them; for tags, of a list's items."""
+    kind = rows.features.get(spec.label_column)
+    names = getattr(getattr(kind, "feature", kind), "names", None)
     return list(names) if names and all(spec.class_of(name) is not None for name in names) else None
 
 
 def _records(rows: Any, label: str, names: list[str] | None) -> Iterator[Record]:
     """The rows, with class names for class numbers: the data set's order may not be the task's."""
     for number, row in enumerate(rows, start=1):
-        if names and isinstance(row[label], int) and 0 <= row[label] < len(names):
-            row = {**row, label: names[row[label]]}
+        if names:
+            value = row[label]
+            named = [_named(item, names) for item in value] if isinstance(value, list) else _named(value, names)
+            row = {**row, label: named}
         yield Record(number, tuple(row[column] for column in rows.column_names))
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else value

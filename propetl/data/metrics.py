@@ -1,4 +1,4 @@
-"""GLUE's metrics, from scikit-learn and scipy, and those of generated texts, as plain floats."""
+"""GLUE's metrics, from scikit-learn and scipy, and those of generated texts and of tags, as plain floats."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.data.tag_metrics import OF_TAGS, scored_tags
 from propetl.data.text_metrics import OF_TEXTS
 from propetl.errors import ConfigurationError
 
@@ -36,11 +37,12 @@ def compute(metrics: Sequence[str], predictions: Array, labels: Array) -> dict[s
 
     Args:
         metrics: of ``accuracy``, ``f1``, ``matthews`` for classes, ``pearson``, ``spearman`` for values; those
-            of :mod:`propetl.data.text_metrics` for texts. F1 is that of class 1 where there are two classes,
-            else the mean over the classes.
+            of :mod:`propetl.data.text_metrics` for texts and of :mod:`propetl.data.tag_metrics` for tags. F1 is
+            that of class 1 where there are two classes, else the mean over the classes.
         predictions: logits [n, classes] or [n, 1], or predictions [n] as from ``prediction_of``. A generated
-            answer that names no class is -1: no class, and for F1 of two classes the wrong one.
-        labels: [n], class indices, values or texts.
+            answer that names no class is -1: no class, and for F1 of two classes the wrong one. Of tags a tuple
+            for each row, with None for a word that has none, which is not scored.
+        labels: [n], class indices, values, texts, or tuples of tags.
 
     Returns:
         Metric -> value, in the order of ``metrics``; JSON-able.
@@ -52,12 +54,22 @@ def compute(metrics: Sequence[str], predictions: Array, labels: Array) -> dict[s
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if not len(labels) or predictions.shape[:1] != labels.shape:
         raise ValueError(f"predictions {predictions.shape} and labels {labels.shape} do not belong together")
-    if predictions.dtype != object and not np.isfinite(predictions).all():
+    if predictions.dtype != object:
+        check_finite(predictions)
+    return {name: _by_name(name)(predictions, labels) for name in metrics}
+
+
+def check_finite(predictions: Array) -> None:
+    """Refuses predictions or logits ``[n, ...]`` that are no numbers.
+
+    Raises:
+        ConfigurationError: naming the first row that has one.
+    """
+    if not np.isfinite(predictions).all():
         row = int(np.argwhere(~np.isfinite(predictions))[0, 0]) + 1
         raise ConfigurationError(
             f"the prediction of row {row} is not a finite number: training diverged; lower the learning rate"
         )
-    return {name: _by_name(name)(predictions, labels) for name in metrics}
 
 
 def _by_name(name: str) -> Callable[[Array, Array], float]:
@@ -67,7 +79,9 @@ def _by_name(name: str) -> Callable[[Array, Array], float]:
         return lambda predictions, labels: _of_values(_OF_VALUES[name], predictions, labels)
     if name in OF_TEXTS:
         return lambda predictions, labels: OF_TEXTS[name](predictions.tolist(), labels.tolist())
-    known = (*_OF_CLASSES, *_OF_VALUES, *OF_TEXTS)
+    if name in OF_TAGS:
+        return lambda predictions, labels: OF_TAGS[name](*scored_tags(predictions.tolist(), labels.tolist()))
+    known = (*_OF_CLASSES, *_OF_VALUES, *OF_TEXTS, *OF_TAGS)
     raise ConfigurationError(f"metric {name!r} is unknown: use one of {', '.join(known)}")
 
 

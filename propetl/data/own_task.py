@@ -6,6 +6,8 @@ from typing import Any, get_args
 
 from propetl.bundle.text import TextInfo
 from propetl.data.as_text import default_prompt
+from propetl.data.conll import TAGS, WORDS
+from propetl.data.tag_metrics import are_entity_tags
 from propetl.data.tasks import METRICS, Problem, TaskSpec, check_task_name
 from propetl.errors import ConfigurationError
 
@@ -23,24 +25,33 @@ def own_task(name: str, mapping: object) -> TaskSpec:
     unknown = [str(key) for key in mapping if key not in known]
     if unknown:
         raise _wrong(name, f"has the unknown key {', '.join(unknown)}: use {', '.join(known)}")
+    problem = _problem(name, mapping)
+    if problem == "tagging":
+        mapping = {"columns": WORDS, "label": TAGS} | dict(mapping)
     if "columns" not in mapping:
         raise _wrong(name, "has no key columns: give one or two names of text columns")
-    problem = _problem(name, mapping)
     labels, values = _labels(name, mapping.get("labels"))
     columns = _words(name, "columns", mapping["columns"])
     text = _text(name, columns, labels, mapping) if problem == "text" else None
-    asks = problem if text is None else "classification" if text.words else "regression" if text.step else "text"
     return TaskSpec(
         name=name,
         columns=columns,
         label_column=_word(name, "label", mapping.get("label", "label")),
         problem=problem,
         labels=labels,
-        metrics=_words(name, "metrics", mapping["metrics"]) if "metrics" in mapping else METRICS[asks][:1],
+        metrics=_words(name, "metrics", mapping["metrics"] if "metrics" in mapping else _metric(problem, labels, text)),
         label_values=values,
         language=language_of(name, mapping),
         text=text,
     )
+
+
+def _metric(problem: Problem, labels: tuple[str, ...], text: TextInfo | None) -> str:
+    """The main metric where none is given."""
+    if problem == "tagging" and not are_entity_tags(labels):
+        return "word_accuracy"
+    asks = problem if text is None else "classification" if text.words else "regression" if text.step else "text"
+    return METRICS[asks][0]
 
 
 def language_of(name: str, mapping: Mapping[Any, Any]) -> str | None:

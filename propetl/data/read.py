@@ -1,4 +1,4 @@
-"""Reads TSV, CSV, JSONL and Parquet into one form: column names and numbered records."""
+"""Reads TSV, CSV, JSONL, Parquet and CoNLL columns into one form: column names and numbered records."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from propetl.data.conll import conll_columns, conll_sentences
 from propetl.errors import DataError, MissingExtraError
 
 
@@ -34,6 +35,25 @@ class Table:
     unit: str
     columns: tuple[str, ...]
     records: Iterator[Record]
+
+    def wrong(self, record: Record, what: str) -> DataError:
+        """The error for a record that cannot be used."""
+        return DataError(f"{self.name}, {self.unit} {record.number}: {what}")
+
+
+def shown(value: object) -> str:
+    """``value`` as an error shows it."""
+    written = repr(value)
+    return written if len(written) <= 60 else f"{written[:57]}..."
+
+
+def is_unicode(text: str) -> bool:
+    """False for a lone surrogate, which JSON can write but no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_table(path: Path) -> Table:
@@ -167,6 +187,13 @@ def _parquet_records(path: Path, table: Any) -> Iterator[Record]:
         raise DataError(f"{path}, row {number + 1}: cannot be read: {_one_line(error)}") from error
 
 
+def _read_conll(path: Path) -> Table:
+    """A record is a sentence, its values are lists; it is numbered by its first line."""
+    text = _text_of(path)
+    sentences = (Record(number, columns) for number, columns in conll_sentences(path, text))
+    return Table(str(path), "line", conll_columns(path, text), sentences)
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
@@ -176,5 +203,6 @@ READERS: dict[str, Callable[[Path], Table]] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
+    ".conll": _read_conll,
 }
 """Extension -> reader."""

@@ -1,7 +1,7 @@
 """Loads one split of a task: checked rows out of a file, a folder or the hub."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from propetl.data.find import split_files
 from propetl.data.hub import HUB, read_hub
-from propetl.data.read import Record, Table, read_table
+from propetl.data.read import Record, Table, is_unicode, read_table, shown
+from propetl.data.tagged import tagged_row
 from propetl.data.tasks import Problem, TaskSpec
 from propetl.errors import ConfigurationError, DataError
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
-_LABEL_TYPES: dict[Problem, Any] = {"classification": np.int64, "regression": np.float32, "text": object}
+_LABEL_TYPES: dict[Problem, Any] = {"classification": np.int64, "regression": np.float32}
+
+Label = float | str | tuple[str | None, ...]
+"""A class, a value, a text, or a tag for each word; a word without tokens has no predicted one."""
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -28,8 +32,9 @@ class Rows:
     """The rows of one split.
 
     Attributes:
-        texts: a tuple of one or two sentences per row, never empty.
-        labels: [n], int64 class indices; float32 values for a regression; str for a text to generate.
+        texts: a tuple of one or two sentences per row, never empty; of a tagging, the words with blanks between.
+        labels: [n], int64 class indices; float32 values for a regression; str for a text to generate; a tuple of each
+            word's tag for a tagging.
         source: the file or hub data set they came from, for messages and reports.
     """
 
@@ -60,14 +65,20 @@ def load_split(spec: TaskSpec, source: str | Path, split: str, max_rows: int | N
     tables = _tables(spec, str(source), split)
     records = ((table, record) for table in tables for record in _records(spec, table))
     texts: list[tuple[str, ...]] = []
-    labels: list[float | str] = []
+    labels: list[Label] = []
     for table, record in islice(records, max_rows):
-        texts.append(_texts(table, record))
-        labels.append(_label(spec, table, record))
-    shown = ", ".join(table.name for table in tables)
+        text, label = _row(spec, table, record)
+        texts.append(text)
+        labels.append(label)
+    source_names = ", ".join(table.name for table in tables)
     if not texts:
-        raise DataError(f"{shown} has no rows: give at least one row below the column names")
-    return Rows(texts, np.array(labels, dtype=_LABEL_TYPES[spec.asks]), shown)
+        raise DataError(f"{source_names} has no rows: give at least one row below the column names")
+    return Rows(texts, label_array(labels, _LABEL_TYPES.get(spec.asks, object)), source_names)
+
+
+def label_array(labels: Sequence[Label], dtype: Any = object) -> NDArray[Any]:
+    """``[n]``, also where labels are tuples of one length, of which numpy would make a matrix."""
+    return np.fromiter(labels, dtype=dtype, count=len(labels))
 
 
 def _tables(spec: TaskSpec, source: str, split: str) -> list[Table]:
@@ -99,27 +110,25 @@ def _text_columns(spec: TaskSpec, table: Table) -> tuple[str, ...]:
     return spec.columns
 
 
+def _row(spec: TaskSpec, table: Table, record: Record) -> tuple[tuple[str, ...], Label]:
+    if spec.problem == "tagging":
+        text, tags = tagged_row(spec, table, record)
+        return (text,), tags
+    return _texts(table, record), _label(spec, table, record)
+
+
 def _texts(table: Table, record: Record) -> tuple[str, ...]:
     return tuple(_text(table, record, value) for value in record.values[:-1])
 
 
 def _text(table: Table, record: Record, text: object) -> str:
     if not isinstance(text, str):
-        raise _wrong(table, record, f"text expected, found {_shown(text)}: write it as text")
+        raise table.wrong(record, f"text expected, found {shown(text)}: write it as text")
     if not text.strip():
-        raise _wrong(table, record, "a text is empty: fill it in or leave the row out")
-    if not _is_unicode(text):
-        raise _wrong(table, record, "a text is not UTF-8 (half of a surrogate pair): repair or leave it out")
+        raise table.wrong(record, "a text is empty: fill it in or leave the row out")
+    if not is_unicode(text):
+        raise table.wrong(record, "a text is not UTF-8 (half of a surrogate pair): repair or leave it out")
     return text
-
-
-def _is_unicode(text: str) -> bool:
-    """False for a lone surrogate, which JSON can write but no tokenizer can read."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _label(spec: TaskSpec, table: Table, record: Record) -> float | str:
@@ -128,13 +137,13 @@ def _label(spec: TaskSpec, table: Table, record: Record) -> float | str:
         return _text(table, record, raw)
     value = "" if raw is None else str(raw).lower() if isinstance(raw, bool) else str(raw).strip()
     if not value:
-        raise _wrong(table, record, "the label is empty: fill it in or leave the row out")
+        raise table.wrong(record, "the label is empty: fill it in or leave the row out")
     return _value(table, record, value) if spec.asks == "regression" else _class(spec, table, record, value)
 
 
 def _value(table: Table, record: Record, value: str) -> float:
     if not NUMBER.fullmatch(value) or abs(float(value)) > LARGEST:
-        raise _wrong(table, record, f"label {_shown(value)} is not a finite number: a regression needs one")
+        raise table.wrong(record, f"label {shown(value)} is not a finite number: a regression needs one")
     return float(value)
 
 
@@ -143,14 +152,5 @@ def _class(spec: TaskSpec, table: Table, record: Record, value: str) -> int:
     if index is not None:
         return index
     if NUMBER.fullmatch(value) and not re.fullmatch(r"[+-]?[0-9]+", value):
-        raise _wrong(table, record, f"label {_shown(value)} is a float where a class is due: use {spec.allowed()}")
-    raise _wrong(table, record, f"label {_shown(value)} is unknown: task {spec.name} has {spec.allowed()}")
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
-
-
-def _wrong(table: Table, record: Record, what: str) -> DataError:
-    return DataError(f"{table.name}, {table.unit} {record.number}: {what}")
+        raise table.wrong(record, f"label {shown(value)} is a float where a class is due: use {spec.allowed()}")
+    raise table.wrong(record, f"label {shown(value)} is unknown: task {spec.name} has {spec.allowed()}")

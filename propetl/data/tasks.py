@@ -7,12 +7,14 @@ from typing import Literal
 
 from propetl.bundle import format as bundle_format
 from propetl.bundle.text import PLACE, TextInfo, check_text_info
+from propetl.data.tag_metrics import ENTITY_METRICS, OF_TAGS, are_entity_tags
 from propetl.errors import ConfigurationError, TaskError
 
-Problem = Literal["classification", "regression", "text"]
+Problem = Literal["classification", "regression", "tagging", "text"]
 METRICS: dict[Problem, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman"),
+    "tagging": tuple(OF_TAGS),
     "text": ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "exact_match"),
 }
 """The metrics that fit each problem; generated classes and values have those of classification and regression."""
@@ -24,10 +26,12 @@ class TaskSpec:
 
     Attributes:
         name: ``[a-z0-9][a-z0-9_.-]*``, at most 64 characters; also a folder's and a file's name.
-        columns: the text column, or the two of a sentence pair.
-        label_column: the column of the label, or of the text that is to be generated.
-        problem: ``classification`` or ``regression``, answered by a head, or ``text``, answered by generating.
-        labels: the class names in the order of the logits; empty for regression, and for text that names no class.
+        columns: the text column, or the two of a sentence pair; of a tagging, the one of the words.
+        label_column: the column of the label, of the words' tags, or of the text that is to be generated.
+        problem: ``classification`` or ``regression``, answered by a head once for a row, ``tagging``, answered by a
+            head for each word, or ``text``, answered by generating.
+        labels: the class names or tags in the order of the logits; empty for regression, and for text that names no
+            class.
         metrics: names from ``METRICS``; the first is the one that picks the best checkpoint.
         label_values: raw value in the file -> class index; where empty, the class index itself and the
             class name are accepted.
@@ -65,11 +69,11 @@ class TaskSpec:
     @property
     def outputs(self) -> int:
         """How many logits a head for this task has; none for text."""
-        return {"classification": len(self.labels), "regression": 1, "text": 0}[self.problem]
+        return {"regression": 1, "text": 0}.get(self.problem, len(self.labels))
 
     @property
     def asks(self) -> Problem:
-        """What a row's label is, whatever says it: a class, a value, or a text."""
+        """What a row's label is, whatever says it: a class, a value, a tag for each word, or a text."""
         if self.text is None:
             return self.problem
         return "regression" if self.text.step is not None else "classification" if self.text.words else "text"
@@ -119,6 +123,8 @@ class TaskSpec:
                 )
             if len(columns) != len(self.columns):
                 raise ConfigurationError(f"task {self.name!r}: alternatives need {len(self.columns)} column(s) each")
+        if self.problem == "tagging" and len(self.columns) != 1:
+            raise ConfigurationError(f"task {self.name!r}: a tagging has one column, which holds the words")
 
     def _check_text(self) -> None:
         if self.problem not in METRICS:
@@ -145,12 +151,12 @@ class TaskSpec:
             )
 
     def _check_labels(self) -> None:
-        if self.asks != "classification":
+        if self.asks in ("regression", "text"):
             if self.labels or self.label_values:
                 raise ConfigurationError(f"task {self.name!r}: a {self.asks} has no labels: remove them")
         elif len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ConfigurationError(
-                f"task {self.name!r}: labels are {list(self.labels)}: a classification needs two or more, all different"
+                f"task {self.name!r}: labels are {list(self.labels)}: a {self.asks} needs two or more, all different"
             )
         if self.label_values and set(self.label_values.values()) != set(range(len(self.labels))):
             raise ConfigurationError(f"task {self.name!r}: label_values has to reach each of the labels, and no others")
@@ -162,6 +168,11 @@ class TaskSpec:
             raise ConfigurationError(
                 f"task {self.name!r}: metrics are {list(self.metrics)}: "
                 f"a {self.asks} takes one or more of {', '.join(fitting)}, each once"
+            )
+        if ENTITY_METRICS.keys() & set(self.metrics) and not are_entity_tags(self.labels):
+            raise ConfigurationError(
+                f"task {self.name!r}: metrics are {list(self.metrics)}, but labels do not name entities "
+                "(O, B-TYPE, I-TYPE): use word_accuracy"
             )
 
 

@@ -1,15 +1,21 @@
 """Turns rows into token ids for training: truncated here, padded only in the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
-from propetl.data.tables import Rows
+from propetl.bundle.words import IGNORED, NO_TOKEN, first_tokens
+from propetl.data.tables import Label, Rows
+from propetl.data.tasks import TaskSpec
+from propetl.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -23,19 +29,24 @@ class EncodedRows(Dataset[Example]):
 
     Attributes:
         columns: name -> one list of ints per row, of the row's own length.
-        labels: [n] of Python ints (classes), floats (values), from which the batch's dtype follows, or texts.
-        targets: for rows that are answered in text, its token ids per row; None for others.
+        labels: [n] of Python ints (classes), floats (values), from which the batch's dtype follows, texts, or tuples of
+            the words' tags.
+        targets: for rows that are answered in text, its token ids per row; for tags, each token's label; None for
+            others.
+        places: for tags, the place of each word's first token per row; None for others.
     """
 
     def __init__(
         self,
         columns: dict[str, list[list[int]]],
-        labels: list[int] | list[float] | list[str],
+        labels: Sequence[Label],
         targets: list[list[int]] | None = None,
+        places: list[NDArray[np.int64]] | None = None,
     ) -> None:
         self.columns = columns
         self.labels = labels
         self.targets = targets
+        self.places = places
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,6 +56,22 @@ class EncodedRows(Dataset[Example]):
         if self.targets is not None:
             return {**inputs, "labels": self.targets[index]}
         return {**inputs, "label": self.labels[index]}
+
+
+def encode_task_rows(
+    rows: Rows,
+    task: TaskSpec | TaskInfo,
+    tokenizer: "PreTrainedTokenizerFast",
+    max_length: int,
+    *,
+    continues: bool = False,
+) -> EncodedRows:
+    """Tokenise every row as ``task`` needs it; ``continues`` as for :func:`encode_text_rows`."""
+    if task.text is not None:
+        return encode_text_rows(rows, task.text, tokenizer, max_length, continues=continues)
+    if task.problem == "tagging":
+        return encode_tagged_rows(rows, task.labels, tokenizer, max_length)
+    return encode_rows(rows, tokenizer, max_length)
 
 
 def encode_rows(rows: Rows, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> EncodedRows:
@@ -67,6 +94,47 @@ def encode_rows(rows: Rows, tokenizer: "PreTrainedTokenizerFast", max_length: in
         return_attention_mask=False,
     )
     return EncodedRows(dict(encoded), rows.labels.tolist())
+
+
+def encode_tagged_rows(
+    rows: Rows, labels: Sequence[str], tokenizer: "PreTrainedTokenizerFast", max_length: int
+) -> EncodedRows:
+    """Tokenise every row; the first token of each word has its tag, the others are ignored.
+
+    Args:
+        rows: words with blanks between, and their tags.
+        labels: the tags in the order of the logits.
+        tokenizer: the backbone's.
+        max_length: in tokens, special ones included; words behind are cut off and have no token.
+
+    Raises:
+        DataError: a row none of whose words has a token.
+    """
+    texts, tags = [row[0] for row in rows.texts], rows.labels.tolist()
+    encoded = dict(
+        tokenizer(
+            texts, truncation=True, max_length=max_length, return_attention_mask=False, return_offsets_mapping=True
+        )
+    )
+    offsets = encoded.pop("offset_mapping")
+    places = [first_tokens(text, found) for text, found in zip(texts, offsets, strict=True)]
+    for number, found in enumerate(places, start=1):
+        if (found == NO_TOKEN).all():
+            raise DataError(f"{rows.source}, row {number}: no word of it has a token; leave it out")
+    targets = [
+        _token_labels(found, [labels.index(tag) for tag in row], len(tokens))
+        for found, row, tokens in zip(places, tags, offsets, strict=True)
+    ]
+    return EncodedRows(encoded, tags, targets, places)
+
+
+def _token_labels(places: NDArray[np.int64], classes: list[int], tokens: int) -> list[int]:
+    """The class at each word's first token, and :data:`IGNORED` at all others."""
+    labels = [IGNORED] * tokens
+    for place, label in zip(places.tolist(), classes, strict=True):
+        if place != NO_TOKEN:
+            labels[place] = label
+    return labels
 
 
 def encode_text_rows(
@@ -108,7 +176,7 @@ def collate_with(tokenizer: "PreTrainedTokenizerFast", pad_to_multiple_of: int |
     Returns:
         A function from a list of ``EncodedRows`` items to ``input_ids``, ``attention_mask`` and maybe
         ``token_type_ids``, int64 [batch, longest], and ``labels``: [batch], int64 or float32, or, for rows
-        that are answered in text, int64 [batch, longest answer] with -100 behind the end.
+        that are answered in text or by tags, int64 [batch, longest answer] with -100 behind the end.
     """
     from transformers import DataCollatorWithPadding
 
@@ -118,6 +186,6 @@ def collate_with(tokenizer: "PreTrainedTokenizerFast", pad_to_multiple_of: int |
         answers = [torch.tensor(example["labels"]) for example in examples if "labels" in example]
         inputs = [{name: value for name, value in example.items() if name != "labels"} for example in examples]
         batch = dict(collator(inputs))
-        return batch | ({"labels": pad_sequence(answers, batch_first=True, padding_value=-100)} if answers else {})
+        return batch | ({"labels": pad_sequence(answers, batch_first=True, padding_value=IGNORED)} if answers else {})
 
     return collate

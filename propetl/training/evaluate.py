@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from propetl.data.metrics import compute
+from propetl.bundle.words import at_words, tags_of
+from propetl.data.metrics import check_finite, compute
+from propetl.data.tables import label_array
 from propetl.training.processes import Processes
 from propetl.training.tasks import TrainingTask
 
@@ -48,7 +50,7 @@ def scores_in_log(entry: Mapping[str, Any], tasks: Iterable[TrainingTask]) -> di
 
 def _scores(model: nn.Module, task: TrainingTask, batch_size: int, processes: Processes) -> dict[str, float]:
     batches = list(task.dev.by_length(batch_size))
-    answer = _logits if task.spec.text is None else _answers
+    answer = _answers if task.spec.text is not None else _tags if task.spec.problem == "tagging" else _logits
     mine = [(places, answer(model, task, places)) for places in batches[processes.index :: processes.count]]
     found = [part for parts in processes.gather(mine) for part in parts]
     first = found[0][1]
@@ -60,9 +62,18 @@ def _scores(model: nn.Module, task: TrainingTask, batch_size: int, processes: Pr
 
 @torch.no_grad()
 def _logits(model: nn.Module, task: TrainingTask, places: list[int]) -> NDArray[Any]:
-    """Float ``[rows, outputs]``."""
+    """Float ``[rows, outputs]``, or ``[rows, longest, outputs]`` of tags."""
     logits: NDArray[Any] = model(task=task.spec.name, **_inputs(model, task, places)).logits.float().cpu().numpy()
     return logits
+
+
+def _tags(model: nn.Module, task: TrainingTask, places: list[int]) -> NDArray[Any]:
+    """A tuple of its words' tags for each of ``[rows]``."""
+    logits, words = _logits(model, task, places), task.dev.rows.places
+    assert words is not None
+    check_finite(logits)
+    found = [at_words(row, words[place]) for row, place in zip(logits, places, strict=True)]
+    return label_array([tags_of(row, task.spec.labels) for row in found])
 
 
 def _answers(model: Any, task: TrainingTask, places: list[int]) -> NDArray[Any]:

@@ -16,9 +16,9 @@ from propetl.bundle.text import TextInfo
 from propetl.data.as_text import as_text
 from propetl.data.generated import GENERATED
 from propetl.data.own_task import language_of
-from propetl.data.tables import Rows, load_split
+from propetl.data.tables import Rows, label_array, load_split
 from propetl.data.tasks import TASKS, TaskSpec
-from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_answers, encode_rows, encode_text_rows
+from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_answers, encode_task_rows
 from propetl.errors import ConfigurationError
 from propetl.families import Kind
 from propetl.training.config import TrainConfig
@@ -49,8 +49,9 @@ class Split:
 
     @property
     def labels(self) -> NDArray[Any]:
-        """int64 classes, float64 values or texts ``[n]``."""
-        return np.array(self.rows.labels, dtype=object if isinstance(self.rows.labels[0], str) else None)
+        """int64 classes, float64 values, texts or tuples of tags ``[n]``."""
+        labels = self.rows.labels
+        return label_array(labels) if isinstance(labels[0], str | tuple) else np.array(labels)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -173,10 +174,7 @@ def _load(spec: TaskSpec, config: TrainConfig, tokenizer: PreTrainedTokenizerFas
 
 
 def _split(spec: TaskSpec, rows: Rows, max_length: int, tokenizer: PreTrainedTokenizerFast, kind: Kind) -> Split:
-    if spec.text is None:
-        encoded = encode_rows(rows, tokenizer, max_length)
-    else:
-        encoded = encode_text_rows(rows, spec.text, tokenizer, max_length, continues=kind == "decoder")
+    encoded = encode_task_rows(rows, spec, tokenizer, max_length, continues=kind == "decoder")
     return Split(spec.name, encoded, collate_with(tokenizer), rows.source)
 
 

@@ -81,7 +81,8 @@ class PlanEngine:
         profile, arrays = self._fitted(feeds, prepared)
         with self.lane() as lane:
             logits = lane.run(profile, arrays, prepared)
-        return logits[: len(feeds["input_ids"])]
+        rows, tokens = feeds["input_ids"].shape
+        return logits[:rows, :tokens] if logits.ndim == 3 else logits[:rows]
 
     def _fitted(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> tuple[int, dict[str, NDArray[Any]]]:
         """The profile for a batch, and the batch as large as it has to be for it."""

@@ -102,7 +102,7 @@ class RefitEngine:
     def run(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> NDArray[np.float32]:
         """Logits float32 ``[batch, labels]``; refits the plan if another task ran last."""
         with self._shared.of(self._task, self._weights) as engine:
-            return engine.run(feeds, prepared)[:, : self._width]
+            return engine.run(feeds, prepared)[..., : self._width]
 
     @contextmanager
     def held(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> Iterator[HeldCall]:

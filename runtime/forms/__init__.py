@@ -36,8 +36,9 @@ class BoundTask:
     Attributes:
         name: of the task.
         info: problem, labels, columns.
-        infer: logits ``[batch, outputs]`` for token inputs ``[batch, sequence]``; of a task that is answered in text,
-            those of the first token, ``[batch, vocabulary]``.
+        infer: logits ``[batch, outputs]`` for token inputs ``[batch, sequence]``; of a task that tags
+            ``[batch, sequence, outputs]``; of a task that is answered in text, those of the first token,
+            ``[batch, vocabulary]``.
     """
 
     name: str
@@ -82,7 +83,10 @@ class MixingForm(RunningForm, Protocol):
     """A form that runs rows of several tasks in one batch."""
 
     def infer_mixed(self, tasks: Sequence[BoundTask], feeds: Feeds) -> list[Logits]:
-        """Logits ``[outputs of its task]`` of each row; ``tasks`` has one entry for each row."""
+        """Logits ``[outputs of its task]`` of each row, ``[sequence, outputs]`` where its task tags.
+
+        ``tasks`` has one entry for each row.
+        """
 
 
 @runtime_checkable

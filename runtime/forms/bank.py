@@ -5,11 +5,13 @@ from functools import partial
 
 import numpy as np
 
+from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.errors import ArtifactError, TaskError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, load_engine
 from propetl.runtime.forms import BoundTask, Feeds, Logits, unknown_task
+from propetl.runtime.forms.answers import answers_by_row, answers_of
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import BANK, TASK_ID
 
@@ -35,20 +37,21 @@ class BankForm:
         if task not in self._task_ids:
             raise unknown_task(task, self.tasks())
         info = self._artifact.task(task).info
-        return BoundTask(task, info, partial(self._infer, self._task_ids[task], info.outputs))
+        return BoundTask(task, info, partial(self._infer, self._task_ids[task], info))
 
-    def _infer(self, task_id: int, outputs: int, feeds: Feeds) -> Logits:
+    def _infer(self, task_id: int, info: TaskInfo, feeds: Feeds) -> Logits:
         rows = len(feeds["input_ids"])
-        return self._padded_logits(np.full(rows, task_id, dtype=np.int64), feeds)[:, :outputs]
+        padded = self._padded_logits(np.full(rows, task_id, dtype=np.int64), feeds)
+        return answers_of(padded, info, feeds, self._artifact.manifest.backbone.family)
 
     def infer_mixed(self, tasks: Sequence[BoundTask], feeds: Feeds) -> list[Logits]:
-        """Logits ``[outputs of its task]`` of each row; ``tasks`` has one entry for each row."""
+        """Logits of each row as its task gives them; ``tasks`` has one entry for each row."""
         task_ids = np.array([self._task_ids[task.name] for task in tasks], dtype=np.int64)
         padded = self._padded_logits(task_ids, feeds)
-        return [row[: task.info.outputs] for row, task in zip(padded, tasks, strict=True)]
+        return answers_by_row(padded, [task.info for task in tasks], feeds, self._artifact.manifest.backbone.family)
 
     def _padded_logits(self, task_ids: np.ndarray[tuple[int], np.dtype[np.int64]], feeds: Feeds) -> Logits:
-        return self._engine.run({**feeds, TASK_ID: task_ids}, {})  # [batch, widest head]
+        return self._engine.run({**feeds, TASK_ID: task_ids}, {})  # [batch, (sequence,) widest head]
 
     def engines(self, task: str) -> tuple[tuple[GraphInfo, Engine], ...]:
         """The one engine, which runs any task that is here."""

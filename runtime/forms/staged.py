@@ -12,6 +12,7 @@ from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, load_engine
 from propetl.runtime.engines.blocks import Distinct
 from propetl.runtime.forms import BoundTask, Feeds, Logits
+from propetl.runtime.forms.answers import answers_by_row, answers_of
 from propetl.runtime.forms.applied import AppliedTasks, KnownTask, as_staging
 from propetl.runtime.manifest import MODEL, GraphInfo
 
@@ -34,6 +35,7 @@ class StagedForm:
 
     def __init__(self, artifact: Artifact, form: str, options: EngineOptions, task_memory: int) -> None:
         self._tasks = AppliedTasks(artifact, form, options, task_memory)
+        self._family = artifact.manifest.backbone.family
         self._graph = self._tasks.stages.run[MODEL]
         self._run = as_staging(load_engine(artifact, self._graph, options))
 
@@ -52,15 +54,15 @@ class StagedForm:
         weights = partial(self._tasks.weights, known)
 
         def infer(feeds: Feeds) -> Logits:
-            return self._run.run(feeds, weights())
+            return answers_of(self._run.run(feeds, weights()), known.info, feeds, self._family)
 
         return StagedTask(task, known.info, infer, known, weights)
 
     def infer_mixed(self, tasks: Sequence[BoundTask], feeds: Feeds) -> list[Logits]:
-        """Logits ``[outputs of its task]`` of each row; ``tasks`` has one entry for each row."""
+        """Logits of each row as its task gives them; ``tasks`` has one entry for each row."""
         staged = [task.known for task in tasks if isinstance(task, StagedTask)]  # all of them: bind() makes no others
-        logits = self._run.run(feeds, self._tasks.row_weights(staged))  # [batch, widest head among the rows]
-        return [row[: task.info.outputs] for row, task in zip(logits, tasks, strict=True)]
+        logits = self._run.run(feeds, self._tasks.row_weights(staged))  # [batch, (sequence,) widest head]
+        return answers_by_row(logits, [task.info for task in tasks], feeds, self._family)
 
     def engines(self, task: str) -> tuple[tuple[GraphInfo, Engine], ...]:
         """The two engines, which run any task that is here."""

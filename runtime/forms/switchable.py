@@ -9,6 +9,7 @@ from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, Prepared, load_engine
 from propetl.runtime.forms import BoundTask, Feeds, Logits, taken_task, unknown_task
+from propetl.runtime.forms.answers import answers_of
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import SWITCHABLE
 
@@ -27,6 +28,7 @@ class SwitchableForm:
         if graph is None:
             raise ArtifactError(f"{artifact.path}: form {SWITCHABLE} has no graph; export it again")
         self._graph = graph
+        self._family = artifact.manifest.backbone.family
         self._engine = load_engine(artifact, graph, options)
         self._lock = threading.Lock()
         # Never changed in place: a call reads this reference once and keeps what it found.
@@ -47,7 +49,7 @@ class SwitchableForm:
         loaded = tasks[task]
 
         def infer(feeds: Feeds) -> Logits:
-            return self._engine.run(feeds, loaded.tensors)
+            return answers_of(self._engine.run(feeds, loaded.tensors), loaded.info, feeds, self._family)
 
         return BoundTask(task, loaded.info, infer)
 

@@ -16,7 +16,7 @@ from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.manifest import Manifest
 from tests.tiny_backbone import TEXT_VOCABULARY, tiny_backbone
-from tests.tiny_bundle import random_contents
+from tests.tiny_bundle import Outputs, random_contents
 
 ALL_FORMS = ("folded", "switchable", "bank")
 TASKS = {"value": 0, "two": 2, "five": 5}
@@ -34,7 +34,7 @@ class Case:
     head: str = "linear"
     hidden: int = 24
     layers: int = 2
-    tasks: Mapping[str, int] = field(default_factory=lambda: TASKS)
+    tasks: Mapping[str, Outputs] = field(default_factory=lambda: TASKS)
 
     def __str__(self) -> str:
         config = self.config
