@@ -1,4 +1,4 @@
-"""Options of ``propetl export`` that concern engines of TensorRT."""
+"""Options of ``propetl export`` and ``propetl build`` that concern engines of TensorRT."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -22,7 +22,7 @@ _OPTIONS = (
         "targets",
         multiple=True,
         type=click.Choice(ENGINE_TARGETS),
-        help="Also build engines: for the GPU here (tensorrt), or for any RTX GPU (tensorrt-rtx). May be repeated.",
+        help="Build engines: for the GPU here (tensorrt), or for any RTX GPU (tensorrt-rtx). May be repeated.",
     ),
     click.option(
         "--precision",
@@ -57,6 +57,11 @@ _OPTIONS = (
     click.option("--version-compatible", is_flag=True, help="Engines that later TensorRTs load, too (tensorrt)."),
     click.option("--strip-weights", is_flag=True, help="Engines without weights, which are put in on the device."),
     click.option("--refit", is_flag=True, help="One folded engine for all tasks, and a file of weights for each."),
+    click.option(
+        "--max-new-tokens",
+        type=int,
+        help="Longest answer that engines which generate have room for.  [default: the tasks' longest]",
+    ),
 )
 
 
@@ -77,6 +82,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         version_compatible: bool,
         strip_weights: bool,
         refit: bool,
+        max_new_tokens: int | None,
         **others: Any,
     ) -> Any:
         chosen = {
@@ -90,6 +96,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--version-compatible": version_compatible,
             "--strip-weights": strip_weights,
             "--refit": refit,
+            "--max-new-tokens": max_new_tokens is not None,
         }
         if not targets:
             if given := [flag for flag, is_given in chosen.items() if is_given]:
@@ -110,6 +117,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             version_compatible,
             strip_weights,
             refit,
+            max_new_tokens,
         )
         return command(engines=engines, **others)
 

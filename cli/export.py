@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from propetl.cli.build_output import build_steps, engines_table, profiles_line, progress_bars
 from propetl.cli.engine_options import engine_options
 from propetl.export.options import (
     DEFAULT_MAX_BATCH,
@@ -19,7 +19,7 @@ from propetl.export.options import (
     TRITON,
     ExportOptions,
 )
-from propetl.export.tensorrt_engines.options import ShapeRange, TensorRTOptions
+from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.runtime.manifest import BACKBONE_FILE, Manifest
 from propetl.runtime.operators import OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, SWITCHABLE
@@ -149,7 +149,8 @@ def command(
     console = Console()
     console.print(_summary(manifest))
     if manifest.engines:
-        console.print(_engines(manifest))
+        console.print(engines_table(manifest))
+        console.print(profiles_line(manifest.engines), soft_wrap=True, highlight=False)
     if manifest.losses:
         console.print(_losses(manifest))
     if manifest.prototype.method == "lora" and FOLDED in manifest.forms:
@@ -170,26 +171,9 @@ def _export(bundle: Path, output: Path, options: ExportOptions, verbose: bool) -
 
     info = read_info(bundle)
     tasks = len(options.tasks) or len(info.tasks)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    steps = _steps(options, tasks) if not info.backbone.decoder_layers else _generating_steps(options, tasks)
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("export", total=steps)
-        building = progress.add_task("engine", total=100, visible=False)
-
-        def report(line: str) -> None:
-            if not line.startswith("  "):
-                progress.update(bar, advance=1, description=line)
-            elif verbose:
-                console.print(line, highlight=False)
-
-        def report_build(phase: str, share: float) -> None:
-            progress.update(building, completed=100 * share, description=f"  {phase}", visible=True)
-
-        manifest = export_bundle(bundle, output, options, report, report_build)
-        progress.update(building, visible=False)
-        progress.update(bar, completed=steps, description="exported")
-    return manifest
+    parts = 3 if info.backbone.decoder_layers else 1
+    with progress_bars("export", "exported", _steps(options, tasks, parts), verbose) as (report, report_build):
+        return export_bundle(bundle, output, options, report, report_build)
 
 
 def _export_for_other_tools(bundle: Path, output: Path, options: ExportOptions) -> None:
@@ -212,21 +196,16 @@ def _bytes_below(path: str, files: dict[str, dict[str, Any]]) -> int:
     return sum(record["bytes"] for name, record in files.items() if name == path or name.startswith(f"{path}/"))
 
 
-def _steps(options: ExportOptions, tasks: int) -> int:
-    """Traces, graphs, engines and the rest; switchable and bank share one trace, and the two graphs of their stages."""
-    traces = len({BANK if form == SWITCHABLE else form for form in options.forms})
-    graphs = sum(tasks if form == FOLDED else 1 for form in options.forms)
-    stages = 2 if {BANK, SWITCHABLE} & set(options.forms) else 0
-    targets, precisions = (options.engines.targets, options.engines.precisions) if options.engines else ((), ())
-    return traces + graphs + stages + len(targets) * (1 + len(precisions) * graphs) + _OTHER_STEPS
+def _steps(options: ExportOptions, tasks: int, parts: int) -> int:
+    """Traces, graphs, engines and the rest; switchable and bank share one trace, and the two graphs of their stages.
 
-
-def _generating_steps(options: ExportOptions, tasks: int) -> int:
-    """As above, for each of the graphs of an encoder-decoder; they share one stage that applies masks."""
+    A backbone that generates has graphs of several ``parts``, which share one stage that applies masks.
+    """
     traces = len({BANK if form == SWITCHABLE else form for form in options.forms})
     graphs = sum(tasks if form == FOLDED else 1 for form in options.forms)
     staged = bool({BANK, SWITCHABLE} & set(options.forms))
-    return 3 * (traces + graphs + staged) + staged + _OTHER_STEPS
+    compiled = parts * (graphs + staged) + staged
+    return parts * traces + compiled + build_steps(options.engines, compiled) + _OTHER_STEPS
 
 
 def _summary(manifest: Manifest) -> Table:
@@ -242,22 +221,6 @@ def _summary(manifest: Manifest) -> Table:
     table.add_row("weights that all graphs share", "", f"{manifest.files[BACKBONE_FILE]['bytes']:,}")
     packs = sum(manifest.files[task.pack]["bytes"] for task in manifest.tasks.values())
     table.add_row("task packs", str(len(manifest.tasks)), f"{packs:,}")
-    return table
-
-
-def _engines(manifest: Manifest) -> Table:
-    """One row for each engine; what they have in common stands in the title."""
-    first = manifest.engines[0]
-    gpus = ", ".join(f"SM {capability}" for capability in first.compute_capabilities)
-    profiles = "; ".join(str(ShapeRange.of(profile)) for profile in first.profiles)
-    table = Table(title=f"Engines for {gpus}, profiles {profiles}")
-    for title in ("target", "form", "task", "precision", "bytes", "seconds"):
-        table.add_column(title, justify="right" if title in ("bytes", "seconds") else "left")
-    for engine in manifest.engines:
-        target, size = f"{engine.target} {engine.version}", f"{manifest.files[engine.path]['bytes']:,}"
-        table.add_row(target, engine.form, engine.task or "any", engine.precision, size, f"{engine.build_seconds:.1f}")
-        for task, path in engine.refits.items():
-            table.add_row("  weights", engine.form, task, engine.precision, f"{manifest.files[path]['bytes']:,}", "")
     return table
 
 

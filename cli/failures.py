@@ -66,6 +66,8 @@ def missing_extra(error: ModuleNotFoundError, command: str | None) -> MissingExt
 def _extra_of(module: str, command: str | None) -> str | None:
     if module in {"torch", "transformers"}:
         return "train" if command in _TRAINING_COMMANDS else "export"
+    if command == "build" and module in {"onnx", "onnx_ir"}:
+        return "build"
     return _EXTRAS.get(module)
 
 

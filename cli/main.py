@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "import": "Turn a checkpoint of the paper's code into a bundle.",
         "inspect": "Show a bundle's tasks, sizes, sparsity and mask overlap.",
         "export": "Compile a bundle to ONNX graphs; leaves an artifact.",
+        "build": "Build engines for GPUs from an artifact's graphs.",
         "tune": "Optimise an artifact for the CPU of this device.",
         "validate": "Check an artifact: by itself, or against PyTorch.",
         "bench": "Measure an artifact's speed, memory and task switching.",

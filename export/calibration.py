@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.data.tables import load_split
 from propetl.errors import ConfigurationError
-from propetl.export.parity import spec_of
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.batching import Feeds, batches_of_feeds, batches_of_token_rows
+from propetl.runtime.engine_records import GraphName
+from propetl.runtime.engines import EngineOptions
 from propetl.runtime.rows import Text
-from propetl.runtime.signatures import BANK, SWITCHABLE, TASK_ID
+from propetl.runtime.signatures import BANK, STAGES, SWITCHABLE, TASK_ID
 from propetl.runtime.tokenise import Tokeniser
-from propetl.training.tasks import chosen
 
 CALIBRATION_ROWS = 128
 """Training rows of each task at most; more change the ranges little."""
@@ -43,16 +42,31 @@ def calibration_batches(artifact: Artifact, tasks: Iterable[str], data: str | No
 
 
 def graph_feeds(
-    artifact: Artifact, form: str, task: str | None, batches: Mapping[str, Iterable[Feeds]]
+    artifact: Artifact, graph: GraphName, batches: Mapping[str, Iterable[Feeds]]
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """All inputs of a graph of ``form``, batch by batch: of ``task``, or of every task that the graph serves."""
-    for name in artifact.manifest.tasks if task is None else (task,):
-        extra = artifact.pack(name).tensors() if form == SWITCHABLE else {}
-        for batch in batches[name]:
-            ids = (
-                np.full(len(batch["input_ids"]), artifact.manifest.forms[BANK].task_ids[name]) if form == BANK else None
-            )
-            yield {**batch, **extra} if ids is None else {**batch, TASK_ID: ids}
+    """All inputs of ``graph``, batch by batch: of the task that it is bound to, or of every task that it serves."""
+    for task in artifact.manifest.tasks if graph.task is None else (graph.task,):
+        extra = _of_task(artifact, graph.form, task)
+        for batch in batches[task]:
+            if graph.form == BANK:
+                row = artifact.manifest.forms[BANK].task_ids[task]
+                extra = {TASK_ID: np.full(len(batch["input_ids"]), row)}
+            yield {**batch, **extra}
+
+
+def _of_task(artifact: Artifact, form: str, task: str) -> dict[str, NDArray[Any]]:
+    """What the graphs of ``form`` take for ``task``, whatever the batch."""
+    if form == SWITCHABLE:
+        return artifact.pack(task).tensors()
+    if form != STAGES:
+        return {}
+    stages = next(info.stages for info in artifact.manifest.forms.values() if info.stages is not None)
+    # Imported here: an extra, which who calibrates has checked.
+    from propetl.runtime.engines.ort import load
+
+    engine = load(artifact, stages.apply, EngineOptions(threads=1))
+    rows = {name: tensor[None] for name, tensor in artifact.pack(task).tensors().items()}
+    return {name: engine.array(value) for name, value in engine.evaluate(engine.prepare(rows)).items()}
 
 
 def rows_in(batches: Iterable[Feeds]) -> int:
@@ -61,6 +75,11 @@ def rows_in(batches: Iterable[Feeds]) -> int:
 
 
 def _batches_of(artifact: Artifact, task: str, data: str) -> list[Feeds]:
+    # Imported here: reading data sets needs what trains, and a device that builds engines may have none of it.
+    from propetl.data.tables import load_split
+    from propetl.export.parity import spec_of
+    from propetl.training.tasks import chosen
+
     manifest = artifact.manifest
     rows = chosen(load_split(spec_of(task, artifact.task(task).info), data, _SPLIT), CALIBRATION_ROWS)
     texts: list[Text] = [row[0] if len(row) == 1 else (row[0], row[1]) for row in rows.texts]

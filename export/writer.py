@@ -22,6 +22,7 @@ from propetl.export.polygraphy_files import check_polygraphy, write_polygraphy_f
 from propetl.export.quantisation_loss import measured_losses
 from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
+from propetl.export.tensorrt_engines.requirements import Graphs, check_graphs
 from propetl.export.transformers_layout import add_file, tokenizer_file, write_config
 from propetl.export.triton_repository.models import SERVED_FORMS
 from propetl.export.triton_repository.writer import add_repository
@@ -93,7 +94,8 @@ def export_bundle(
         if options.polygraphy:
             report("recording inputs and outputs for Polygraphy")
             write_polygraphy_files(Artifact(staging, manifest), options.standalone)
-        engines = build_engines(staging, manifest, builders, report, progress) if builders else ()
+        made = Artifact(staging, manifest)
+        engines = build_engines(made, staging, builders, report, progress) if builders else ()
         manifest = dataclasses.replace(manifest, engines=engines, files=folder_records(staging))
         if options.triton:
             report("writing the model repository for Triton")
@@ -134,14 +136,12 @@ def _check_options(bundle: Bundle, options: ExportOptions, tasks: Sequence[str])
         raise ConfigurationError(f"form {min(unknown)!r} is not known; known: {', '.join(FORM_RULES)}")
     if options.opset not in OPSETS:
         raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
-    if options.engines and "int8" in options.engines.precisions and options.opset < OLDEST_FOR_INT8:
-        raise ConfigurationError(f"--precision int8 needs --opset {OLDEST_FOR_INT8} or later; got {options.opset}")
     if options.operators not in OPERATOR_SETS:
         raise ConfigurationError(f"operators {options.operators!r} are not known; known: {', '.join(OPERATOR_SETS)}")
-    if options.engines is not None and options.operators != STANDARD:
-        raise ConfigurationError("--target builds engines from standard operators; leave out --operators")
-    if options.engines and options.engines.refit and FOLDED not in options.forms:
-        raise ConfigurationError("--refit makes one engine of the folded graphs: add --form folded, or leave it out")
+    if options.engines is not None:
+        generate = _answers_in_text(bundle, tasks)
+        graphs = Graphs(options.operators, options.quantize, options.opset, options.forms, generate)
+        check_graphs(options.engines, graphs)
     _check_quantisation(options)
     if config.method == "full":
         raise ConfigurationError(
@@ -212,7 +212,6 @@ def _check_generating(options: ExportOptions) -> None:
     for_heads = {
         f"form {BARE}": BARE in options.forms,
         f"--operators {options.operators}": options.operators != STANDARD,
-        "--target": options.engines,
         "--layout triton": options.triton,
         "--polygraphy": options.polygraphy,
         f"--quantize {options.quantize}": options.quantize != FP32,
@@ -234,8 +233,6 @@ def _check_quantisation(options: ExportOptions) -> None:
         )
     if options.quantize == INT4 and options.operators != ONNXRUNTIME:
         raise ConfigurationError(f"--quantize {INT4} is an operator of ONNX Runtime; add --operators {ONNXRUNTIME}")
-    if options.quantize != FP32 and options.engines is not None:
-        raise ConfigurationError("--target builds engines from fp32 graphs and has --precision; leave out --quantize")
     check_drop(options.max_drop)
 
 

@@ -9,7 +9,7 @@ from propetl.bundle.pack import TaskPack, parse_pack
 from propetl.bundle.reader import Bundle, check_belongs
 from propetl.errors import ArtifactError, TaskError
 from propetl.files import check_paths_inside, read_json, verify_bytes, verify_files
-from propetl.runtime.engine_records import check_engines
+from propetl.runtime.engine_checks import check_engines
 from propetl.runtime.golden import Golden, read_golden
 from propetl.runtime.manifest import (
     BACKBONE_FILE,

@@ -1,13 +1,10 @@
-"""What a manifest says of its engines: plans of TensorRT and TensorRT for RTX, built ahead by ``propetl export``."""
+"""What a manifest says of its engines: plans of TensorRT and TensorRT for RTX, built ahead by ``propetl export``
+or ``propetl build``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from propetl.errors import ArtifactError
-
-if TYPE_CHECKING:
-    from propetl.runtime.manifest import FormInfo, Manifest
+from typing import Any
 
 ENGINE_TARGETS = ("tensorrt", "tensorrt-rtx")
 ENGINE_PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
@@ -15,14 +12,37 @@ ENGINE_PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 Sizes = tuple[int, int, int]
 """Smallest, best and largest size of a dimension."""
 
+_MAY_BE_EMPTY = "past"
+"""The one size that can be 0: that of a cache before the first token."""
+
+
+@dataclass(frozen=True)
+class GraphName:
+    """Which graph of an artifact.
+
+    Attributes:
+        form: that it is of; ``stages`` for the graphs by which masks are applied once per switch.
+        task: that it is bound to; None for a graph that serves several.
+        part: ``model`` where form and task have one graph; a stage, or a part by which a backbone generates.
+    """
+
+    form: str
+    task: str | None
+    part: str
+
+    def __str__(self) -> str:
+        part = None if self.part == "model" else self.part
+        return "/".join(filter(None, (self.form, self.task, part)))
+
 
 @dataclass(frozen=True)
 class Profile:
     """One range of shapes that an engine was optimised for.
 
     Attributes:
-        sizes: smallest, best and largest size of each named dimension: ``batch``, ``sequence`` and, for an
-            engine that takes heads as inputs, ``labels``.
+        sizes: smallest, best and largest size of each named dimension of the graph's inputs: ``batch``,
+            ``sequence``; ``labels`` where heads are inputs, ``rows`` where weights are; ``target``, ``past`` and
+            ``present`` of a decoder.
     """
 
     sizes: Mapping[str, Sizes]
@@ -42,8 +62,10 @@ class Profile:
 
 def _sizes(name: str, value: Any) -> Sizes:
     whole = isinstance(value, list) and len(value) == 3 and all(type(size) is int for size in value)
-    if not whole or not 1 <= value[0] <= value[1] <= value[2]:
-        raise ValueError(f"profile of {name!r}: expected smallest, best and largest size, rising from 1; got {value}")
+    least = 0 if name == _MAY_BE_EMPTY else 1
+    if not whole or not least <= value[0] <= value[1] <= value[2]:
+        expected = f"smallest, best and largest size, rising from {least}"
+        raise ValueError(f"profile of {name!r}: expected {expected}; got {value}")
     return (value[0], value[1], value[2])
 
 
@@ -53,8 +75,9 @@ class EngineInfo:
 
     Attributes:
         path: inside the artifact, forward slashes.
-        form: of the graph.
+        form: of the graph; ``stages`` for the two that switchable and bank share.
         task: that a folded plan is bound to; None for a plan that serves several.
+        part: ``model`` where form and task have one graph; else which of them.
         target: ``tensorrt`` or ``tensorrt-rtx``; a plan of one does not load in the other.
         version: of the library that built it.
         compute_capabilities: GPUs that it runs on, as 86 for SM 8.6.
@@ -75,6 +98,7 @@ class EngineInfo:
     path: str
     form: str
     task: str | None
+    part: str
     target: str
     version: str
     compute_capabilities: tuple[int, ...]
@@ -88,6 +112,17 @@ class EngineInfo:
     workspace_bytes: int | None = None
     optimization_level: int = 3
     build_seconds: float = 0.0
+
+    @property
+    def name(self) -> GraphName:
+        """The graph that it was built from; of one that is refitted the task is open."""
+        return GraphName(self.form, self.task, self.part)
+
+    @property
+    def serves(self) -> tuple[GraphName, ...]:
+        """Graphs whose answers it gives: of its task, of every task that it is refitted for, or of any."""
+        tasks: tuple[str | None, ...] = tuple(self.refits) or (self.task,)
+        return tuple(GraphName(self.form, task, self.part) for task in tasks)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -110,6 +145,7 @@ class EngineInfo:
             path=str(value["path"]),
             form=str(value["form"]),
             task=None if value["task"] is None else str(value["task"]),
+            part=str(value["part"]),
             target=str(value["target"]),
             version=str(value["version"]),
             compute_capabilities=tuple(capabilities),
@@ -124,51 +160,3 @@ class EngineInfo:
             optimization_level=int(value["optimization_level"]),
             build_seconds=float(value["build_seconds"]),
         )
-
-
-def check_engines(manifest: "Manifest") -> None:
-    """Checks every engine of ``manifest`` against its forms, tasks and files.
-
-    Raises:
-        ArtifactError: an unknown target or precision, a form or task that is not there, a profile that leaves
-            a dimension open, or a file that is not listed.
-    """
-    paths: set[str] = set()
-    for engine in manifest.engines:
-        _check_engine(engine, manifest)
-        if engine.path in paths:
-            raise _wrong(engine, "it is listed twice")
-        paths.add(engine.path)
-
-
-def _check_engine(engine: EngineInfo, manifest: "Manifest") -> None:
-    for key, found, known in (
-        ("target", engine.target, ENGINE_TARGETS),
-        ("precision", engine.precision, ENGINE_PRECISIONS),
-        ("form", engine.form, tuple(manifest.forms)),
-    ):
-        if found not in known:
-            raise _wrong(engine, f"{key} {found!r} is not known here (known: {', '.join(known)})")
-    if unlisted := [path for path in engine.files if path not in manifest.files]:
-        raise _wrong(engine, f"{unlisted[0]} is not among the artifact's files")
-    graphs = _graphs_served(engine, manifest.forms[engine.form])
-    if not graphs:
-        raise _wrong(engine, f"form {engine.form} has no graph for task {engine.task!r}")
-    named = {size for graph in graphs for item in graph.inputs for size in item.shape if isinstance(size, str)}
-    for profile in engine.profiles:
-        if profile.sizes.keys() != named:
-            raise _wrong(engine, f"its profile is of {', '.join(profile.sizes)}; expected {', '.join(sorted(named))}")
-    if not engine.profiles:
-        raise _wrong(engine, "it has no profile")
-
-
-def _graphs_served(engine: EngineInfo, form: "FormInfo") -> list[Any]:
-    """Graphs whose answers the engine gives: of its task, of every task that it is refitted for, or of any."""
-    graphs = form.all_graphs()
-    tasks: tuple[str | None, ...] = tuple(engine.refits) or (engine.task,)
-    found = [graphs[task] for task in tasks if task in graphs]
-    return found if len(found) == len(tasks) else []
-
-
-def _wrong(engine: EngineInfo, reason: str) -> ArtifactError:
-    return ArtifactError(f"engine {engine.path}: {reason}; export the bundle again")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from propetl.errors import ArtifactError, BackendError, BundleError, TaskError
 from propetl.runtime.artifact import Artifact, read_manifest, verify_artifact_files
-from propetl.runtime.engines import ENGINE_PACKAGES, Engine, EngineOptions, can_stage, load_engine
+from propetl.runtime.engines import ENGINE_PACKAGES, Engine, EngineOptions, load_engine
 from propetl.runtime.engines.ort import onnxruntime_of
 from propetl.runtime.engines.precision import computed_precision
 from propetl.runtime.forms import MixingForm, RunningForm
-from propetl.runtime.forms.choose import choose_form, open_form
+from propetl.runtime.forms.choose import choose_form, open_form, runs_staged
 from propetl.runtime.golden import Golden
 from propetl.runtime.manifest import GraphInfo, TensorSignature
 from propetl.runtime.replay import replay_mixed, replay_task
@@ -85,7 +85,7 @@ def _tuned_checks(artifact: Artifact, provider: str) -> list[Check]:
 def _ways(artifact: Artifact, form: str, options: EngineOptions) -> Iterator[tuple[EngineOptions, str]]:
     """The ways in which ``form`` can be run here, and what reports call them."""
     yield options, form
-    if artifact.manifest.forms[form].stages is not None and can_stage(options.provider):
+    if runs_staged(artifact, form, options):
         yield replace(options, staged=False), f"{form}, one graph"
 
 

@@ -8,17 +8,11 @@ from typing import Any
 
 from propetl.errors import BackendError
 from propetl.export.tensorrt_engines.build_progress import Progress, progress_monitor
-from propetl.export.tensorrt_engines.flavour import (
-    Flavour,
-    check_supported,
-    load_library,
-    new_network,
-    set_compute_capabilities,
-)
+from propetl.export.tensorrt_engines.flavour import check_supported, new_network, set_compute_capabilities
 from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.files import write_atomically
 from propetl.runtime.engine_records import Profile
-from propetl.runtime.engines.plan_library import error_log
+from propetl.runtime.engines.tensorrt_flavour import Flavour, created, error_log, load_library
 from propetl.runtime.manifest import TensorSignature
 
 _DTYPES = {
@@ -74,7 +68,7 @@ class EngineBuilder:
         """
         self.flavour = flavour
         self.options = options
-        self._library = load_library(flavour)
+        self._library = load_library(flavour, f"--target {flavour.target}")
         self.compute_capabilities = check_supported(flavour, self._library, options)
         self._log = error_log(self._library)
 
@@ -115,9 +109,9 @@ class EngineBuilder:
 
     def _parse(self, graph: Graph) -> tuple[Any, Any]:
         self._log.errors.clear()
-        builder = self._library.Builder(self._log)
+        builder = created(self._library, self._library.Builder, self._log)
         network = new_network(self._library, builder)
-        parser = self._library.OnnxParser(network, self._log)
+        parser = created(self._library, self._library.OnnxParser, network, self._log)
         if not parser.parse(graph.content, str(graph.weights_folder / "model.onnx")):
             refused = _refusals(parser) or self._reason()
             raise BackendError(f"{graph.name}: {self.flavour.target} {self.version} cannot read it: {refused}")

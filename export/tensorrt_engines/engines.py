@@ -1,4 +1,4 @@
-"""Engines for the graphs of an artifact that lies in a folder, complete but for them."""
+"""Engines for the graphs of an artifact."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +17,6 @@ from propetl.export.passes import PassRecord
 from propetl.export.ranges import Range, activation_ranges, widest
 from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.builder import EngineBuilder, Graph
-from propetl.export.tensorrt_engines.flavour import FLAVOURS
 from propetl.export.tensorrt_engines.lowering import (
     AS_THEY_ARE,
     INT8,
@@ -26,14 +25,16 @@ from propetl.export.tensorrt_engines.lowering import (
     lower,
     weights_file,
 )
-from propetl.export.tensorrt_engines.options import TensorRTOptions, default_shapes
+from propetl.export.tensorrt_engines.options import TensorRTOptions
+from propetl.export.tensorrt_engines.profiles import profiles_of
 from propetl.export.tensorrt_engines.refit import fill_up, filled_info, refit_bytes, task_weights, weight_names
 from propetl.export.weight_store import WeightStore
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.batching import Feeds
-from propetl.runtime.engine_records import EngineInfo, Profile
-from propetl.runtime.manifest import GraphInfo, Manifest
-from propetl.runtime.signatures import LABELS
+from propetl.runtime.engine_records import EngineInfo, GraphName
+from propetl.runtime.engines.tensorrt_flavour import FLAVOURS
+from propetl.runtime.graph_names import named_graphs
+from propetl.runtime.manifest import MODEL, GraphInfo
 
 ENGINES_FOLDER = "engines"
 
@@ -45,8 +46,7 @@ class Wanted:
     """One graph at one precision: what an engine is built from.
 
     Attributes:
-        form: of the graph.
-        task: that it is bound to.
+        name: of the graph; of one for all folded tasks the task is open.
         precision: that it has.
         info: its interface.
         graph: as the builder takes it.
@@ -54,8 +54,7 @@ class Wanted:
         refits: task -> weights, if the plan is to serve several tasks.
     """
 
-    form: str
-    task: str | None
+    name: GraphName
     precision: str
     info: GraphInfo
     graph: Graph
@@ -65,7 +64,7 @@ class Wanted:
     @property
     def folder(self) -> str:
         """Where its engines go, inside the artifact."""
-        return "/".join(filter(None, (ENGINES_FOLDER, self.form, self.task)))
+        return f"{ENGINES_FOLDER}/{self.name}"
 
 
 def builders_of(options: TensorRTOptions) -> tuple[EngineBuilder, ...]:
@@ -76,15 +75,15 @@ def builders_of(options: TensorRTOptions) -> tuple[EngineBuilder, ...]:
 
 
 def build_engines(
-    folder: Path, manifest: Manifest, builders: tuple[EngineBuilder, ...], report: Report, progress: Progress
+    artifact: Artifact, output: Path, builders: tuple[EngineBuilder, ...], report: Report, progress: Progress
 ) -> tuple[EngineInfo, ...]:
-    """Builds an engine for each graph of the artifact, precision and target, and writes it into ``folder``.
+    """Builds an engine for each graph of ``artifact``, precision and target, and writes it below ``output``.
 
     All graphs are lowered and read by the parser before the first is built.
 
     Args:
-        folder: of the artifact.
-        manifest: of the artifact.
+        artifact: complete but for them.
+        output: the artifact's folder, or another that is to be merged into it.
         builders: of the targets.
         report: called with a line about each step; lines of detail start with two blanks.
         progress: called while an engine is built.
@@ -94,8 +93,8 @@ def build_engines(
         DataError: a row to calibrate on cannot be used.
     """
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=".lowered.")))
-        source = _Source(Artifact(folder, manifest), builders[0].options, report)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=output, prefix=".lowered.")))
+        source = _Source(artifact, output, builders[0].options, report)
         wanted = list(_lowered(source, scratch))
         for builder in builders:
             report(f"checking {len(wanted)} graphs: {builder.flavour.target} {builder.version}")
@@ -109,6 +108,7 @@ class _Source:
     """The artifact whose graphs are compiled, and how."""
 
     artifact: Artifact
+    output: Path
     options: TensorRTOptions
     report: Report
 
@@ -118,11 +118,13 @@ class _Source:
         self.report(f"reading rows to calibrate on: {self.options.calibration or 'the golden rows'}")
         return calibration_batches(self.artifact, self.artifact.manifest.tasks, self.options.calibration)
 
-    def ranges(self, form: str, task: str | None, info: GraphInfo) -> dict[str, Range]:
+    def ranges(self, name: GraphName, info: GraphInfo) -> dict[str, Range]:
         """How large the activations of the backbone's products get in one graph."""
         path = self.artifact.path / info.path
-        feeds = graph_feeds(self.artifact, form, task, self.batches)
-        return activation_ranges(path, self.artifact.path, backbone_products(path), feeds)
+        products = backbone_products(path)
+        if not products:
+            return {}
+        return activation_ranges(path, self.artifact.path, products, graph_feeds(self.artifact, name, self.batches))
 
     def log(self, records: Iterable[PassRecord]) -> None:
         """Reports what passes did."""
@@ -137,35 +139,35 @@ class _Source:
 
 def _lowered(source: _Source, scratch: Path) -> Iterator[Wanted]:
     """Every graph at every precision; graphs and weights that exist for the build alone go to ``scratch``."""
-    options, root = source.options, source.artifact.path
+    options = source.options
     for precision in dict.fromkeys(options.precisions):
-        folder = root if options.strip_weights and precision not in AS_THEY_ARE else scratch
+        folder = source.output if options.strip_weights and precision not in AS_THEY_ARE else scratch
         with WeightStore(folder / weights_file(precision)) as store:
-            for form, info in source.artifact.manifest.forms.items():
-                if options.refit and info.graphs:
-                    yield _common(source, form, info.graphs, precision, store)
-                    continue
-                for task, graph in info.all_graphs().items():
-                    yield _one(source, form, task, graph, precision, store)
+            if options.refit:
+                for form, info in source.artifact.manifest.forms.items():
+                    if info.graphs:
+                        yield _common(source, form, info.graphs, precision, store)
+            for name, graph in named_graphs(source.artifact.manifest.forms).items():
+                if name.task is None or not options.refit:
+                    yield _one(source, name, graph, precision, store)
 
 
-def _one(source: _Source, form: str, task: str | None, info: GraphInfo, precision: str, store: WeightStore) -> Wanted:
+def _one(source: _Source, name: GraphName, info: GraphInfo, precision: str, store: WeightStore) -> Wanted:
     """One graph of the artifact."""
     root, stripped = source.artifact.path, source.options.strip_weights
-    path, name = root / info.path, f"{info.path} at {precision}"
+    path, title = root / info.path, f"{info.path} at {precision}"
     if precision in AS_THEY_ARE:
-        graph = Graph(name, path.read_bytes(), root, info.inputs, info.outputs)
-        return Wanted(form, task, precision, info, graph, info.path if stripped else None)
+        graph = Graph(title, path.read_bytes(), root, info.inputs, info.outputs)
+        return Wanted(name, precision, info, graph, info.path if stripped else None)
     model = load_graph(path, root)
-    ranges = source.ranges(form, task, info) if precision == INT8 else {}
+    ranges = source.ranges(name, info) if precision == INT8 else {}
     source.log(lower(model, precision, store, ranges))
-    graph = Graph(name, _content(model), store.path.parent, info.inputs, info.outputs)
-    wanted = Wanted(form, task, precision, info, graph)
+    graph = Graph(title, _content(model), store.path.parent, info.inputs, info.outputs)
+    wanted = Wanted(name, precision, info, graph)
     if not stripped:
         return wanted
     kept = f"{wanted.folder}/{precision}.onnx"
-    (root / kept).parent.mkdir(parents=True, exist_ok=True)
-    (root / kept).write_bytes(graph.content)
+    _write(source, kept, graph.content)
     return replace(wanted, weights_graph=kept)
 
 
@@ -174,7 +176,8 @@ def _common(source: _Source, form: str, infos: Mapping[str, GraphInfo], precisio
     root = source.artifact.path
     models = {task: load_graph(root / info.path, root) for task, info in infos.items()}
     fill_up(models)
-    measured = (source.ranges(form, task, info) for task, info in infos.items()) if precision == INT8 else ()
+    names = {task: GraphName(form, task, MODEL) for task in infos}
+    measured = (source.ranges(names[task], info) for task, info in infos.items()) if precision == INT8 else ()
     ranges = widest(measured)
     for model in models.values():
         source.log(lower(model, precision, store, ranges))
@@ -182,7 +185,7 @@ def _common(source: _Source, form: str, infos: Mapping[str, GraphInfo], precisio
     info = filled_info(list(infos.values()))
     name = f"the graphs of form {form} at {precision}"
     graph = Graph(name, _content(first), store.path.parent, info.inputs, info.outputs, weight_names(models))
-    return Wanted(form, None, precision, info, graph, refits=weights)
+    return Wanted(GraphName(form, None, MODEL), precision, info, graph, refits=weights)
 
 
 def _content(model: ir.Model) -> bytes:
@@ -194,17 +197,16 @@ def _build(source: _Source, builder: EngineBuilder, item: Wanted, progress: Prog
     target, options = builder.flavour.target, source.options
     path = f"{item.folder}/{target}-{item.precision}.plan"
     source.report(f"building {path}")
-    profiles = _profiles(item, source.artifact.manifest, options)
+    profiles = profiles_of(item.info, source.artifact.manifest, options)
     plan = builder.build(item.graph, item.precision, profiles, progress)
-    file = source.artifact.path / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(plan.content)
+    _write(source, path, plan.content)
     source.report(f"  {path}: {len(plan.content):,} bytes in {plan.seconds:.1f} s")
     refits = {task: _write_refit(source, item, task, weights) for task, weights in item.refits.items()}
     return EngineInfo(
         path=path,
-        form=item.form,
-        task=item.task,
+        form=item.name.form,
+        task=item.name.task,
+        part=item.name.part,
         target=target,
         version=builder.version,
         compute_capabilities=builder.compute_capabilities,
@@ -214,7 +216,7 @@ def _build(source: _Source, builder: EngineBuilder, item: Wanted, progress: Prog
         version_compatible=options.version_compatible,
         weights_graph=item.weights_graph,
         refits=refits,
-        calibration_rows=source.calibration_rows(item.precision, item.task),
+        calibration_rows=source.calibration_rows(item.precision, item.name.task),
         workspace_bytes=None if options.workspace_mib is None else options.workspace_mib << 20,
         optimization_level=options.optimization_level,
         build_seconds=round(plan.seconds, 3),
@@ -225,14 +227,12 @@ def _write_refit(source: _Source, item: Wanted, task: str, weights: Arrays) -> s
     """Writes the weights of ``task``: of a precision, whatever the target."""
     path = f"{item.folder}/{task}/{item.precision}.safetensors"
     content = refit_bytes(task, item.precision, weights)
-    (source.artifact.path / path).parent.mkdir(parents=True, exist_ok=True)
-    (source.artifact.path / path).write_bytes(content)
+    _write(source, path, content)
     source.report(f"  {path}: {len(content):,} bytes")
     return path
 
 
-def _profiles(item: Wanted, manifest: Manifest, options: TensorRTOptions) -> tuple[Profile, ...]:
-    takes_heads = any(LABELS in tensor.shape for tensor in item.info.inputs)
-    widest = max(task.info.outputs for task in manifest.tasks.values()) if takes_heads else None
-    shapes = options.shapes or default_shapes(manifest.max_length)
-    return tuple(shape.profile(widest) for shape in shapes)
+def _write(source: _Source, path: str, content: bytes) -> None:
+    file = source.output / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)

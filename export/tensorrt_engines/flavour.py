@@ -1,68 +1,14 @@
-"""TensorRT 10, TensorRT 11 and TensorRT for RTX: one API with a few differences, all of them here.
-
-what                             tensorrt 10     tensorrt 11     tensorrt_rtx 1.x
-strongly typed networks          by a flag       always          always
-builds for                       the GPU here    the GPU here    SM 75 to 121, also with no GPU
-timing cache                     yes             yes             does nothing
-hardware-, version-compatible    yes             yes             no
-stripped, refittable plans       yes             yes             only with a GPU driver
-"""
+"""What TensorRT and TensorRT for RTX can build here, and the calls of the builder in which they differ."""
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-from propetl.errors import BackendError, ConfigurationError, MissingExtraError
+from propetl.errors import BackendError, ConfigurationError
 from propetl.export.tensorrt_engines.options import TensorRTOptions
+from propetl.runtime.engines.tensorrt_flavour import Flavour
 
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
-
-
-@dataclass(frozen=True)
-class Flavour:
-    """One of the two libraries.
-
-    Attributes:
-        target: name on the command line and in manifests.
-        module: Python module.
-        extra: that brings it.
-        for_any_gpu: builds for GPUs that are not in this machine.
-        timing_cache: whether kernel timings can be kept between builds.
-        compatible_modes: whether plans can be made for later GPUs and later versions.
-    """
-
-    target: str
-    module: str
-    extra: str
-    for_any_gpu: bool
-    timing_cache: bool
-    compatible_modes: bool
-
-
-FLAVOURS = {
-    "tensorrt": Flavour("tensorrt", "tensorrt", "tensorrt", False, True, True),
-    "tensorrt-rtx": Flavour("tensorrt-rtx", "tensorrt_rtx", "rtx", True, False, False),
-}
-
-_OLDEST_TENSORRT = 10
-
-
-def load_library(flavour: Flavour) -> Any:
-    """The Python module of ``flavour``.
-
-    Raises:
-        MissingExtraError: it is not installed.
-        BackendError: it is older than TensorRT 10.
-    """
-    try:
-        library = import_module(flavour.module)
-    except ImportError as error:
-        raise MissingExtraError(f"--target {flavour.target}", flavour.module, flavour.extra) from error
-    if not flavour.for_any_gpu and int(library.__version__.split(".")[0]) < _OLDEST_TENSORRT:
-        raise BackendError(f"--target tensorrt needs TensorRT 10 or 11; found {library.__version__}: upgrade it")
-    return library
 
 
 def check_supported(flavour: Flavour, library: Any, options: TensorRTOptions) -> tuple[int, ...]:
@@ -88,6 +34,10 @@ def check_supported(flavour: Flavour, library: Any, options: TensorRTOptions) ->
         raise BackendError(
             f"{flag} needs a GPU driver where the engine is built, and there is none here: "
             "run the export on a machine with a GPU, or leave it out"
+        )
+    if options.refit and not hasattr(library.BuilderFlag, "REFIT_INDIVIDUAL"):
+        raise BackendError(
+            f"--refit needs TensorRT 10.2 or later; found {library.__version__}: upgrade it, or leave it out"
         )
     if flavour.for_any_gpu:
         return _capabilities_of_rtx(library, options.compute_capabilities, here)

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from propetl.errors import ConfigurationError
-from propetl.runtime.engine_records import ENGINE_PRECISIONS, ENGINE_TARGETS, Profile, Sizes
-from propetl.runtime.signatures import BATCH, LABELS, SEQUENCE
+from propetl.runtime.engine_records import ENGINE_PRECISIONS, ENGINE_TARGETS, Sizes
 
 DEFAULT_OPTIMIZATION_LEVEL = 3
 OPTIMIZATION_LEVELS = range(6)
 
 _LARGEST_BATCH = 32
 _USUAL_SEQUENCE = 128
-_FEWEST_LABELS = 32
 
 _SHAPE = re.compile(r"(\d+)x(\d+)")
 
@@ -24,18 +22,6 @@ class ShapeRange:
 
     batch: Sizes
     sequence: Sizes
-
-    def profile(self, widest_head: int | None) -> Profile:
-        """As recorded; ``widest_head`` of a graph that takes heads as inputs leaves room for wider ones."""
-        sizes = {BATCH: self.batch, SEQUENCE: self.sequence}
-        if widest_head is not None:
-            sizes[LABELS] = (1, widest_head, max(widest_head, _FEWEST_LABELS))
-        return Profile(sizes)
-
-    @classmethod
-    def of(cls, profile: Profile) -> "ShapeRange":
-        """Inverse of :meth:`profile`."""
-        return cls(profile.sizes[BATCH], profile.sizes[SEQUENCE])
 
     def __str__(self) -> str:
         return "/".join(f"{batch}x{length}" for batch, length in zip(self.batch, self.sequence, strict=True))
@@ -58,6 +44,7 @@ class TensorRTOptions:
         version_compatible: load in later versions of the library, too.
         strip_weights: leave weights out of the plans; the device puts them in, from ONNX graphs.
         refit: one folded plan for all tasks, and a file of weights for each.
+        max_new_tokens: longest answer that engines which generate have room for; None for the tasks' longest.
     """
 
     targets: tuple[str, ...]
@@ -72,6 +59,7 @@ class TensorRTOptions:
     version_compatible: bool = False
     strip_weights: bool = False
     refit: bool = False
+    max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
         _known("--target", self.targets, ENGINE_TARGETS)
@@ -80,6 +68,8 @@ class TensorRTOptions:
             raise ConfigurationError(f"--optimization-level is 0 to 5; got {self.optimization_level}")
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise ConfigurationError(f"--workspace is in MiB, at least 1; got {self.workspace_mib}")
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ConfigurationError(f"--max-new-tokens takes a number of at least 1; got {self.max_new_tokens}")
         if self.refit and self.strip_weights:
             raise ConfigurationError("--refit and --strip-weights do not go together: choose one")
         if self.refit and "bf16" in self.precisions:

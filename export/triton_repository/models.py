@@ -16,8 +16,8 @@ from typing import Any
 from propetl.errors import ConfigurationError
 from propetl.export.triton_repository.config_text import Name
 from propetl.files import json_bytes
-from propetl.runtime.engine_records import EngineInfo
-from propetl.runtime.manifest import BACKBONE_FILE, TOKENIZER_FILE, GraphInfo, Manifest, TensorSignature
+from propetl.runtime.engine_records import EngineInfo, GraphName
+from propetl.runtime.manifest import BACKBONE_FILE, MODEL, TOKENIZER_FILE, GraphInfo, Manifest, TensorSignature
 from propetl.runtime.signatures import BANK, BATCH, FOLDED, TASK_ID
 from propetl.runtime.triton_server.answer import LABEL, SCORE
 from propetl.runtime.triton_server.settings import SETTINGS, TOKENIZER, ServedTask, Settings
@@ -164,7 +164,7 @@ def _plans_of(manifest: Manifest, form: str, task: str | None) -> list[EngineInf
     return [
         engine
         for engine in manifest.engines
-        if (engine.form, engine.task, engine.target) == (form, task, "tensorrt")
+        if (engine.name, engine.target) == (GraphName(form, task, MODEL), "tensorrt")
         and engine.weights_graph is None
         and not engine.refits
     ]

@@ -11,7 +11,7 @@ from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.bench.messages import Cell, Vocabulary
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.cuda_runtime import has_cuda_bindings
-from propetl.runtime.engines.plan_library import PLAN_LIBRARIES
+from propetl.runtime.engines.tensorrt_flavour import PLAN_FLAVOURS
 from propetl.runtime.forms.choose import choose_form
 from propetl.runtime.signatures import BARE, SWITCHABLE
 
@@ -175,8 +175,8 @@ class Plan:
     @property
     def engine_module(self) -> str:
         """Python module of what runs the engines."""
-        library = PLAN_LIBRARIES.get(self.options.provider)
-        return "onnxruntime" if library is None else library.module
+        flavour = PLAN_FLAVOURS.get(self.options.provider)
+        return "onnxruntime" if flavour is None else flavour.module
 
     @property
     def times_device(self) -> bool:

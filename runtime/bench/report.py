@@ -21,10 +21,12 @@ from propetl.runtime.bench.stats import (
     ratio_spread,
     spread_of,
 )
-from propetl.runtime.engines.plan_choice import serves
-from propetl.runtime.engines.plan_library import PLAN_LIBRARIES
+from propetl.runtime.engine_records import GraphName
 from propetl.runtime.engines.precision import computed_precision
-from propetl.runtime.signatures import BARE, FOLDED
+from propetl.runtime.engines.tensorrt_flavour import PLAN_FLAVOURS
+from propetl.runtime.forms.choose import runs_staged
+from propetl.runtime.graph_names import named_graphs
+from propetl.runtime.signatures import BARE, STAGES
 
 FORMAT = "propetl-bench"
 VERSION = 1
@@ -362,18 +364,19 @@ def _engines(plan: Plan, samples: Samples) -> Iterator[EngineFigures]:
 
 
 def _build_seconds(plan: Plan, form: str) -> float | None:
-    """Of the first plan that may be the one that runs."""
-    options = plan.options
-    if options.provider not in PLAN_LIBRARIES:
+    """Of the plans that may be those that run: for each graph the first."""
+    options, artifact = plan.options, plan.artifact
+    if options.provider not in PLAN_FLAVOURS:
         return None
-    target = PLAN_LIBRARIES[options.provider].target
-    task = plan.task if form == FOLDED else None
-    fitting = [
-        engine.build_seconds
-        for engine in plan.artifact.manifest.engines
-        if engine.target == target and serves(engine, form, task) and options.precision in (None, engine.precision)
-    ]
-    return fitting[0] if fitting else None
+    target = PLAN_FLAVOURS[options.provider].target
+    staged = runs_staged(artifact, form, options.engine)
+    found: dict[GraphName, float] = {}
+    for name in named_graphs({form: artifact.manifest.forms[form]}):
+        for engine in artifact.manifest.engines:
+            fits = engine.target == target and options.precision in (None, engine.precision)
+            if fits and name in engine.serves and name.task in (None, plan.task) and staged == (name.form == STAGES):
+                found.setdefault(name, engine.build_seconds)
+    return sum(found.values()) if found else None
 
 
 def _in_order(plan: Plan, measured: dict[Any, Any]) -> list[tuple[Any, Any]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from propetl.errors import BackendError, ConfigurationError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines.blocks import Distinct
-from propetl.runtime.manifest import GraphInfo, TensorSignature
+from propetl.runtime.manifest import GraphInfo, Stages, TensorSignature
 from propetl.runtime.operators import check_provider
 
 Memory = Literal["fast", "small"]
@@ -122,8 +122,8 @@ PROVIDERS = {
     "tensorrt-plan": "propetl.runtime.engines.plans",
     "tensorrt-rtx-plan": "propetl.runtime.engines.plans",
 }
-"""Module that runs each provider: it has a function ``load(artifact, graph, options) -> Engine``, and names in
-``STAGING`` those of its providers whose engines can run a form in two stages."""
+"""Module that runs each provider: it has the functions ``load(artifact, graph, options) -> Engine`` and
+``can_stage(artifact, stages, options) -> bool``, as those of the same names here."""
 
 ENGINE_PACKAGES = (
     "onnxruntime",
@@ -139,9 +139,10 @@ PLAN_PROVIDERS = tuple(provider for provider in PROVIDERS if provider.endswith("
 """Providers that run engines which were built ahead, and not graphs."""
 
 
-def can_stage(provider: str) -> bool:
-    """Whether the engines of ``provider`` are :class:`StagingEngine`."""
-    return provider in import_module(PROVIDERS[provider]).STAGING
+def can_stage(artifact: Artifact, stages: Stages, options: EngineOptions) -> bool:
+    """Whether the provider can run ``stages``: its engines are :class:`StagingEngine`, and are there."""
+    answer: bool = import_module(PROVIDERS[options.provider]).can_stage(artifact, stages, options)
+    return answer
 
 
 def load_engine(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> Engine:

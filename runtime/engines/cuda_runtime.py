@@ -114,9 +114,9 @@ class PinnedBuffer:
         cuda._kept(self, "cudaFreeHost", self.address)
         self._bytes = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self.address))
 
-    def write(self, array: NDArray[Any]) -> None:
-        """Puts ``array`` at the beginning."""
-        self._bytes[: array.nbytes] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+    def write(self, array: NDArray[Any], start: int = 0) -> None:
+        """Puts ``array`` at byte ``start``."""
+        self._bytes[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
     def read(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """A copy of what stands at the beginning."""
@@ -162,10 +162,34 @@ class Stream:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._cuda._call("cudaMemcpyAsync", target.address, source.address, size, kind, self._stream)
 
-    def to_host(self, target: PinnedBuffer, source: DeviceBuffer, size: int) -> None:
-        """Copies to the host; returns at once."""
+    def to_host(self, target: PinnedBuffer, source: int, size: int) -> None:
+        """Copies from address ``source`` of the device to the host; returns at once."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._cuda._call("cudaMemcpyAsync", target.address, source.address, size, kind, self._stream)
+        self._cuda._call("cudaMemcpyAsync", target.address, source, size, kind, self._stream)
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Copies from one address of the device to another; returns at once."""
+        if size:
+            kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+            self._cuda._call("cudaMemcpyAsync", target, source, size, kind, self._stream)
+
+    def copy_lines(self, target: tuple[int, int], source: tuple[int, int], width: int, lines: int) -> None:
+        """Copies lines on the device; returns at once.
+
+        Args:
+            target: address, and bytes from one line to the next.
+            source: the same.
+            width: bytes of each line.
+            lines: how many.
+        """
+        if width and lines:
+            kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+            self._cuda._call("cudaMemcpy2DAsync", *target, *source, width, lines, kind, self._stream)
+
+    def clear(self, address: int, size: int) -> None:
+        """Fills memory of the device with zeros; returns at once."""
+        if size:
+            self._cuda._call("cudaMemsetAsync", address, 0, size, self._stream)
 
     def synchronize(self) -> None:
         """Waits until all that was handed over is done."""

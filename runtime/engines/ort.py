@@ -20,7 +20,7 @@ from propetl.runtime.engines.ort_lending import Lender
 from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, OrtProvider, provider_options, stream_options
 from propetl.runtime.engines.ort_tuned import WEIGHTS_FOLDER, content_and_options
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
-from propetl.runtime.manifest import GraphInfo, TensorSignature
+from propetl.runtime.manifest import GraphInfo, Stages, TensorSignature
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
@@ -30,7 +30,7 @@ _PROVIDER_ERRORS = ("RuntimeError", "EPFail", "EngineError")
 _plugin_devices: dict[str, list[Any]] = {}
 _plugin_lock = threading.Lock()
 
-STAGING = ("cpu", "cuda")  # the others build an engine for every graph: two for one answer do not pay
+_STAGING = ("cpu", "cuda")  # the others build an engine for every graph: two for one answer do not pay
 
 
 class OrtEngine:
@@ -170,6 +170,11 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
 
         return TimedOrtEngine(session, runtime, graph, memory, stream)
     return OrtEngine(session, runtime.OrtValue.ortvalue_from_numpy, graph, memory)
+
+
+def can_stage(artifact: Artifact, stages: Stages, options: EngineOptions) -> bool:
+    """Whether the provider runs forms in two stages; see :func:`propetl.runtime.engines.can_stage`."""
+    return options.provider in _STAGING
 
 
 def onnxruntime_of(provider: str) -> Any:

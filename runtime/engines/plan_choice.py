@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from propetl.errors import BackendError
-from propetl.runtime.engine_records import EngineInfo
+from propetl.runtime.engine_records import EngineInfo, GraphName
 
 _FIRST_COMPATIBLE = 80
 """Hardware-compatible plans are for Ampere and later."""
@@ -25,24 +25,21 @@ class Place:
     compute_capability: int
 
 
-def choose_engine(
-    engines: Sequence[EngineInfo], form: str, task: str | None, precision: str | None, place: Place
-) -> EngineInfo:
+def choose_engine(engines: Sequence[EngineInfo], graph: GraphName, precision: str | None, place: Place) -> EngineInfo:
     """The first engine for a graph that fits ``place``.
 
     Args:
         engines: of the artifact.
-        form: of the graph.
-        task: that the graph is bound to; None for a graph that serves any.
+        graph: that is to be run.
         precision: which of several; None for the first.
         place: where it is to run.
 
     Raises:
         BackendError: none fits; says what there is, what is needed, and how to get it.
     """
-    what = f"form {form}" if task is None else f"form {form}, task {task}"
+    what = f"graph {graph}"
     built = [engine for engine in engines if engine.target == place.target]
-    built = _kept(built, lambda engine: serves(engine, form, task), f"for {what} of target {place.target}", engines)
+    built = _kept(built, lambda engine: graph in engine.serves, f"for {what} of target {place.target}", engines)
     if precision is not None:
         built = _kept(built, lambda engine: engine.precision == precision, f"at {precision} for {what}", built)
     fitting = [engine for engine in built if _loads(engine, place.version)]
@@ -50,21 +47,16 @@ def choose_engine(
         versions = ", ".join(dict.fromkeys(engine.version for engine in built))
         raise BackendError(
             f"engines for {what} were built by {place.target} {versions}, here is {place.version}, and plans load in "
-            f"the version that built them: install that one, or export again with --target {place.target}"
+            f"the version that built them: install that one, or propetl build them again with --target {place.target}"
         )
     running = [engine for engine in fitting if _runs_on(engine, place.compute_capability)]
     if not running:
         known = ", ".join(dict.fromkeys(f"SM {item}" for engine in fitting for item in engine.compute_capabilities))
         raise BackendError(
-            f"engines for {what} are for {known}, the GPU here is SM {place.compute_capability}: export again "
-            f"{_for_this_gpu(place)}, or choose provider 'cuda', which runs the graph itself"
+            f"engines for {what} are for {known}, the GPU here is SM {place.compute_capability}: propetl build "
+            f"them again {_for_this_gpu(place)}, or choose provider 'cuda', which runs the graph itself"
         )
     return running[0]
-
-
-def serves(engine: EngineInfo, form: str, task: str | None) -> bool:
-    """Whether ``engine`` answers for the graph of ``form`` that is bound to ``task``."""
-    return engine.form == form and (engine.task == task if not engine.refits else task in engine.refits)
 
 
 def _kept(
@@ -73,14 +65,15 @@ def _kept(
     kept = [engine for engine in engines if keep(engine)]
     if not kept:
         there = "; ".join(dict.fromkeys(map(described, all_engines))) or "none"
-        raise BackendError(f"the artifact has no engine {what}; it has {there}: export with --target and --precision")
+        raise BackendError(
+            f"the artifact has no engine {what}; it has {there}: propetl build adds some (--target, --precision)"
+        )
     return kept
 
 
 def described(engine: EngineInfo) -> str:
     """``bank fp16 (tensorrt-rtx)``."""
-    name = engine.form if engine.task is None else f"{engine.form}/{engine.task}"
-    return f"{name} {engine.precision} ({engine.target})"
+    return f"{engine.name} {engine.precision} ({engine.target})"
 
 
 def _loads(engine: EngineInfo, version: str) -> bool:

@@ -3,7 +3,7 @@
 import queue
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 
 from propetl.runtime.engines import Prepared
 from propetl.runtime.engines.cuda_runtime import Cuda
+from propetl.runtime.engines.device_memory import DeviceMemory, DeviceTensor, DeviceTensors
 from propetl.runtime.engines.held import HeldCall
-from propetl.runtime.engines.plan_lane import Binding, DeviceTensor, Lane
-from propetl.runtime.engines.plan_library import KernelCache, LoadedPlan
+from propetl.runtime.engines.loaded_plan import KernelCache, LoadedPlan
+from propetl.runtime.engines.plan_lane import Binding, Lane
 from propetl.runtime.engines.plan_shapes import filled_feeds, fit_profile, sizes_of
 from propetl.runtime.manifest import GraphInfo, TensorSignature
-from propetl.runtime.signatures import BATCH
+from propetl.runtime.signatures import BATCH, ROWS
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}
 _MOST_LANES = 4
 """Calls that run on the device at once; each has activations of its own, and further calls wait."""
+
+_Arrays = Mapping[str, NDArray[Any]]
 
 
 class PlanEngine:
@@ -33,11 +36,13 @@ class PlanEngine:
         self.plan = plan
         self._cuda = cuda
         self._graph = graph
+        self._leading = {item.name: item.shape[0] if item.shape else None for item in (*graph.inputs, *graph.outputs)}
         self._pad_token_id = pad_token_id
         self._kernels = kernels
-        self._most_rows = max(profile.sizes[BATCH][2] for profile in plan.info.profiles)
+        self._memory = DeviceMemory(cuda)
+        self._most_rows = max(profile.sizes.get(BATCH, (1, 1, 1))[2] for profile in plan.info.profiles)
         self._signatures = _signatures(plan)
-        self._dtypes = {item.name: np.dtype(item.dtype) for item, _ in self._signatures}
+        self._dtypes = {item.name: item.dtype for item, _ in self._signatures}
         self._free: queue.LifoQueue[Lane] = queue.LifoQueue()
         self._lanes: list[Lane] = []
         self._lock = threading.Lock()
@@ -52,44 +57,98 @@ class PlanEngine:
         """Outputs that the plan really has."""
         return tuple(item for item, is_input in self._signatures if not is_input)
 
-    def prepare(self, tensors: Mapping[str, NDArray[Any]]) -> Prepared:
+    def prepare(self, tensors: _Arrays) -> Prepared:
         """Tensors on the device, where they stay: feeding them copies nothing."""
         self._cuda.use()
-        stream = self._cuda.stream()
-        prepared = {}
-        for name, tensor in tensors.items():
-            tensor = np.ascontiguousarray(tensor, dtype=self._dtypes[name])
-            staging, buffer = self._cuda.pinned(tensor.nbytes), self._cuda.buffer(tensor.nbytes)
-            staging.write(tensor)
-            stream.to_device(buffer, staging, tensor.nbytes)
-            stream.synchronize()
-            prepared[name] = DeviceTensor(tensor.shape, buffer)
-        return prepared
+        return self._memory.upload({name: array.astype(self._dtypes[name]) for name, array in tensors.items()})
 
-    def run(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> NDArray[np.float32]:
+    def run(self, feeds: _Arrays, prepared: Prepared) -> NDArray[np.float32]:
         """Logits float32 ``[batch, labels]``; more rows than the largest profile takes are run one part after another.
 
         Raises:
             BackendError: rows longer than every profile, or a fault of the device.
         """
         self._cuda.use()
-        rows, most = len(feeds["input_ids"]), self._most_rows
-        parts = [{name: array[start : start + most] for name, array in feeds.items()} for start in range(0, rows, most)]
-        return np.concatenate([self._run_part(part, prepared) for part in parts])
+        return np.concatenate([self._run_part(*part) for part in self._parts(feeds, prepared)])
 
-    def _run_part(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> NDArray[np.float32]:
-        profile, arrays = self._fitted(feeds, prepared)
+    def call(self, feeds: _Arrays, kept: Prepared) -> dict[str, Any]:
+        """All outputs by name, on the device; more rows than the largest profile takes as for :meth:`run`.
+
+        Raises:
+            BackendError: sizes outside every profile, or a fault of the device.
+        """
+        self._cuda.use()
+        found = [self._call_part(*part) for part in self._parts(feeds, kept)]
+        return dict(found[0] if len(found) == 1 else self._memory.stacked(found))
+
+    def evaluate(self, prepared: Prepared) -> Prepared:
+        """All outputs for ``prepared``, on the device, by name."""
+        return self.call({}, prepared)
+
+    def stack(self, rows: Sequence[Prepared]) -> Prepared:
+        """Tensors of ``rows`` one after the other along the first axis."""
+        self._cuda.use()
+        return self._memory.stacked(rows)
+
+    def pick(self, kept: Prepared, rows: NDArray[np.int64]) -> Prepared:
+        """Rows of tensors by their places on the first axis, copied on the device."""
+        self._cuda.use()
+        return self._memory.picked(kept, rows)
+
+    def array(self, kept: Any) -> NDArray[Any]:
+        """A tensor as an array of the host."""
+        self._cuda.use()
+        return self._memory.download(kept)
+
+    def _parts(self, feeds: _Arrays, kept: DeviceTensors) -> Iterator[tuple[_Arrays, DeviceTensors]]:
+        """The call in as many as its rows need."""
+        rows, most = self._sizes(feeds, kept).get(BATCH, 1), self._most_rows
+        if rows <= most:
+            yield feeds, kept
+            return
+        for start in range(0, rows, most):
+            yield (
+                {name: array[start : start + most] for name, array in feeds.items()},
+                {
+                    name: self._memory.part(tensor, start, start + most) if self._by_row(name, tensor) else tensor
+                    for name, tensor in kept.items()
+                },
+            )
+
+    def _by_row(self, name: str, tensor: DeviceTensor) -> bool:
+        """Whether ``tensor`` has something else for each row; one row's weights may serve all."""
+        return self._leading[name] == BATCH or (self._leading[name] == ROWS and tensor.shape[0] > 1)
+
+    def _sizes(self, feeds: _Arrays, kept: DeviceTensors) -> dict[str, int]:
+        shapes = {name: array.shape for name, array in feeds.items()}
+        return sizes_of(self._graph.inputs, shapes | {name: tensor.shape for name, tensor in kept.items()})
+
+    def _run_part(self, feeds: _Arrays, prepared: DeviceTensors) -> NDArray[np.float32]:
+        profile, arrays, tensors = self._fitted(feeds, prepared)
         with self.lane() as lane:
-            logits = lane.run(profile, arrays, prepared)
+            logits = lane.run(profile, arrays, tensors)
         rows, tokens = feeds["input_ids"].shape
         return logits[:rows, :tokens] if logits.ndim == 3 else logits[:rows]
 
-    def _fitted(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> tuple[int, dict[str, NDArray[Any]]]:
-        """The profile for a batch, and the batch as large as it has to be for it."""
-        shapes = {name: tensor.shape for name, tensor in (*feeds.items(), *prepared.items())}
+    def _call_part(self, feeds: _Arrays, kept: DeviceTensors) -> dict[str, DeviceTensor]:
         info = self.plan.info
-        fit = fit_profile(info.profiles, sizes_of(self._graph.inputs, shapes), info.path)
-        return fit.profile, filled_feeds(feeds, fit.sizes, self._pad_token_id)
+        fit = fit_profile(info.profiles, self._sizes(feeds, kept), info.path, fill=False)
+        with self.lane() as lane:
+            return lane.call(fit.profile, feeds, kept, self._memory)
+
+    def _fitted(self, feeds: _Arrays, prepared: DeviceTensors) -> tuple[int, dict[str, NDArray[Any]], DeviceTensors]:
+        """The profile for a batch, and the batch as large as it has to be for it."""
+        info, sizes = self.plan.info, self._sizes(feeds, prepared)
+        fit = fit_profile(info.profiles, sizes, info.path)
+        rows = np.arange(fit.sizes[BATCH])
+        rows[sizes[BATCH] :] = 0  # as in the feeds
+        filled = {
+            name: tensor
+            if len(rows) == sizes[BATCH] or not self._by_row(name, tensor)
+            else self._memory.picked({name: tensor}, rows)[name]
+            for name, tensor in prepared.items()
+        }
+        return fit.profile, filled_feeds(feeds, fit.sizes, self._pad_token_id), filled
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:
@@ -116,19 +175,20 @@ class PlanEngine:
             lane.forget_graphs()
 
     def _new_lane(self) -> Lane:
-        engine = self.plan.engine
         config = () if self._kernels is None else (self._kernels.config,)
-        context = engine.create_execution_context(*config)
-        return Lane(self.plan, self._cuda, context, self._dtypes, capture=not self.plan.kind.captures_itself)
+        context = self.plan.engine.create_execution_context(*config)
+        outputs = tuple(item.name for item in self.outputs())
+        capture = not self.plan.flavour.captures_itself
+        return Lane(self.plan, self._cuda, context, self._dtypes, outputs, capture)
 
     @contextmanager
-    def held(self, feeds: Mapping[str, NDArray[Any]], prepared: Prepared) -> Iterator[HeldCall]:
+    def held(self, feeds: _Arrays, prepared: Prepared) -> Iterator[HeldCall]:
         """One batch in a lane, to be run again and again; its inputs are on the device already."""
         self._cuda.use()
-        profile, arrays = self._fitted(feeds, prepared)
+        profile, arrays, tensors = self._fitted(feeds, prepared)
         with self.lane() as lane:
-            binding = lane.stage(profile, arrays, prepared)
-            call = PlanCall(lane, binding, tuple(arrays), graphs=not self.plan.kind.captures_itself)
+            binding = lane.stage(profile, arrays, tensors)
+            call = PlanCall(lane, binding, tensors, tuple(arrays), graphs=not self.plan.flavour.captures_itself)
             call.enqueue(transfers=True, graph=False)
             call.wait()
             yield call
@@ -137,10 +197,13 @@ class PlanEngine:
 class PlanCall(HeldCall):
     """A batch that stays in its lane; made by :meth:`PlanEngine.held`."""
 
-    def __init__(self, lane: Lane, binding: Binding, staged: tuple[str, ...], graphs: bool) -> None:
+    def __init__(
+        self, lane: Lane, binding: Binding, tensors: DeviceTensors, staged: tuple[str, ...], graphs: bool
+    ) -> None:
         super().__init__(lane.stream, graphs)
         self._lane = lane
         self._binding = binding
+        self._tensors = tensors  # must not go before the call does
         self._staged = staged
 
     def enqueue(self, transfers: bool, graph: bool) -> None:

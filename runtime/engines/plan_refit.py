@@ -16,8 +16,8 @@ from propetl.errors import ArtifactError, BundleError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Prepared
 from propetl.runtime.engines.held import HeldCall
+from propetl.runtime.engines.loaded_plan import refit
 from propetl.runtime.engines.plan_engine import PlanEngine
-from propetl.runtime.engines.plan_library import refit
 from propetl.runtime.manifest import GraphInfo, TensorSignature
 
 REFIT_FORMAT, REFIT_VERSION = "propetl-refit", 1

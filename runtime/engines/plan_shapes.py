@@ -42,10 +42,10 @@ def sizes_of(inputs: Sequence[TensorSignature], shapes: Mapping[str, tuple[int, 
     }
 
 
-def fit_profile(profiles: Sequence[Profile], sizes: Mapping[str, int], path: str) -> Fit:
+def fit_profile(profiles: Sequence[Profile], sizes: Mapping[str, int], path: str, fill: bool = True) -> Fit:
     """The profile for a batch of ``sizes``: of those that hold it the one tuned nearest to it.
 
-    A batch that is smaller than every profile is filled up to the smallest that one takes.
+    A batch that is smaller than every profile is filled up to the smallest that one takes, if it may be.
 
     Raises:
         BackendError: too large for every profile; says what they take.
@@ -53,20 +53,21 @@ def fit_profile(profiles: Sequence[Profile], sizes: Mapping[str, int], path: str
     holding = [index for index, profile in enumerate(profiles) if profile.holds(**sizes)]
     if holding:
         return Fit(min(holding, key=lambda index: _distance(profiles[index], sizes)), dict(sizes))
-    filled = [Fit(index, grown) for index, profile in enumerate(profiles) if (grown := _filled_up(profile, sizes))]
+    grown = {index: _filled_up(profile, sizes) for index, profile in enumerate(profiles) if fill}
+    filled = [Fit(index, sizes) for index, sizes in grown.items() if sizes]
     if not filled:
         asked = ", ".join(f"{name} {size}" for name, size in sizes.items())
         taken = "; ".join(map(str, profiles))
         raise BackendError(
             f"{path}: {asked} is outside all its profiles (smallest/best/largest: {taken}); "
-            "run smaller batches or shorter rows, or export with --profile"
+            "run smaller batches or shorter rows, or propetl build it again with another --profile (--max-new-tokens)"
         )
     return min(filled, key=lambda fit: math.prod(fit.sizes.values()))
 
 
 def _distance(profile: Profile, sizes: Mapping[str, int]) -> float:
     """How far a profile's best sizes are from ``sizes``, by factors."""
-    return sum(abs(math.log(size / profile.sizes[name][1])) for name, size in sizes.items())
+    return sum(abs(math.log(max(size, 1) / max(profile.sizes[name][1], 1))) for name, size in sizes.items())
 
 
 def _filled_up(profile: Profile, sizes: Mapping[str, int]) -> dict[str, int] | None:

@@ -2,7 +2,7 @@
 
 from propetl.errors import BackendError
 from propetl.runtime.engines import PLAN_PROVIDERS, EngineOptions
-from propetl.runtime.engines.plan_library import PLAN_LIBRARIES
+from propetl.runtime.engines.tensorrt_flavour import PLAN_FLAVOURS
 from propetl.runtime.manifest import Manifest
 
 _ROUND_TO_TF32 = ("tensorrt", "nv-tensorrt-rtx")
@@ -18,11 +18,11 @@ def computed_precision(manifest: Manifest, options: EngineOptions) -> str:
     if options.provider not in PLAN_PROVIDERS:
         rounded = manifest.precision == "fp32" and options.provider in _ROUND_TO_TF32
         return "tf32" if rounded else manifest.precision
-    target = PLAN_LIBRARIES[options.provider].target
+    target = PLAN_FLAVOURS[options.provider].target
     found = [engine.precision for engine in manifest.engines if engine.target == target]
     if not found:
         raise BackendError(
             f"provider {options.provider!r} runs engines of target {target}, and the artifact has none: "
-            f"export it with --target {target}, or choose another provider"
+            f"propetl build adds them with --target {target}, or choose another provider"
         )
     return options.precision or found[0]

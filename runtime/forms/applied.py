@@ -157,6 +157,6 @@ def _packed(task: KnownTask) -> tuple[bytes, int]:
 
 
 def as_staging(engine: Engine) -> StagingEngine:
-    """``engine``, which is one, as its module says in ``STAGING``."""
+    """``engine``, which is one, as its module says by ``can_stage``."""
     assert isinstance(engine, StagingEngine)
     return engine

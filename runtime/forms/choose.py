@@ -46,10 +46,15 @@ def open_form(
     artifact: Artifact, form: str, options: EngineOptions, task_memory: int = DEFAULT_TASK_MEMORY
 ) -> RunningForm:
     """Loads ``form``, which the artifact has: in two stages where it has them and the engine can run them."""
-    wanted = artifact.manifest.forms[form].stages is not None and options.staged
-    staged = wanted and can_stage(options.provider)
+    staged = options.staged and runs_staged(artifact, form, options)
     if artifact.manifest.generation is not None:
         if staged:
             return StagedGeneratingForm(artifact, form, options, task_memory)
         return generating_form(artifact, form, options)
     return StagedForm(artifact, form, options, task_memory) if staged else _CLASSES[form](artifact, options)
+
+
+def runs_staged(artifact: Artifact, form: str, options: EngineOptions) -> bool:
+    """Whether ``form`` has two stages that the provider can run."""
+    stages = artifact.manifest.forms[form].stages
+    return stages is not None and can_stage(artifact, stages, options)

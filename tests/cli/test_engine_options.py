@@ -36,7 +36,7 @@ def test_a_target_alone_is_fp32_for_the_gpu_here() -> None:
 def test_everything() -> None:
     words = "--target tensorrt-rtx --target tensorrt --precision fp16 --precision int8 --calibration glue"
     words += " --profile 1x1/1x64/1x128 --profile 8x64 --sm 86,120 --workspace 512 --optimization-level 5"
-    words += " --timing-cache times.bin --hardware-compatible --version-compatible --refit"
+    words += " --timing-cache times.bin --hardware-compatible --version-compatible --refit --max-new-tokens 40"
     assert parsed(*words.split()) == TensorRTOptions(
         targets=("tensorrt-rtx", "tensorrt"),
         precisions=("fp16", "int8"),
@@ -49,6 +49,7 @@ def test_everything() -> None:
         hardware_compatible=True,
         version_compatible=True,
         refit=True,
+        max_new_tokens=40,
     )
 
 
@@ -65,6 +66,7 @@ def test_everything() -> None:
         "--version-compatible",
         "--strip-weights",
         "--refit",
+        "--max-new-tokens 9",
     ],
 )
 def test_options_of_engines_want_a_target(words: str) -> None:

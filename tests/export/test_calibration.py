@@ -8,6 +8,7 @@ import pytest
 from propetl.errors import DataError
 from propetl.export.calibration import CALIBRATION_ROWS, calibration_batches, graph_feeds, rows_in
 from propetl.runtime.artifact import read_artifact
+from propetl.runtime.engine_records import GraphName
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_rows_that_are_not_there(artifact, data):
 
 def test_a_folded_graph_takes_its_tasks_rows(artifact):
     batches = calibration_batches(artifact, artifact.manifest.tasks, None)
-    (feeds,) = graph_feeds(artifact, "folded", "two", batches)
+    (feeds,) = graph_feeds(artifact, GraphName("folded", "two", "model"), batches)
     assert feeds.keys() == {item.name for item in artifact.manifest.forms["folded"].graphs["two"].inputs}
     assert np.array_equal(feeds["input_ids"], batches["two"][0]["input_ids"])
 
@@ -57,7 +58,7 @@ def test_a_folded_graph_takes_its_tasks_rows(artifact):
 @pytest.mark.parametrize("form", ["switchable", "bank"])
 def test_a_graph_for_all_tasks_takes_the_rows_of_all(artifact, form):
     batches = calibration_batches(artifact, artifact.manifest.tasks, None)
-    given = list(graph_feeds(artifact, form, None, batches))
+    given = list(graph_feeds(artifact, GraphName(form, None, "model"), batches))
     assert len(given) == 3
     names = {item.name for item in artifact.manifest.forms[form].graph.inputs}
     assert all(feeds.keys() == names for feeds in given)
@@ -65,3 +66,15 @@ def test_a_graph_for_all_tasks_takes_the_rows_of_all(artifact, form):
         assert [set(feeds["task_id"]) for feeds in given] == [{0}, {1}, {2}]
     else:
         assert [feeds["head.bias"].shape for feeds in given] == [(1,), (2,), (5,)]
+
+
+def test_the_stage_that_runs_text_takes_what_the_other_gives(artifact):
+    batches = calibration_batches(artifact, artifact.manifest.tasks, None)
+    stages = artifact.manifest.forms["bank"].stages
+    given = list(graph_feeds(artifact, GraphName("stages", None, "run"), batches))
+    assert len(given) == 3
+    for feeds, labels in zip(given, (1, 2, 5), strict=True):
+        for item in stages.run.inputs:
+            sizes = {"rows": 1, "labels": labels, "batch": len(feeds["input_ids"])}
+            sizes["sequence"] = feeds["input_ids"].shape[1]
+            assert feeds[item.name].shape == tuple(sizes.get(size, size) for size in item.shape)

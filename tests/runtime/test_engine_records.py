@@ -15,6 +15,7 @@ FOLDED = EngineInfo(
     path="engines/folded/mood/tensorrt-rtx-fp16.plan",
     form="folded",
     task="mood",
+    part="model",
     target="tensorrt-rtx",
     version="1.7.1.116",
     compute_capabilities=(86, 120),
@@ -63,7 +64,7 @@ def test_a_plan_that_serves_several_tasks_by_refitting(write):
     engine = dataclasses.replace(FOLDED, task=None, refits={"mood": "m.safetensors", "topic": "t.safetensors"})
     assert write(engine).manifest.engines == (engine,)
     unknown = dataclasses.replace(engine, refits={"mood": "m.safetensors", "weather": "t.safetensors"})
-    with pytest.raises(ArtifactError, match="form folded has no graph for task"):
+    with pytest.raises(ArtifactError, match="the artifact has no graph folded"):
         write(unknown)
 
 
@@ -72,10 +73,11 @@ def test_a_plan_that_serves_several_tasks_by_refitting(write):
     [
         ("target 'tensorrt-llm' is not known", {"target": "tensorrt-llm"}),
         ("precision 'fp8' is not known", {"precision": "fp8"}),
-        ("form 'bend' is not known", {"form": "bend"}),
-        ("form folded has no graph for task 'weather'", {"task": "weather"}),
-        ("form folded has no graph for task None", {"task": None}),
-        ("form bank has no graph for task 'mood'", {"form": "bank"}),
+        ("the artifact has no graph bend/mood", {"form": "bend"}),
+        ("the artifact has no graph folded/weather", {"task": "weather"}),
+        ("the artifact has no graph folded;", {"task": None}),
+        ("the artifact has no graph bank/mood", {"form": "bank"}),
+        ("the artifact has no graph folded/mood/encoder", {"part": "encoder"}),
         ("engines/no.plan is not among the artifact's files", {"path": "engines/no.plan"}),
         ("it has no profile", {"profiles": []}),
         ("its profile is of batch; expected batch, sequence", {"profiles": [{"batch": [1, 1, 1]}]}),
@@ -98,6 +100,18 @@ def test_a_switchable_engine_needs_a_range_of_labels(write):
     (profile,) = engine.profiles
     wide = Profile({**profile.sizes, "labels": (1, 3, 32)})
     assert write(dataclasses.replace(engine, profiles=(wide,))).manifest.engines[0].profiles == (wide,)
+
+
+def test_a_stage_that_the_artifact_does_not_have(write, own_tiny):
+    profile = Profile({"rows": (1, 1, 1), "labels": (1, 2, 8)})
+    with pytest.raises(ArtifactError, match="the artifact has no graph stages/apply"):
+        write(dataclasses.replace(FOLDED, form="stages", task=None, part="apply", profiles=(profile,)))
+
+
+def test_the_past_alone_may_be_empty():
+    assert Profile.from_json({"past": [0, 0, 4]}).sizes["past"] == (0, 0, 4)
+    with pytest.raises(ValueError, match="rising from 0"):
+        Profile.from_json({"past": [-1, 0, 4]})
 
 
 def test_two_engines_in_one_file(write):

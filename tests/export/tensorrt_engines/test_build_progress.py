@@ -5,7 +5,7 @@ import pytest
 trt = pytest.importorskip("tensorrt_rtx")
 
 from propetl.export.tensorrt_engines.build_progress import Phases, progress_monitor  # noqa: E402
-from propetl.runtime.engines.plan_library import error_log  # noqa: E402
+from propetl.runtime.engines.tensorrt_flavour import error_log  # noqa: E402
 
 
 def test_share_of_nested_phases():

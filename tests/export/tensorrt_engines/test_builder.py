@@ -5,15 +5,17 @@ import onnx_ir as ir
 import pytest
 
 from propetl.errors import BackendError
-from propetl.export.tensorrt_engines import flavour
+from propetl.export.tensorrt_engines import flavour as export_flavour
 from propetl.export.tensorrt_engines.builder import EngineBuilder, Graph, _optimization_profile
-from propetl.export.tensorrt_engines.flavour import FLAVOURS
-from propetl.export.tensorrt_engines.options import TensorRTOptions, parse_shapes
+from propetl.export.tensorrt_engines.options import TensorRTOptions
+from propetl.runtime.engine_records import Profile
+from propetl.runtime.engines import tensorrt_flavour
+from propetl.runtime.engines.tensorrt_flavour import FLAVOURS
 from propetl.runtime.manifest import TensorSignature
 
 trt = pytest.importorskip("tensorrt_rtx")
 
-PROFILE = parse_shapes("1x1/2x8/4x16").profile(None)
+PROFILE = Profile({"batch": (1, 2, 4), "sequence": (1, 8, 16)})
 X, Y = TensorSignature("x", "int64", ("batch", "sequence")), TensorSignature("y", "float32", ("batch", "sequence", 4))
 
 
@@ -107,8 +109,7 @@ def test_inputs_and_outputs_are_those_stated(tmp_path, stated):
 
 
 def test_a_build_that_fails_ends_with_the_builders_words(tmp_path):
-    shape = parse_shapes("1x1/1x1/1x1").profile(None)
-    outside = type(shape)({"batch": (4, 2, 1), "sequence": (1, 1, 1)})
+    outside = Profile({"batch": (4, 2, 1), "sequence": (1, 1, 1)})
     with pytest.raises(BackendError, match=r"folded/rte/model\.onnx at fp32: tensorrt-rtx cannot build it: .*rofile"):
         builder().build(graph_of(tmp_path), "fp32", (outside,), lambda phase, share: None)
 
@@ -142,8 +143,8 @@ class TensorRT10:
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops in TensorRT-RTX:DeprecationWarning")
 def test_modes_of_tensorrt_reach_its_builder(tmp_path, monkeypatch):
-    monkeypatch.setattr(flavour, "gpu_here", lambda: 87)
-    monkeypatch.setattr(flavour, "import_module", {"tensorrt": TensorRT10()}.get)
+    monkeypatch.setattr(export_flavour, "gpu_here", lambda: 87)
+    monkeypatch.setattr(tensorrt_flavour, "import_module", {"tensorrt": TensorRT10()}.get)
     cache = tmp_path / "times.bin"
     options = TensorRTOptions(("tensorrt",), timing_cache=cache, hardware_compatible=True, version_compatible=True)
     one = EngineBuilder(FLAVOURS["tensorrt"], options)

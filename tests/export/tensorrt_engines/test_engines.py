@@ -1,6 +1,7 @@
 """Engines of all forms, methods and precisions for SM 86, 89 and 120, built with no GPU."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -39,7 +40,9 @@ def built(made, tmp_path_factory):
             folder, manifest = tmp_path_factory.mktemp("built") / "artifact", of_one_form(made(method).manifest, form)
             shutil.copytree(made(method).artifact, folder)
             told = []
-            records = build_engines(folder, manifest, builders_of(options(precisions=(precision,))), told.append, quiet)
+            records = build_engines(
+                Artifact(folder, manifest), folder, builders_of(options(precisions=(precision,))), told.append, quiet
+            )
             found[key] = (folder, manifest, records, told)
         return found[key]
 
@@ -50,7 +53,7 @@ def of_one_form(manifest, form):
     """One graph is enough for a form that has one for each task."""
     info = manifest.forms[form]
     graphs = dict(list(info.graphs.items())[:1])
-    return type(manifest)(**vars(manifest) | {"forms": {form: type(info)(info.graph, graphs, info.task_ids)}})
+    return replace(manifest, forms={form: replace(info, graphs=graphs, stages=None)})
 
 
 every_form = pytest.mark.parametrize("form", ["folded", "switchable", "bank"])
@@ -91,6 +94,23 @@ def test_an_engine_is_built_and_recorded(built, method, precision, form):
     assert not list(folder.glob(".lowered.*"))
 
 
+@every_method
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_two_stages_are_built_for_all_forms_that_have_them(made, tmp_path, method, precision):
+    folder = tmp_path / "artifact"
+    shutil.copytree(made(method).artifact, folder)
+    of_tasks = {form: replace(made(method).manifest.forms[form], graph=None) for form in ("switchable", "bank")}
+    artifact = Artifact(folder, replace(made(method).manifest, forms=of_tasks))
+    apply, run = build_engines(artifact, folder, builders_of(options(precisions=(precision,))), quiet, quiet)
+    assert (str(apply.name), str(run.name)) == ("stages/apply", "stages/run")
+    assert apply.path == f"engines/stages/apply/tensorrt-rtx-{precision}.plan"
+    for record in (apply, run):
+        assert (record.compute_capabilities, record.calibration_rows) == (GPUS, 9 if precision == "int8" else 0)
+        assert (folder / record.path).stat().st_size > 100_000
+    assert apply.profiles[0].sizes == {"rows": (1, 1, 1), "labels": (1, 5, 32)}
+    assert run.profiles[0].sizes["rows"] == (1, 1, 4) and run.profiles[0].sizes["batch"] == (1, 2, 4)
+
+
 def test_precisions_are_different_engines(built):
     contents = {
         precision: (folder / records[0].path).read_bytes()
@@ -103,7 +123,8 @@ def test_precisions_are_different_engines(built):
 def test_a_rebuild_is_the_same_bytes(built, made, tmp_path):
     folder, manifest, (record,), _ = built("adapter", "fp16", "folded")
     shutil.copytree(made("adapter").artifact, tmp_path / "again")
-    build_engines(tmp_path / "again", manifest, builders_of(options(precisions=("fp16",))), quiet, quiet)
+    again = Artifact(tmp_path / "again", manifest)
+    build_engines(again, again.path, builders_of(options(precisions=("fp16",))), quiet, quiet)
     assert (tmp_path / "again" / record.path).read_bytes() == (folder / record.path).read_bytes()
 
 
@@ -143,7 +164,7 @@ def test_nothing_is_built_if_one_graph_cannot_be_read(made, tmp_path):
     (folder / info.path).unlink()
     ir.save(model, folder / info.path)
     with pytest.raises(BackendError, match=rf"bank/model\.onnx at fp32: .*node '{gelu.name}' \(BiasGelu\): "):
-        build_engines(folder, manifest, builders_of(options()), quiet, quiet)
+        build_engines(Artifact(folder, manifest), folder, builders_of(options()), quiet, quiet)
     assert not (folder / "engines").exists()
     assert not list(folder.glob(".lowered.*"))
 
@@ -153,30 +174,40 @@ def test_nothing_is_built_if_one_graph_cannot_be_read(made, tmp_path):
 def test_lowered_graphs_answer_as_pytorch_but_for_rounding(made, tmp_path, method, precision, rounding):
     """On ONNX Runtime's CPU provider; every graph, every task."""
     one = made(method)
-    source = engines._Source(Artifact(one.artifact, one.manifest), options(precisions=(precision,)), quiet)
+    source = engines._Source(Artifact(one.artifact, one.manifest), tmp_path, options(precisions=(precision,)), quiet)
+    applied = {}
     for item in engines._lowered(source, tmp_path):
         settings = ort.SessionOptions()
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(tmp_path))
         session = ort.InferenceSession(item.graph.content, settings, providers=["CPUExecutionProvider"])
         assert (session.get_outputs()[0].type, len(session.get_inputs())) == ("tensor(float)", len(item.info.inputs))
-        tasks = one.manifest.tasks if item.form in ("switchable", "bank") else [item.task] if item.task else []
+        if item.name.part == "apply":
+            packs = {task: source.artifact.pack(task).tensors() for task in one.manifest.tasks}
+            for task, tensors in packs.items():
+                found = session.run(None, {name: tensor[None] for name, tensor in tensors.items()})
+                applied[task] = dict(zip([output.name for output in item.info.outputs], found, strict=True))
+            continue
+        tasks = [item.name.task] if item.name.task else [] if item.name.form == "bare" else one.manifest.tasks
         for task in tasks:
             inputs = one.inputs(16, 9)
             expected, feeds = one.logits(task, inputs), dict(inputs)
-            if item.form == "switchable":
+            if item.name.form == "switchable":
                 feeds |= source.artifact.pack(task).tensors()
-            if item.form == "bank":
+            if item.name.part == "run":
+                feeds |= applied[task]
+            if item.name.form == "bank":
                 feeds["task_id"] = np.full(16, one.manifest.forms["bank"].task_ids[task])
             found = session.run(None, feeds)[0][:, : expected.shape[1]]
             off = np.abs(found - expected).mean() / np.abs(expected).mean()
             assert 0 < off < rounding, (item.graph.name, task)
+    assert set(applied) == set(one.manifest.tasks)
 
 
 def test_lowered_graphs_share_weights_and_these_are_the_rounded_ones(made, tmp_path):
     folder, manifest = made("adapter").artifact, made("adapter").manifest
-    source = engines._Source(Artifact(folder, manifest), options(precisions=("fp16",)), quiet)
+    source = engines._Source(Artifact(folder, manifest), tmp_path, options(precisions=("fp16",)), quiet)
     wanted = list(engines._lowered(source, tmp_path))
-    assert len(wanted) == 6
+    assert len(wanted) == 8
     lowered, shared = (folder / "backbone.data").read_bytes(), (tmp_path / "backbone-fp16.data").read_bytes()
     for item in wanted:
         before = ir.load(folder / item.info.path).graph.initializers

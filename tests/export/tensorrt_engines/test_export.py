@@ -6,6 +6,7 @@ from click.testing import CliRunner
 from propetl.cli.main import main
 from propetl.export.tensorrt_engines import flavour
 from propetl.runtime.artifact import read_artifact
+from propetl.runtime.engines import tensorrt_flavour
 from propetl.runtime.session import Session
 
 pytest.importorskip("tensorrt_rtx")
@@ -53,7 +54,7 @@ def test_tensorrt_that_is_not_installed(plain, tmp_path, monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr(flavour, "import_module", missing)
+    monkeypatch.setattr(tensorrt_flavour, "import_module", missing)
     done = export(plain[1], tmp_path / "out", "--target", "tensorrt")
     assert done.exit_code == 2
     line = "--target tensorrt needs 'tensorrt', which is not installed: pip install 'propetl[tensorrt]'"

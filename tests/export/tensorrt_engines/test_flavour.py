@@ -1,14 +1,14 @@
-"""The differences between the libraries, and what each refuses."""
+"""What each library refuses to build."""
 
-import builtins
 import types
 
 import pytest
 
-from propetl.errors import BackendError, ConfigurationError, MissingExtraError
+from propetl.errors import BackendError, ConfigurationError
 from propetl.export.tensorrt_engines import flavour
-from propetl.export.tensorrt_engines.flavour import FLAVOURS, check_supported, load_library
+from propetl.export.tensorrt_engines.flavour import check_supported
 from propetl.export.tensorrt_engines.options import TensorRTOptions
+from propetl.runtime.engines.tensorrt_flavour import FLAVOURS
 
 TENSORRT, RTX = FLAVOURS["tensorrt"], FLAVOURS["tensorrt-rtx"]
 CAPABILITIES = types.SimpleNamespace(__members__=dict.fromkeys(["NONE", "CURRENT", "SM75", "SM86", "SM89", "SM120"]))
@@ -27,26 +27,6 @@ def no_gpu(monkeypatch):
 @pytest.fixture
 def orin(monkeypatch):
     monkeypatch.setattr(flavour, "gpu_here", lambda: 87)
-
-
-@pytest.mark.parametrize(("one", "line"), [(TENSORRT, "propetl[tensorrt]"), (RTX, "propetl[rtx]")])
-def test_a_missing_package_is_answered_by_the_line_that_installs_it(one, line, monkeypatch):
-    real = builtins.__import__
-    monkeypatch.setattr(flavour, "import_module", lambda name: real("no_such_module_" + name))
-    with pytest.raises(MissingExtraError) as caught:
-        load_library(one)
-    assert f"pip install '{line}'" in str(caught.value) and f"--target {one.target}" in str(caught.value)
-
-
-@pytest.mark.parametrize(("version", "fits"), [("8.6.1", False), ("10.0.1", True), ("11.4.1", True)])
-def test_the_oldest_tensorrt(version, fits, monkeypatch):
-    library = types.SimpleNamespace(__version__=version)
-    monkeypatch.setattr(flavour, "import_module", lambda name: library)
-    if fits:
-        assert load_library(TENSORRT) is library
-    else:
-        with pytest.raises(BackendError, match=r"needs TensorRT 10 or 11; found 8\.6\.1"):
-            load_library(TENSORRT)
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -98,3 +78,8 @@ class TestWithAGpu:
         assert check_supported(TENSORRT, LIBRARY, options("tensorrt", **{key: value})) == (87,)
         with pytest.raises(ConfigurationError, match=f"--{key.replace('_', '-')} is for --target tensorrt"):
             check_supported(RTX, LIBRARY, options(compute_capabilities=(86,), **{key: value}))
+
+    def test_some_weights_to_refit_came_with_a_later_tensorrt(self):
+        older = types.SimpleNamespace(__version__="10.0.1", BuilderFlag=types.SimpleNamespace(REFIT=1))
+        with pytest.raises(BackendError, match=r"--refit needs TensorRT 10\.2 or later; found 10\.0\.1"):
+            check_supported(TENSORRT, older, options("tensorrt", refit=True))

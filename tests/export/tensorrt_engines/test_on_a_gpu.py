@@ -6,9 +6,10 @@ import pytest
 from propetl.errors import ProPETLError
 from propetl.export.options import ExportOptions
 from propetl.export.tensorrt_engines.builder import EngineBuilder
-from propetl.export.tensorrt_engines.flavour import FLAVOURS, gpu_here
+from propetl.export.tensorrt_engines.flavour import gpu_here
 from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.export.writer import export_bundle
+from propetl.runtime.engines.tensorrt_flavour import FLAVOURS
 from propetl.runtime.report import TOLERANCES
 from propetl.runtime.session import Session
 

@@ -39,8 +39,8 @@ def models_of(one):
 
 def common(one, folder, precision):
     """The graph for all tasks, as the builder gets it."""
-    source = engines._Source(Artifact(one.artifact, one.manifest), options(precision), quiet)
-    return next(item for item in engines._lowered(source, folder) if item.form == "folded")
+    source = engines._Source(Artifact(one.artifact, one.manifest), folder, options(precision), quiet)
+    return next(item for item in engines._lowered(source, folder) if item.name.form == "folded")
 
 
 @pytest.fixture

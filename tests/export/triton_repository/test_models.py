@@ -94,7 +94,9 @@ def test_ensembles_are_not_batched_themselves(configs):
 
 def plan(form, task, capabilities, path, rows=4, **changes):
     sizes = {"batch": (1, rows, rows), "sequence": (1, 8, 32)}
-    engine = EngineInfo(path, form, task, "tensorrt", "10.9", capabilities, "fp16", (Profile(sizes), Profile(sizes)))
+    engine = EngineInfo(
+        path, form, task, "model", "tensorrt", "10.9", capabilities, "fp16", (Profile(sizes), Profile(sizes))
+    )
     return replace(engine, **changes)
 
 

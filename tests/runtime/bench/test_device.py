@@ -36,27 +36,11 @@ from propetl.runtime.engines.cuda_runtime import Cuda
 from propetl.runtime.engines.ort_held import TimedOrtEngine
 from tests.runtime.bench.test_report import CONDITIONS, MS
 from tests.runtime.engines.cuda_double import CudaDouble
-from tests.runtime.engines.planned import TARGETS, Machine, write_planned
 from tests.runtime.tiny_artifact import INPUTS, ROWS, VOCABULARY, token_ids
 
 CELL = Cell(2, 8)
 WORDS = Vocabulary(len(VOCABULARY), 0, INPUTS)
 WAYS = {"tensorrt-plan": 4, "tensorrt-rtx-plan": 2}
-
-
-@pytest.fixture
-def machine(monkeypatch, tmp_path):
-    return Machine(monkeypatch, tmp_path)
-
-
-@pytest.fixture(params=TARGETS)
-def provider(request):
-    return request.param
-
-
-@pytest.fixture
-def planned(provider, tmp_path):
-    return write_planned(tmp_path / "artifact", TARGETS[provider])
 
 
 @pytest.mark.parametrize("form", ["folded", "switchable", "bank"])

@@ -20,6 +20,7 @@ class cudaError_t(enum.Enum):
 class cudaMemcpyKind(enum.Enum):
     cudaMemcpyHostToDevice = 1
     cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDeviceToDevice = 3
 
 
 class cudaStreamCaptureMode(enum.Enum):
@@ -27,6 +28,7 @@ class cudaStreamCaptureMode(enum.Enum):
 
 
 OK = cudaError_t.cudaSuccess
+ALIGNMENT = 256
 
 
 class StreamDouble:
@@ -73,16 +75,22 @@ class CudaDouble:
         return OK, SimpleNamespace(major=self.major, minor=self.minor)
 
     def cudaMemGetInfo(self):
-        held = sum(len(block) for block in self.memory.values())
+        held = sum(size for size, _ in self.memory.values())
         return OK, self.room - held, self.room
 
     def cudaMalloc(self, size):
         if size > self.room:
             return cudaError_t.cudaErrorMemoryAllocation, None
-        block = (ctypes.c_uint8 * size)()
-        self.memory[ctypes.addressof(block)] = block
+        block = (ctypes.c_uint8 * (size + ALIGNMENT))()
+        address = -(-ctypes.addressof(block) // ALIGNMENT) * ALIGNMENT
+        self.memory[address] = (size, block)
         self.calls.append("malloc")
-        return OK, ctypes.addressof(block)
+        return OK, address
+
+    def check(self, address, size):
+        """Fails where memory was freed, or is not ours."""
+        inside = (start <= address and address + size <= start + held for start, (held, _) in self.memory.items())
+        assert any(inside), "memory was freed, or is too small"
 
     cudaMallocHost = cudaMalloc
 
@@ -102,12 +110,27 @@ class CudaDouble:
         return (OK,)
 
     def cudaMemcpyAsync(self, target, source, size, kind, stream):
-        def copy():
-            assert len(self.memory[target]) >= size and len(self.memory[source]) >= size, "memory was freed"
-            ctypes.memmove(target, source, size)
+        return self.cudaMemcpy2DAsync(target, size, source, size, size, 1, kind, stream)
 
+    def cudaMemcpy2DAsync(self, target, target_pitch, source, source_pitch, width, height, kind, stream):
+        def copy():
+            for line in range(height):
+                places = target + line * target_pitch, source + line * source_pitch
+                for place in places:
+                    self.check(place, width)
+                ctypes.memmove(*places, width)
+
+        assert width <= min(target_pitch, source_pitch)
         self.calls.append(kind.name.removeprefix("cudaMemcpy"))
         stream.push(copy)
+        return (OK,)
+
+    def cudaMemsetAsync(self, address, value, size, stream):
+        def fill():
+            self.check(address, size)
+            ctypes.memset(address, value, size)
+
+        stream.push(fill)
         return (OK,)
 
     def cudaStreamSynchronize(self, stream):

@@ -7,11 +7,12 @@ from dataclasses import replace
 from propetl.files import file_record
 from propetl.runtime.artifact import read_manifest
 from propetl.runtime.engine_records import EngineInfo, Profile
+from propetl.runtime.graph_names import named_graphs
 from tests.runtime.engines.cuda_double import CudaDouble
 from tests.runtime.engines.tensorrt_double import TensorRTDouble
 from tests.runtime.tiny_artifact import write_tiny_artifact
 
-RANGES = {"batch": (1, 2, 8), "sequence": (1, 8, 32), "labels": (1, 2, 32)}
+RANGES = {"batch": (1, 2, 8), "sequence": (1, 8, 32), "labels": (1, 2, 32), "rows": (1, 1, 8)}
 TARGETS = {"tensorrt-plan": "tensorrt", "tensorrt-rtx-plan": "tensorrt-rtx"}
 VERSIONS = {"tensorrt": "10.9.0", "tensorrt-rtx": "1.7.1.116"}
 
@@ -29,23 +30,36 @@ class Machine:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def write_planned(path, target="tensorrt", ranges=(RANGES,), precision="fp32"):
+def write_planned(path, target="tensorrt", ranges=(RANGES,), precision="fp32", staged=False):
     """A tiny artifact with a plan for each graph but the bare one's."""
-    tiny = write_tiny_artifact(path)
-    manifest = read_manifest(tiny.path).manifest
-    engines = []
-    for form in ("folded", "switchable", "bank"):
-        for task, graph in manifest.forms[form].all_graphs().items():
-            named = {size for item in graph.inputs for size in item.shape if isinstance(size, str)}
-            profiles = tuple(Profile({name: sizes[name] for name in sorted(named)}) for sizes in ranges)
-            name = "/".join(filter(None, ("engines", form, task, "model.plan")))
-            plan = {"artifact": str(tiny.path), "graph": graph.path, "profiles": [dict(p.sizes) for p in profiles]}
-            file = tiny.path / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(plan))
-            engines.append(EngineInfo(name, form, task, target, VERSIONS[target], (86,), precision, profiles))
-    write_engines(tiny, engines)
+    tiny = write_tiny_artifact(path, staged=staged)
+    write_engines(tiny, [engine for engine in plans_of(tiny.path, target, ranges, precision) if engine.form != "bare"])
     return tiny
+
+
+def plans_of(path, target="tensorrt", ranges=(RANGES,), precision="fp32"):
+    """Writes a plan for each graph of the artifact in folder ``path``; returns their records."""
+    engines = []
+    for name, graph in named_graphs(read_manifest(path).manifest.forms).items():
+        named = {size for item in graph.inputs for size in item.shape if isinstance(size, str)}
+        profiles = tuple(Profile({size: sizes[size] for size in sorted(named)}) for sizes in ranges)
+        plan = {"artifact": str(path), "graph": graph.path, "profiles": [dict(p.sizes) for p in profiles]}
+        file = path / f"engines/{name}/model.plan"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(plan))
+        record = EngineInfo(
+            path=f"engines/{name}/model.plan",
+            form=name.form,
+            task=name.task,
+            part=name.part,
+            target=target,
+            version=VERSIONS[target],
+            compute_capabilities=(86,),
+            precision=precision,
+            profiles=profiles,
+        )
+        engines.append(record)
+    return engines
 
 
 def write_engines(tiny, engines):

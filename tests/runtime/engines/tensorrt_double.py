@@ -1,6 +1,6 @@
 """Stands in for TensorRT: a plan is JSON that names an ONNX graph, which ONNX Runtime runs when the stream does.
 
-It refuses what TensorRT refuses: shapes outside the active profile, tensors without an address.
+It refuses what TensorRT refuses: shapes outside the active profile, tensors without an address or at an odd one.
 """
 
 import ctypes
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+
+from tests.runtime.engines.cuda_double import ALIGNMENT
 
 KINDS: dict[str, tuple[str, Any]] = {
     "tensor(int64)": ("INT64", np.int64),
@@ -29,7 +31,11 @@ class TensorIOMode:
 
 
 class CudaGraphStrategy:
-    WHOLE_GRAPH_CAPTURE = "whole"
+    WHOLE_GRAPH_CAPTURE, DISABLED = "whole", "disabled"
+
+
+class DynamicShapesKernelSpecializationStrategy:
+    LAZY, NONE = "lazy", "none"
 
 
 class Weights:
@@ -41,6 +47,7 @@ class TensorRTDouble:
     """The module, which hands its work to the streams of ``cuda``."""
 
     ILogger, TensorIOMode, CudaGraphStrategy, Weights = ILogger, TensorIOMode, CudaGraphStrategy, Weights
+    DynamicShapesKernelSpecializationStrategy = DynamicShapesKernelSpecializationStrategy
 
     def __init__(self, cuda, version="10.9.0", name="tensorrt"):
         self.cuda, self.__version__, self.__name__ = cuda, version, name
@@ -127,6 +134,7 @@ class EngineDouble:
 
 class RuntimeConfigDouble:
     cuda_graph_strategy = None
+    dynamic_shapes_kernel_specialization_strategy = "lazy"
     cache = None
 
     def create_runtime_cache(self):
@@ -178,10 +186,15 @@ class ContextDouble:
 
     def get_tensor_shape(self, name):
         sizes = self._sizes()
+        if {"past", "target"} & sizes.keys():
+            sizes.setdefault("present", sizes.get("past", 0) + sizes.get("target", 1))
         shape = tuple(sizes.get(size, size) for size in self.engine._named(name).shape)
         return (*shape[:-1], self.engine.plan["widest"]) if name == "logits" and "widest" in self.engine.plan else shape
 
     def set_tensor_address(self, name, address):
+        if address % ALIGNMENT:
+            self.engine.log.log(ILogger.Severity.ERROR, f"{name}: address {address} is not aligned")
+            return False
         self.addresses[name] = address
         return True
 
@@ -198,12 +211,16 @@ class ContextDouble:
         return True
 
     def _run(self, shapes, addresses):
-        inputs = {item.name: self._at(item, shapes, addresses).copy() for item in self.engine.session.get_inputs()}
-        (logits,) = self.engine.session.run(["logits"], inputs)
-        self._at(self.engine.tensors[-1], shapes, addresses)[:, : logits.shape[1]] = logits
+        session = self.engine.session
+        inputs = {item.name: self._at(item, shapes, addresses).copy() for item in session.get_inputs()}
+        outputs = session.get_outputs()
+        for item, found in zip(outputs, session.run([item.name for item in outputs], inputs), strict=True):
+            target = self._at(item, shapes, addresses)
+            assert target.shape == found.shape or "widest" in self.engine.plan
+            target[..., : found.shape[-1]] = found
 
     def _at(self, item, shapes, addresses):
         dtype, shape, address = KINDS[item.type][1], shapes[item.name], addresses[item.name]
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        assert size <= len(self.engine.library.cuda.memory[address]), "the buffer is too small"
+        self.engine.library.cuda.check(address, size)
         return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype).reshape(shape)

@@ -3,18 +3,18 @@ from dataclasses import replace
 import pytest
 
 from propetl.errors import BackendError
-from propetl.runtime.engine_records import EngineInfo, Profile
+from propetl.runtime.engine_records import EngineInfo, GraphName, Profile
 from propetl.runtime.engines.plan_choice import Place, choose_engine
 
 HERE = Place("tensorrt-rtx", "1.7.1", 89)
 PROFILES = (Profile({"batch": (1, 8, 32), "sequence": (1, 128, 512)}),)
-BANK = EngineInfo("e/bank.plan", "bank", None, "tensorrt-rtx", "1.7.1", (86, 89), "fp16", PROFILES)
+BANK = EngineInfo("e/bank.plan", "bank", None, "model", "tensorrt-rtx", "1.7.1", (86, 89), "fp16", PROFILES)
 FOLDED = replace(BANK, path="e/rte.plan", form="folded", task="rte")
 TENSORRT = replace(BANK, path="e/trt.plan", target="tensorrt", version="10.9.0", compute_capabilities=(89,))
 
 
-def choose(engines, form="bank", task=None, precision=None, place=HERE):
-    return choose_engine(engines, form, task, precision, place)
+def choose(engines, form="bank", task=None, part="model", precision=None, place=HERE):
+    return choose_engine(engines, GraphName(form, task, part), precision, place)
 
 
 def test_the_first_that_fits():
@@ -22,22 +22,24 @@ def test_the_first_that_fits():
     assert choose([TENSORRT, FOLDED, BANK, other]) is BANK
     assert choose([TENSORRT, FOLDED, BANK, other], precision="int8") is other
     assert choose([BANK, FOLDED], "folded", "rte") is FOLDED
+    encoder, decoder = (replace(FOLDED, path=part, part=part) for part in ("encoder", "decoder"))
+    assert choose([encoder, decoder], "folded", "rte", "decoder") is decoder
 
 
 def test_a_plan_that_is_refitted_serves_the_tasks_that_it_has_weights_for():
     shared = replace(FOLDED, task=None, refits={"rte": "e/rte.weights", "cola": "e/cola.weights"})
     assert choose([shared], "folded", "cola") is shared
-    with pytest.raises(BackendError, match="no engine for form folded, task sst2"):
+    with pytest.raises(BackendError, match="no engine for graph folded/sst2"):
         choose([shared], "folded", "sst2")
 
 
 @pytest.mark.parametrize(
     ("engines", "asked", "message"),
     [
-        ([], {}, "the artifact has no engine for form bank of target tensorrt-rtx; it has none: export with --target"),
-        ([TENSORRT], {}, r"no engine for form bank of target tensorrt-rtx; it has bank fp16 \(tensorrt\)"),
+        ([], {}, "the artifact has no engine for graph bank of target tensorrt-rtx; it has none: propetl build adds"),
+        ([TENSORRT], {}, r"no engine for graph bank of target tensorrt-rtx; it has bank fp16 \(tensorrt\)"),
         ([FOLDED], {}, r"it has folded/rte fp16 \(tensorrt-rtx\)"),
-        ([BANK], {"precision": "int8"}, r"no engine at int8 for form bank; it has bank fp16"),
+        ([BANK], {"precision": "int8"}, r"no engine at int8 for graph bank; it has bank fp16"),
         (
             [BANK],
             {"place": replace(HERE, version="1.8.0")},
@@ -46,7 +48,7 @@ def test_a_plan_that_is_refitted_serves_the_tasks_that_it_has_weights_for():
         (
             [BANK],
             {"place": replace(HERE, compute_capability=120)},
-            "are for SM 86, SM 89, the GPU here is SM 120: export again with --sm 120, or choose provider 'cuda'",
+            "the GPU here is SM 120: propetl build them again with --sm 120, or choose provider 'cuda'",
         ),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_batch_that_no_profile_takes(batch, sequence):
     message = str(caught.value)
     assert f"engines/bank.plan: batch {batch}, sequence {sequence} is outside all its profiles" in message
     assert "batch 1/1/1, sequence 1/64/512; batch 2/16/32, sequence 16/128/512" in message
-    assert "export with --profile" in message
+    assert "propetl build it again with another --profile" in message
 
 
 def test_labels_are_weights_and_are_not_filled_up():

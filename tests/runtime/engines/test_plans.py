@@ -20,28 +20,12 @@ from tests.runtime.engines.cuda_double import CudaDouble
 from tests.runtime.engines.planned import (
     RANGES,
     TARGETS,
-    Machine,
     change_engines,
     engines_of,
     write_engines,
     write_planned,
 )
 from tests.runtime.tiny_artifact import ROWS, token_ids
-
-
-@pytest.fixture
-def machine(monkeypatch, tmp_path):
-    return Machine(monkeypatch, tmp_path)
-
-
-@pytest.fixture(params=TARGETS)
-def provider(request):
-    return request.param
-
-
-@pytest.fixture
-def planned(provider, tmp_path):
-    return write_planned(tmp_path / "artifact", TARGETS[provider])
 
 
 def engine_of(planned, provider="tensorrt-plan", form="switchable"):
@@ -290,7 +274,7 @@ class TestRefused:
 
     def test_an_old_library(self, machine, planned):
         machine.library["tensorrt"].__version__ = "8.6.1"
-        self.refuse(planned, BackendError, "need TensorRT 10 or later; found 8.6.1")
+        self.refuse(planned, BackendError, "needs TensorRT 10 or 11; found 8.6.1")
 
     def test_no_gpu(self, machine, planned, monkeypatch):
         monkeypatch.setattr(machine.cuda, "cudaGetDeviceCount", lambda: (machine.cuda.cudaError_t(700), None))
@@ -303,7 +287,9 @@ class TestRefused:
 
     def test_another_gpu(self, machine, planned):
         machine.cuda.major, machine.cuda.minor = 12, 0
-        self.refuse(planned, BackendError, "are for SM 86, the GPU here is SM 120: export again on this device")
+        self.refuse(
+            planned, BackendError, "are for SM 86, the GPU here is SM 120: propetl build them again on this device"
+        )
 
     def test_another_version(self, machine, planned):
         machine.library["tensorrt"].__version__ = "10.12.0"
@@ -311,10 +297,10 @@ class TestRefused:
 
     def test_no_engines(self, machine, planned):
         write_engines(planned, [])
-        self.refuse(planned, BackendError, "the artifact has no engine for form bank of target tensorrt; it has none")
+        self.refuse(planned, BackendError, "the artifact has no engine for graph bank of target tensorrt; it has none")
 
     def test_a_precision_that_is_not_there(self, machine, planned):
-        self.refuse(planned, BackendError, "no engine at int8 for form bank; it has bank fp32", precision="int8")
+        self.refuse(planned, BackendError, "no engine at int8 for graph bank; it has bank fp32", precision="int8")
 
     def test_a_precision_for_graphs(self, machine, planned):
         words = "precision chooses among engines of tensorrt-plan and tensorrt-rtx-plan; provider 'cpu' runs graphs"
@@ -339,30 +325,6 @@ def test_doubles_have_what_the_real_libraries_have():
     runtime = pytest.importorskip("cuda.bindings.runtime")
     for name in (name for name in dir(CudaDouble) if name.startswith("cuda")):
         assert hasattr(runtime, name), name
-    rtx = pytest.importorskip("tensorrt_rtx")
-    for name in (
-        "ILogger",
-        "TensorIOMode",
-        "CudaGraphStrategy",
-        "Weights",
-        "Runtime",
-        "Refitter",
-        "OnnxParserRefitter",
-    ):
-        assert hasattr(rtx, name), name
-    used = {
-        rtx.ICudaEngine: "get_tensor_name get_tensor_dtype get_tensor_shape get_tensor_mode num_io_tensors "
-        "create_execution_context create_runtime_config",
-        rtx.IExecutionContext: "set_optimization_profile_async set_input_shape set_tensor_address get_tensor_shape "
-        "execute_async_v3",
-        rtx.IRuntimeConfig: "create_runtime_cache set_runtime_cache cuda_graph_strategy",
-        rtx.IRuntimeCache: "serialize deserialize",
-        rtx.Refitter: "set_named_weights refit_cuda_engine get_missing_weights",
-        rtx.OnnxParserRefitter: "refit_from_bytes",
-        rtx.Runtime: "deserialize_cuda_engine",
-    }
-    for kind, names in used.items():
-        assert [name for name in names.split() if not hasattr(kind, name)] == []
 
 
 def test_the_real_bindings_say_that_there_is_no_driver(tmp_path):
