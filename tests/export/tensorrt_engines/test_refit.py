@@ -128,9 +128,9 @@ def test_one_plan_and_a_file_for_each_task_are_recorded(made, tmp_path, gpu, mon
     monkeypatch.setattr(EngineBuilder, "build", lambda *given: Plan(b"plan", 1.0))
     one, folder = made("adapter"), tmp_path / "artifact"
     shutil.copytree(one.artifact, folder)
-    records = build_engines(folder, one.manifest, builders_of(options("fp16", "fp32")), quiet, quiet)
+    records = build_engines(Artifact(folder, one.manifest), folder, builders_of(options("fp16", "fp32")), quiet, quiet)
     folded = {record.precision: record for record in records if record.form == "folded"}
-    assert set(folded) == {"fp16", "fp32"} and len(records) == 8
+    assert set(folded) == {"fp16", "fp32"} and len(records) == 12
     for precision, record in folded.items():
         assert (record.path, record.task) == (f"engines/folded/tensorrt-rtx-{precision}.plan", None)
         tasks = one.manifest.forms["folded"].graphs
@@ -147,7 +147,7 @@ def test_a_stripped_plan_names_the_graph_that_its_weights_come_from(made, tmp_pa
     one, folder = made("adapter"), tmp_path / "artifact"
     shutil.copytree(one.artifact, folder)
     chosen = options("fp32", "fp16", refit=False, strip_weights=True)
-    records = build_engines(folder, one.manifest, builders_of(chosen), quiet, quiet)
+    records = build_engines(Artifact(folder, one.manifest), folder, builders_of(chosen), quiet, quiet)
     stripped = {(record.form, record.task, record.precision): record.weights_graph for record in records}
     assert stripped["folded", "two", "fp32"] == "folded/two/model.onnx"
     assert stripped["folded", "two", "fp16"] == "engines/folded/two/fp16.onnx"
