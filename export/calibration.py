@@ -66,7 +66,7 @@ def _of_task(artifact: Artifact, form: str, task: str) -> dict[str, NDArray[Any]
 
     engine = load(artifact, stages.apply, EngineOptions(threads=1))
     rows = {name: tensor[None] for name, tensor in artifact.pack(task).tensors().items()}
-    return {name: engine.array(value) for name, value in engine.evaluate(engine.prepare(rows)).items()}
+    return {name: value.numpy() for name, value in engine.evaluate(engine.prepare(rows)).items()}
 
 
 def rows_in(batches: Iterable[Feeds]) -> int:

@@ -35,18 +35,23 @@ def _sizes(
             BATCH: shape.batch,
             SEQUENCE: shape.sequence,
             LABELS: _labels(manifest),
-            ROWS: (1, 1, shape.batch[2] if BATCH in named else 1),  # a task's weights serve all rows, or one each
+            ROWS: _rows(shape, named),
         }
         return
     # Rows end one by one and a cache begins with nothing, so whatever is asked for, these begin with one.
-    batch, text = (1, *shape.batch[1:]), (1, *shape.sequence[1:])
-    answer = _longest_answer(manifest, options)
+    rows = {BATCH: (1, *shape.batch[1:]), ROWS: _rows(shape, named)}
+    text, answer = (1, *shape.sequence[1:]), _longest_answer(manifest, options)
     if PRESENT not in named:
-        yield {BATCH: batch, SEQUENCE: text, TARGET: (1, 1, 1), PAST: (1, (answer + 1) // 2, answer)}
+        yield rows | {SEQUENCE: text, TARGET: (1, 1, 1), PAST: (1, (answer + 1) // 2, answer)}
         return
     usual, longest = text[1] + answer // 2, text[2] + answer
-    yield {BATCH: batch, TARGET: text, PAST: (0, 0, 0), PRESENT: text}
-    yield {BATCH: batch, TARGET: (1, 1, 1), PAST: (1, usual, longest), PRESENT: (2, usual + 1, longest + 1)}
+    yield rows | {TARGET: text, PAST: (0, 0, 0), PRESENT: text}
+    yield rows | {TARGET: (1, 1, 1), PAST: (1, usual, longest), PRESENT: (2, usual + 1, longest + 1)}
+
+
+def _rows(shape: ShapeRange, named: set[str]) -> Sizes:
+    """Rows of weights that are inputs: one for all rows of the batch, or one for each."""
+    return (1, 1, shape.batch[2] if BATCH in named else 1)
 
 
 def _labels(manifest: Manifest) -> Sizes:

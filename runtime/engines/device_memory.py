@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.runtime.engines.blocks import Shapes, common_shape
+from propetl.runtime.engines.blocks import Shapes
 from propetl.runtime.engines.cuda_runtime import Cuda, DeviceBuffer, PinnedBuffer, Stream
 from propetl.runtime.engines.plan_shapes import buffer_bytes
 
@@ -193,7 +193,8 @@ def _rounded(size: int, step: int) -> int:
 
 
 def _joined_shape(tensors: Sequence[DeviceTensor]) -> tuple[int, ...]:
-    return (sum(tensor.shape[0] for tensor in tensors), *common_shape([tensor.shape[1:] for tensor in tensors]))
+    longest = map(max, zip(*(tensor.shape[1:] for tensor in tensors), strict=True))
+    return (sum(tensor.shape[0] for tensor in tensors), *longest)
 
 
 def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int, int]]:

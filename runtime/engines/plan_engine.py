@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.runtime.engines import Prepared
+from propetl.runtime.engines.blocks import Distinct
 from propetl.runtime.engines.cuda_runtime import Cuda
 from propetl.runtime.engines.device_memory import DeviceMemory, DeviceTensor, DeviceTensors
 from propetl.runtime.engines.held import HeldCall
@@ -81,9 +82,9 @@ class PlanEngine:
         found = [self._call_part(*part) for part in self._parts(feeds, kept)]
         return dict(found[0] if len(found) == 1 else self._memory.stacked(found))
 
-    def evaluate(self, prepared: Prepared) -> Prepared:
+    def evaluate(self, prepared: Prepared) -> Distinct:
         """All outputs for ``prepared``, on the device, by name."""
-        return self.call({}, prepared)
+        return Distinct(self.call({}, prepared))
 
     def stack(self, rows: Sequence[Prepared]) -> Prepared:
         """Tensors of ``rows`` one after the other along the first axis."""

@@ -34,7 +34,7 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> Engine
 
 
 def can_stage(artifact: Artifact, stages: Stages, options: EngineOptions) -> bool:
-    """Whether there are engines of both stages; see :func:`propetl.runtime.engines.can_stage`."""
+    """Whether there are engines of all stages; see :func:`propetl.runtime.engines.can_stage`."""
     target = PLAN_FLAVOURS[options.provider].target
     built = {
         name
@@ -42,7 +42,7 @@ def can_stage(artifact: Artifact, stages: Stages, options: EngineOptions) -> boo
         if engine.target == target and options.precision in (None, engine.precision)
         for name in engine.serves
     }
-    return {_name_of(artifact, graph) for graph in (stages.apply, stages.run)} <= built
+    return {_name_of(artifact, graph) for graph in stages.graphs()} <= built
 
 
 def _plan_engine(

@@ -74,7 +74,7 @@ def test_the_stage_that_runs_text_takes_what_the_other_gives(artifact):
     given = list(graph_feeds(artifact, GraphName("stages", None, "run"), batches))
     assert len(given) == 3
     for feeds, labels in zip(given, (1, 2, 5), strict=True):
-        for item in stages.run.inputs:
+        for item in stages.run["model"].inputs:
             sizes = {"rows": 1, "labels": labels, "batch": len(feeds["input_ids"])}
             sizes["sequence"] = feeds["input_ids"].shape[1]
             assert feeds[item.name].shape == tuple(sizes.get(size, size) for size in item.shape)

@@ -32,7 +32,7 @@ def test_heads_as_inputs_leave_room_for_wider_ones(made):
 def test_weights_as_inputs_are_one_tasks_or_one_for_each_row(made):
     manifest = made("adapter").manifest
     stages = manifest.forms["bank"].stages
-    (run,) = sizes_of(stages.run, manifest, options())
+    (run,) = sizes_of(stages.run[MODEL], manifest, options())
     assert run == {"batch": (2, 4, 16), "sequence": (4, 8, 32), "labels": (1, 5, 32), "rows": (1, 1, 16)}
     two = options(shapes=(*SHAPES, parse_shapes("1x1")))
     assert sizes_of(stages.apply, manifest, two) == [{"rows": (1, 1, 1), "labels": (1, 5, 32)}]
