@@ -20,6 +20,7 @@ from propetl.errors import BundleError, CheckFailed, ProPETLError
 from tests.device_env import ROOT
 
 NOT_COMMANDS = {
+    "build_output",
     "__init__",
     "main",
     "failures",
