@@ -27,7 +27,8 @@ from propetl.export.tensorrt_engines.refit import TASK_WEIGHTS, task_weights_of
 from propetl.export.weight_store import WeightStore
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.batching import Feeds
-from propetl.runtime.manifest import BACKBONE_FILE, GraphInfo, Manifest
+from propetl.runtime.engine_records import GraphName
+from propetl.runtime.manifest import BACKBONE_FILE, MODEL, GraphInfo, Manifest
 from propetl.runtime.signatures import FORM_RULES
 
 Ranges = dict[str, Range]
@@ -107,7 +108,7 @@ class _Floats:
     def _ranges(self, form: str, task: str | None, graph: GraphInfo) -> Ranges:
         path = self.artifact.path / graph.path
         products = [str(node.name) for node in ir.load(path).graph if is_product(node)]
-        feeds = graph_feeds(self.artifact, form, task, self._batches)
+        feeds = graph_feeds(self.artifact, GraphName(form, task, MODEL), self._batches)
         return activation_ranges(path, self.weights, products, feeds)
 
 
