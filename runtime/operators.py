@@ -6,6 +6,9 @@ from propetl.errors import ArtifactError, ConfigurationError
 
 STANDARD, ONNXRUNTIME = "standard", "onnxruntime"
 
+ONNXRUNTIME_DOMAIN = "com.microsoft"
+"""Of ONNX Runtime's own operators, in a graph."""
+
 
 @dataclass(frozen=True)
 class OperatorSet:

@@ -6,7 +6,7 @@ import onnx_ir as ir
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.ort_fusions import ORT_PATTERN_REWRITE_RULES, mha, mha_scale, sdpa, shape_optimization
 
-DOMAIN = "com.microsoft"
+from propetl.runtime.operators import ONNXRUNTIME_DOMAIN
 
 # The rewriter's own half-way operators; one that is left would run nowhere.
 _HALF_WAY = "ai.onnxruntime._fusion"
@@ -54,4 +54,4 @@ class FuseAttention(ir.passes.InPlacePass):
 
 def fused_operators(model: ir.Model) -> Counter[str]:
     """How many of each operator only ONNX Runtime knows."""
-    return Counter(node.op_type for node in model.graph if node.domain == DOMAIN)
+    return Counter(node.op_type for node in model.graph if node.domain == ONNXRUNTIME_DOMAIN)

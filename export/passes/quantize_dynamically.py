@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from propetl.export.passes.fuse_attention import DOMAIN
+from propetl.runtime.operators import ONNXRUNTIME_DOMAIN
 
 _LARGEST = 127
 
@@ -49,7 +49,7 @@ def is_product(node: ir.Node) -> bool:
 
 def is_constant_product(node: ir.Node) -> bool:
     """Whether ``node`` multiplies by a constant matrix of floats."""
-    if (node.domain, node.op_type) not in (("", "MatMul"), (DOMAIN, "FusedMatMul")):
+    if (node.domain, node.op_type) not in (("", "MatMul"), (ONNXRUNTIME_DOMAIN, "FusedMatMul")):
         return False
     weight = node.inputs[1].const_value if node.inputs[1] is not None else None
     if weight is None or weight.dtype != ir.DataType.FLOAT or len(weight.shape) != 2:

@@ -4,8 +4,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from propetl.export.passes.fuse_attention import DOMAIN
 from propetl.export.passes.quantize_dynamically import constant, is_product, matrix_of, weight_name
+from propetl.runtime.operators import ONNXRUNTIME_DOMAIN
 
 BLOCK = 32
 """Weights of one column that share a scale; half a byte each, and a float of four bytes for all of them."""
@@ -30,7 +30,7 @@ class QuantizeToNibbles(ir.passes.InPlacePass):
         for node in found:
             _replace(model.graph, node)
         if found:
-            model.opset_imports[DOMAIN] = 1
+            model.opset_imports[ONNXRUNTIME_DOMAIN] = 1
         ir.passes.common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, bool(found))
 
@@ -69,7 +69,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
             "block_size": BLOCK,
             "accuracy_level": _INTEGER_ACTIVATIONS,
         },
-        domain=DOMAIN,
+        domain=ONNXRUNTIME_DOMAIN,
     )
     product.type, product.shape = node.outputs[0].type, node.outputs[0].shape
     ir.convenience.replace_nodes_and_values(graph, node, [node], tape.nodes, [node.outputs[0]], [product])
