@@ -241,7 +241,8 @@ def _losses(manifest: Manifest) -> Table:
 def _lora_sizes(manifest: Manifest, merged: bool) -> str:
     """Bytes of a folded task's LoRA weights, kept beside or merged."""
     layout, hidden = manifest.layout, manifest.backbone.hidden_size
-    beside = layout.slots * sum(tensor.size for tensor in layout.tensors) * 4
-    inside = layout.slots * sum(tensor.shape[0] for tensor in layout.tensors if tensor.name.endswith(".b")) * hidden * 4
+    beside = sum(tensor.slots * tensor.size for tensor in layout.tensors) * 4
+    outputs = sum(tensor.slots * tensor.shape[0] for tensor in layout.tensors if tensor.name.endswith(".b"))
+    inside = outputs * hidden * 4
     here = "merged" if merged else "beside the matrices"
     return f"LoRA per folded task: {beside:,} bytes beside the matrices, {inside:,} merged into them; here {here}"

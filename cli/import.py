@@ -64,7 +64,7 @@ def command(
 def _show(imported: "Imported") -> None:
     info, console = imported.info, Console()
     method = info.prototype
-    kept = f", keeps {method.sparsity:g}" if method.sharing == "masked" else ""
+    kept = f", keeps {method.sparsity:g}" if method.masked else ""
     masks = f", {method.masks} masks" if method.masks != "layer" else ""
     head = f"; head {info.head}" if any(task.outputs for task in info.tasks.values()) else ""
     console.print(escape(f"{method.method}, {method.sharing}{masks}{kept}{head}; {', '.join(info.tasks)}"))

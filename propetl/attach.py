@@ -2,6 +2,7 @@
 
 import itertools
 import types
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
@@ -31,7 +32,7 @@ def attach(
     *,
     merge_lora: bool = False,
 ) -> None:
-    """Hooks ``config.method`` into every layer of ``model``; slots count over its stacks in their order.
+    """Hooks ``config.method`` into every layer of ``model``; a prototype's slots count over its stacks in their order.
 
     Args:
         model: the backbone, as :func:`propetl.backbone.load_backbone` loads it.
@@ -40,19 +41,33 @@ def attach(
         current: called at every slot for the weights to use.
         merge_lora: compute LoRA as part of the projection's matrix instead of beside it.
     """
-    slots = itertools.count()
-    for stack in family.stacks:
+    slots_of: dict[str, Iterator[int]] = defaultdict(itertools.count)
+    for place, stack in enumerate(family.stacks):
+        prototype = config.prototype_of(place)
+        slots, here = slots_of[prototype], _only(prototype, current)
         layers = model.get_submodule(stack.layers)
         assert isinstance(layers, nn.ModuleList)
         for layer in layers:
             if config.method == "adapter":
-                _attach_adapters(layer, stack, slots, config, current)
+                _attach_adapters(layer, stack, slots, config, here)
             elif config.method == "lora":
-                _attach_lora(layer, stack, slots, config, current, merge_lora)
+                _attach_lora(layer, stack, slots, config, here, merge_lora)
             elif config.method == "prefix":
-                _attach_prefix(layer, stack, slots, family.attention_interface, current)
+                _attach_prefix(layer, stack, slots, family.attention_interface, here)
     if config.method == "prefix" and family.attention_interface:
         model.set_attn_implementation(PREFIX_ATTENTION)
+
+
+def _only(prototype: str, current: Current) -> Current:
+    """``current`` with the weights of one prototype alone; as it is where there is only one."""
+    if not prototype:
+        return current
+
+    def weights() -> EffectiveWeights | None:
+        every = current()
+        return None if every is None else every.of(prototype)
+
+    return weights
 
 
 def _attach_adapters(

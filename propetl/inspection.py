@@ -14,7 +14,7 @@ from propetl.bits import count_ones
 from propetl.bundle import Bundle, TaskPack
 from propetl.bundle.format import pack_path
 from propetl.bundle.tensors import Arrays
-from propetl.prototypes.spec import TaskLayout
+from propetl.prototypes.spec import STACKS, TaskLayout
 
 BITS_PER_FLOAT = 32
 
@@ -92,6 +92,8 @@ class Storage:
 class Overlap:
     """Jaccard overlap of masks: entries in both / entries in either. Every matrix is symmetric.
 
+    Slots at which different prototypes run have nothing in common to compare: NaN.
+
     Attributes:
         layers: float ``[slots, slots]``: the layers' masks that all tasks share; None where each task has its own.
         slots: by task, float ``[slots, slots]``: its slots' masks among each other; empty where all slots share one.
@@ -116,7 +118,7 @@ class Inspection:
     Attributes:
         bundle: what was inspected.
         storage: bits.
-        kept: by task and tensor, float ``[slots]``: the share of weights that run at each slot.
+        kept: by task and tensor, float ``[slots]``: the share of weights that run at each slot of its prototype.
         overlap: None where nothing is masked.
     """
 
@@ -127,8 +129,10 @@ class Inspection:
 
     def kept_at(self, task: str, slot: int) -> float:
         """Share of all masked weights that ``task`` keeps at ``slot``."""
-        sizes = {tensor.name: tensor.size for tensor in self.bundle.info.layout.masked_tensors}
-        ones = sum(values[slot] * sizes[name] for name, values in self.kept[task].items())
+        layout = self.bundle.info.layout
+        prototype, place = layout.place(slot)
+        sizes = {each.name: each.size for each in layout.masked_tensors if each.name.startswith(prototype)}
+        ones = sum(self.kept[task][name][place] * size for name, size in sizes.items())
         return float(ones / sum(sizes.values()))
 
     def mask_bytes(self, task: str) -> int:
@@ -169,8 +173,8 @@ class Inspection:
     def _overlap_json(self, overlap: Overlap) -> dict[str, Any]:
         info = self.bundle.info
         return {
-            "layers": None if overlap.layers is None else overlap.layers.tolist(),
-            "slots": {task: matrix.tolist() for task, matrix in overlap.slots.items()},
+            "layers": None if overlap.layers is None else _matrix_json(overlap.layers),
+            "slots": {task: _matrix_json(matrix) for task, matrix in overlap.slots.items()},
             "tasks": _pairs_json(list(info.tasks), overlap.tasks),
             "languages": _pairs_json(list(info.prototype.languages), overlap.languages),
         }
@@ -212,7 +216,7 @@ def storage_of(bundle: Bundle) -> Storage:
 
 def slot_names(layout: TaskLayout) -> list[str]:
     """Names of the slots: ``layer 0``, ``layer 0 attention`` where a layer has two, ``decoder 0 cross`` and so on."""
-    stacks = ("encoder", "decoder") if layout.decoder_layers else ("layer",)
+    stacks = STACKS if layout.decoder_layers else ("layer",)
     places = layout.config.sites if layout.config.method == "adapter" else ("self", "cross")
     return [
         f"{name} {layer} {places[place] if count > 1 else ''}".strip()
@@ -250,28 +254,34 @@ def _float_bits(tensors: Mapping[str, NDArray[np.float32]]) -> int:
 
 
 def _overlap(bundle: Bundle) -> Overlap | None:
-    shared = bundle.shared_masks
-    rows = {task: _mask_rows(pack.masks) for task, pack in bundle.packs.items() if pack.masks}
-    if not rows and not shared.layers:
+    shared, layout = bundle.shared_masks, bundle.info.layout
+    masks = {task: pack.masks for task, pack in bundle.packs.items() if pack.masks}
+    if not masks and not shared.layers:
         return None
     per_slot = bundle.info.prototype.masks == "layer"
     return Overlap(
-        layers=jaccard_matrix(_mask_rows(shared.layers)) if shared.layers else None,
-        slots={task: jaccard_matrix(masks) for task, masks in rows.items()} if per_slot else {},
-        tasks=_between(rows.values()),
-        languages=_between(map(_mask_rows, shared.languages.values())),
+        layers=_between_slots(shared.layers, layout) if shared.layers else None,
+        slots={task: _between_slots(own, layout) for task, own in masks.items()} if per_slot else {},
+        tasks=_between(masks.values()),
+        languages=_between(shared.languages.values()),
     )
 
 
-def _between(owners: Iterable[NDArray[np.uint8]]) -> Matrix | None:
+def _between(owners: Iterable[Arrays]) -> Matrix | None:
     """Overlap of whole owners, all their slots together; None if there are none."""
-    whole = [masks.reshape(-1) for masks in owners]
+    whole = [np.concatenate([masks[name].reshape(-1) for name in sorted(masks)]) for masks in owners]
     return jaccard_matrix(np.stack(whole)) if whole else None
 
 
-def _mask_rows(masks: Arrays) -> NDArray[np.uint8]:
-    """All masks of a slot in one row: ``[slots, bytes]``, one row where all slots share a mask."""
-    return np.concatenate([np.atleast_2d(masks[name]) for name in sorted(masks)], axis=1)
+def _between_slots(masks: Arrays, layout: TaskLayout) -> Matrix:
+    """Overlap of one owner's masks ``[slots, bytes]`` at two slots each: ``[slots, slots]``."""
+    matrix = np.full((layout.slots, layout.slots), np.nan)
+    start = 0
+    for prototype, slots in layout.prototypes.items():
+        own = [masks[name] for name in sorted(masks) if name.startswith(prototype)]
+        matrix[start : start + slots, start : start + slots] = jaccard_matrix(np.concatenate(own, axis=1))
+        start += slots
+    return matrix
 
 
 def jaccard_matrix(rows: NDArray[np.uint8]) -> Matrix:
@@ -282,6 +292,11 @@ def jaccard_matrix(rows: NDArray[np.uint8]) -> Matrix:
         both = count_ones(rows[left] & rows[right]).item()
         matrix[left, right] = matrix[right, left] = both / either if either else 1.0
     return matrix
+
+
+def _matrix_json(matrix: Matrix) -> list[list[float | None]]:
+    """JSON has no NaN: null."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
 
 
 def _pairs_json(order: list[str], matrix: Matrix | None) -> dict[str, Any] | None:

@@ -221,6 +221,9 @@ class Manifest:
     engines: tuple[EngineInfo, ...] = ()
     losses: tuple[Loss, ...] = ()
 
+    def __post_init__(self) -> None:
+        self.backbone.layout(self.prototype)  # refuses a method that this backbone cannot have
+
     @cached_property
     def layout(self) -> TaskLayout:
         """Names and shapes of every tensor that the method needs."""

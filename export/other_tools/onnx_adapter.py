@@ -49,10 +49,8 @@ class FoldedProgram(Program):
     """``logits = program(inputs, task)`` where ``task`` holds folded weights ``weight.NAME`` ``[slots, *shape]``."""
 
     def _effective(self, task: Mapping[str, Tensor], rows: bool = False) -> EffectiveWeights | None:
-        tensors = self.model.layout.tensors
-        if not tensors:
-            return None
-        return EffectiveWeights({tensor.name: task[WEIGHT + tensor.name] for tensor in tensors}, {}, rows)
+        names = self.model.layout.shapes
+        return EffectiveWeights({name: task[WEIGHT + name] for name in names}, {}, rows) if names else None
 
 
 def adapter_tensors(model: ProPETLModel, task: str) -> Arrays:
@@ -95,7 +93,7 @@ def write_adapter(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
 def _signatures(model: ProPETLModel) -> tuple[TensorSignature, ...]:
     """One input for each tensor of an adapter; the number of labels is free."""
     layout = model.layout
-    shapes = {WEIGHT + tensor.name: (layout.slots, *tensor.shape) for tensor in layout.tensors}
+    shapes = {WEIGHT + name: (layout.slots, *shape) for name, shape in layout.shapes.items()}
     heads = head_shapes(model.head_kind, layout.hidden_size, LABELS)
     return tuple(
         TensorSignature(name, "float32", shape)

@@ -16,7 +16,7 @@ class FoldConstants(ir.passes.InPlacePass):
     """Runs onnxscript's optimiser without a limit on sizes.
 
     Requires: a graph without functions.
-    Ensures: no operator is left whose inputs are all constants.
+    Ensures: no operator is left whose inputs are all constants; the outputs' sizes are called as before.
     """
 
     def requires(self, model: ir.Model) -> None:
@@ -26,8 +26,10 @@ class FoldConstants(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Folds until nothing changes."""
-        before = len(model.graph)
+        before, stated = len(model.graph), [value.shape for value in model.graph.outputs]
         optimizer.optimize_ir(model, num_iterations=8, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+        for value, shape in zip(model.graph.outputs, stated, strict=True):
+            value.shape = shape  # the optimiser prefers names that the tracer left inside
         return ir.passes.PassResult(model, len(model.graph) != before)
 
     def ensures(self, model: ir.Model) -> None:

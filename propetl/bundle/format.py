@@ -160,6 +160,9 @@ class BundleInfo:
     files: dict[str, dict[str, Any]]
     created_by: str
 
+    def __post_init__(self) -> None:
+        self.backbone.layout(self.prototype)  # refuses a method that this backbone cannot have
+
     @property
     def layout(self) -> TaskLayout:
         """Names and shapes of every tensor that the method needs."""

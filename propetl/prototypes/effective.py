@@ -23,6 +23,14 @@ class EffectiveWeights:
     shared: Mapping[str, Tensor] = field(default_factory=dict)
     rows: bool = False
 
+    def of(self, prototype: str) -> "EffectiveWeights":
+        """Those whose names start with ``prototype``, by the rest of their names: of one of several prototypes."""
+        per_slot, shared = (
+            {name.removeprefix(prototype): tensor for name, tensor in group.items() if name.startswith(prototype)}
+            for group in (self.per_slot, self.shared)
+        )
+        return EffectiveWeights(per_slot, shared, self.rows)
+
     def at(self, name: str, slot: int) -> Tensor:
         """Weight ``name`` at ``slot``: ``[*shape]``, or ``[batch, *shape]`` with rows."""
         if name in self.shared:

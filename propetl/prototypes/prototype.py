@@ -1,4 +1,4 @@
-"""The shared prototype as a module: plain tensors, or a prefix that an MLP makes while training."""
+"""What tasks share as a module: plain tensors, or prefixes that MLPs make while training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from propetl.prototypes.spec import TaskLayout
 
 
 class Prototype(nn.Module, ABC):
-    """Tensors that all layers and tasks share."""
+    """Tensors that all tasks share, and mostly all slots."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """Prototype tensors by name, ``[*shape]`` each."""
+        """Prototype tensors by name, ``[*shape]`` each; ``[slots, *shape]`` where slots have weights of their own."""
 
 
 class TensorPrototype(Prototype):
@@ -35,31 +35,39 @@ class TensorPrototype(Prototype):
 
 
 class PrefixPrototype(Prototype):
-    """A prefix that is trained through its reparametrisation."""
+    """Prefixes that are trained through reparametrisations: one for each prototype."""
 
     def __init__(self, layout: TaskLayout) -> None:
-        """For the prefix of ``layout``."""
+        """For the prefixes of ``layout``."""
         super().__init__()
-        length, columns = layout.tensors[0].shape
-        inner = layout.config.prefix_hidden
-        self.reparametrisation = PrefixReparametrisation(length, layout.hidden_size, inner, columns=columns)
+        self.shapes = layout.prototype_shapes()
+        self.reparametrisations = nn.ModuleDict(
+            {parameter_key(name): _reparametrisation(layout, shape) for name, shape in self.shapes.items()}
+        )
 
     def tensors(self) -> dict[str, Tensor]:
-        """``{"prefix": [P, 2 * width]}``."""
-        return {"prefix": self.reparametrisation()}
+        """By name ``[P, 2 * width]``, or ``[slots, P, 2 * width]``."""
+        return {name: self.reparametrisations[parameter_key(name)]().view(shape) for name, shape in self.shapes.items()}
+
+
+def _reparametrisation(layout: TaskLayout, shape: tuple[int, ...]) -> PrefixReparametrisation:
+    slots, (length, columns) = shape[0] if len(shape) == 3 else 1, shape[-2:]
+    return PrefixReparametrisation(length, layout.hidden_size, layout.config.prefix_hidden, slots, columns)
 
 
 def new_prototype(layout: TaskLayout) -> Prototype:
     """A freshly initialised prototype; nothing in it where the method shares nothing."""
-    if layout.config.sharing != "masked":
-        return TensorPrototype({})
-    if layout.config.method == "prefix":
+    shapes = layout.prototype_shapes()
+    if layout.config.method == "prefix" and shapes:
         return PrefixPrototype(layout)
-    return TensorPrototype({tensor.name: initial_values(tensor.name, tensor.shape) for tensor in layout.tensors})
+    return TensorPrototype({name: initial_values(name, shape) for name, shape in shapes.items()})
 
 
 def initial_values(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Start of one tensor: N(0, 0.02) for adapters as in BERT, kaiming-uniform for LoRA's A; zeros for B and biases."""
+    """Start of one tensor, at one slot or all: N(0, 0.02) for adapters as in BERT, kaiming-uniform for LoRA's A.
+
+    LoRA's B and biases start as zeros.
+    """
     if name.endswith((".bias", ".b")):
         return torch.zeros(shape)
     if name.endswith(".a"):

@@ -9,11 +9,15 @@ from propetl.bits import packed_length
 from propetl.errors import ConfigurationError
 
 Method = Literal["adapter", "lora", "prefix", "head", "full"]
-Sharing = Literal["masked", "unshared", "sparse"]
+Sharing = Literal["masked", "unshared", "sparse", "tasks"]
+Scope = Literal["model", "stack"]
 MaskKind = Literal["layer", "hybrid", "only-layers", "only-tasks"]
 Combination = Literal["or", "and", "add"]
 Site = Literal["attention", "ffn"]
 Activation = Literal["relu", "gelu", "gelu_new", "tanh", "silu"]
+
+STACKS = ("encoder", "decoder")
+"""Stacks of layers of an encoder-decoder, in the order in which slots count."""
 
 _LANGUAGE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
@@ -25,7 +29,10 @@ class PrototypeConfig:
     Attributes:
         method: what is attached to the backbone; ``head`` attaches nothing, ``full`` trains the backbone.
         sharing: ``masked`` shares one prototype and masks it; ``unshared`` gives every slot and task float
-            weights of its own (the usual adapter, LoRA or prefix); ``sparse`` does so too, each under a mask.
+            weights of its own (the usual adapter, LoRA or prefix); ``sparse`` does so too, each under a mask;
+            ``tasks`` gives every slot weights of its own, which all tasks share.
+        scope: of one ``masked`` prototype: the whole ``model``, or a ``stack`` of layers, which gives encoder and
+            decoder one each.
         masks: over a shared prototype. ``layer``: a mask per slot for every task. ``hybrid``: a mask per slot
             shared by all tasks, and a mask per task shared by all slots. ``only-layers`` and ``only-tasks``:
             one half of ``hybrid``.
@@ -46,6 +53,7 @@ class PrototypeConfig:
 
     method: Method = "adapter"
     sharing: Sharing = "masked"
+    scope: Scope = "model"
     masks: MaskKind = "layer"
     combine: Combination = "or"
     languages: tuple[str, ...] = ()
@@ -62,6 +70,7 @@ class PrototypeConfig:
     def __post_init__(self) -> None:
         _one_of("method", self.method, get_args(Method))
         _one_of("sharing", self.sharing, get_args(Sharing))
+        _one_of("scope", self.scope, get_args(Scope))
         _one_of("masks", self.masks, get_args(MaskKind))
         _one_of("combine", self.combine, get_args(Combination))
         self._check_masks()
@@ -82,8 +91,13 @@ class PrototypeConfig:
             raise ConfigurationError(f"targets: each once; got {', '.join(self.targets)}")
 
     def _check_masks(self) -> None:
-        if self.masks != "layer" and not self.shares:
+        if self.masks != "layer" and not self.masked:
             raise ConfigurationError(f"masks: {self.masks} needs one prototype, so sharing: masked; got {self.sharing}")
+        if self.scope != "model" and not self.masked:
+            raise ConfigurationError(
+                f"scope: {self.scope} is of a prototype, so sharing: masked; with {self.sharing} every layer has "
+                "weights of its own"
+            )
         if self.languages and self.masks != "hybrid":
             raise ConfigurationError(f"languages need masks: hybrid; got masks: {self.masks}")
         if not all(isinstance(name, str) and _LANGUAGE.fullmatch(name) for name in self.languages):
@@ -108,9 +122,13 @@ class PrototypeConfig:
         )
 
     @property
-    def shares(self) -> bool:
-        """Whether there is one prototype for all slots and tasks."""
+    def masked(self) -> bool:
+        """Whether a prototype runs under masks at its slots."""
         return self.sharing == "masked"
+
+    def prototype_of(self, stack: int) -> str:
+        """What the names of the tensors that run in a stack of layers start with: empty, or ``decoder.``, say."""
+        return f"{STACKS[stack]}." if self.scope == "stack" else ""
 
     def places(self, attentions: int = 1) -> int:
         """Slots that one layer has: an adapter's sites, else its ``attentions``."""
@@ -147,13 +165,15 @@ class TensorSpec:
     """One tensor of a prototype, at one slot.
 
     Attributes:
-        name: as in files and graphs, such as ``down.weight``.
+        name: as in files and graphs, such as ``down.weight``, or ``decoder.down.weight`` of the decoder's prototype.
         shape: without the slot axis.
+        slots: where its prototype runs.
         masked: whether masks apply to it; biases are shared as they are.
     """
 
     name: str
     shape: tuple[int, ...]
+    slots: int
     masked: bool = True
 
     @property
@@ -175,15 +195,22 @@ class TaskLayout:
         config: the method.
         hidden_size: width of the backbone, ``h``.
         layers: layers of the backbone; of an encoder-decoder, those of the encoder.
-        tensors: the prototype's tensors, in a fixed order.
+        shapes: of the tensors of one prototype at one slot, in a fixed order.
         decoder_layers: layers of an encoder-decoder's decoder; 0 where there is one stack.
     """
 
     config: PrototypeConfig
     hidden_size: int
     layers: int
-    tensors: tuple[TensorSpec, ...] = field(default=())
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     decoder_layers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.config.scope == "stack" and not self.decoder_layers:
+            raise ConfigurationError(
+                "scope: stack gives encoder and decoder a prototype each; this backbone has one stack of layers: "
+                "leave scope out"
+            )
 
     @property
     def stacks(self) -> tuple[tuple[int, int], ...]:
@@ -197,6 +224,33 @@ class TaskLayout:
         return sum(layers * places for layers, places in self.stacks)
 
     @property
+    def prototypes(self) -> dict[str, int]:
+        """Slots of each prototype, by what the names of its tensors start with; empty where there is one."""
+        slots: dict[str, int] = {}
+        for stack, (layers, places) in enumerate(self.stacks):
+            name = self.config.prototype_of(stack)
+            slots[name] = slots.get(name, 0) + layers * places
+        return slots
+
+    def place(self, slot: int) -> tuple[str, int]:
+        """Which of :attr:`prototypes` runs at ``slot``, and at which of its own slots."""
+        place = slot
+        for prototype, slots in self.prototypes.items():
+            if place < slots:
+                return prototype, place
+            place -= slots
+        raise IndexError(f"slot {slot} of {self.slots}")
+
+    @property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """All prototypes' tensors, one after the other."""
+        return tuple(
+            TensorSpec(prototype + name, shape, slots, masked=not name.endswith(".bias"))
+            for prototype, slots in self.prototypes.items()
+            for name, shape in self.shapes.items()
+        )
+
+    @property
     def masked_tensors(self) -> tuple[TensorSpec, ...]:
         """Tensors that masks apply to."""
         return tuple(tensor for tensor in self.tensors if tensor.masked)
@@ -206,7 +260,7 @@ class TaskLayout:
 
         Empty where a task masks nothing.
         """
-        if not self.config.shares or self.config.masks == "only-layers":
+        if not self.config.masked or self.config.masks == "only-layers":
             return {}
         return self.slot_masks() if self.config.masks == "layer" else self._single_masks()
 
@@ -220,22 +274,23 @@ class TaskLayout:
 
     def slot_masks(self) -> dict[str, tuple[int, ...]]:
         """Shapes ``[slots, bytes]`` of one packed mask for each slot of each masked tensor (uint8)."""
-        return {tensor.name: (self.slots, tensor.mask_bytes) for tensor in self.masked_tensors}
+        return {tensor.name: (tensor.slots, tensor.mask_bytes) for tensor in self.masked_tensors}
 
     def _single_masks(self) -> dict[str, tuple[int, ...]]:
         return {tensor.name: (tensor.mask_bytes,) for tensor in self.masked_tensors}
 
     def prototype_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the shared prototype's tensors (float32); empty for unshared methods."""
-        if not self.config.shares:
-            return {}
-        return {tensor.name: tensor.shape for tensor in self.tensors}
+        """Shapes of what tasks share (float32), with a leading slot axis where slots do not; empty if unshared."""
+        if self.config.sharing == "tasks":
+            return self._slot_weights()
+        return {tensor.name: tensor.shape for tensor in self.tensors} if self.config.masked else {}
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes ``[slots, *shape]`` of the float weights that an unshared task owns (float32)."""
-        if self.config.shares:
-            return {}
-        return {tensor.name: (self.slots, *tensor.shape) for tensor in self.tensors}
+        return self._slot_weights() if self.config.sharing in ("unshared", "sparse") else {}
+
+    def _slot_weights(self) -> dict[str, tuple[int, ...]]:
+        return {tensor.name: (tensor.slots, *tensor.shape) for tensor in self.tensors}
 
 
 def layout_of(
@@ -258,7 +313,7 @@ def layout_of(
     """
     queries = query_size or hidden_size
     widths = _Widths(hidden_size, queries, key_value_size or queries)
-    return TaskLayout(config, hidden_size, layers, _TENSORS[config.method](config, widths), decoder_layers)
+    return TaskLayout(config, hidden_size, layers, _SHAPES[config.method](config, widths), decoder_layers)
 
 
 @dataclass(frozen=True)
@@ -268,40 +323,36 @@ class _Widths:
     key_value: int
 
 
-def _adapter_tensors(config: PrototypeConfig, widths: _Widths) -> tuple[TensorSpec, ...]:
+def _adapter_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
     width, hidden = config.bottleneck, widths.hidden
-    return (
-        TensorSpec("down.weight", (width, hidden)),
-        TensorSpec("down.bias", (width,), masked=False),
-        TensorSpec("up.weight", (hidden, width)),
-        TensorSpec("up.bias", (hidden,), masked=False),
-    )
+    return {
+        "down.weight": (width, hidden),
+        "down.bias": (width,),
+        "up.weight": (hidden, width),
+        "up.bias": (hidden,),
+    }
 
 
-def _lora_tensors(config: PrototypeConfig, widths: _Widths) -> tuple[TensorSpec, ...]:
+def _lora_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
     outputs = {"query": widths.query, "key": widths.key_value, "value": widths.key_value}
-    pairs = [
-        (
-            TensorSpec(f"{target}.a", (config.rank, widths.hidden)),
-            TensorSpec(f"{target}.b", (outputs[target], config.rank)),
-        )
-        for target in config.targets
-    ]
-    return tuple(tensor for pair in pairs for tensor in pair)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for target in config.targets:
+        shapes |= {f"{target}.a": (config.rank, widths.hidden), f"{target}.b": (outputs[target], config.rank)}
+    return shapes
 
 
-def _prefix_tensors(config: PrototypeConfig, widths: _Widths) -> tuple[TensorSpec, ...]:
-    return (TensorSpec("prefix", (config.prefix_length, 2 * widths.key_value)),)
+def _prefix_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
+    return {"prefix": (config.prefix_length, 2 * widths.key_value)}
 
 
-def _no_tensors(config: PrototypeConfig, widths: _Widths) -> tuple[TensorSpec, ...]:
-    return ()
+def _no_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
+    return {}
 
 
-_TENSORS = {
-    "adapter": _adapter_tensors,
-    "lora": _lora_tensors,
-    "prefix": _prefix_tensors,
-    "head": _no_tensors,
-    "full": _no_tensors,
+_SHAPES = {
+    "adapter": _adapter_shapes,
+    "lora": _lora_shapes,
+    "prefix": _prefix_shapes,
+    "head": _no_shapes,
+    "full": _no_shapes,
 }

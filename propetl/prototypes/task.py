@@ -62,20 +62,29 @@ class MaskedPart(TaskPart):
         return {} if self.own is None else self.own.packed()
 
 
+class NothingOwn(TaskPart):
+    """A task that runs what all tasks share, at every slot its own weights."""
+
+    def effective(self, prototype: Mapping[str, Tensor], shared: SharedMaskSets) -> EffectiveWeights:
+        """The prototype ``[slots, *shape]`` as it is."""
+        return EffectiveWeights(prototype)
+
+
 class OwnWeights(TaskPart):
     """An unshared task: float weights at every slot, the usual adapter or LoRA."""
 
     def __init__(self, layout: TaskLayout, values: Mapping[str, NDArray[np.float32]] | None = None) -> None:
         """``values`` by tensor ``[slots, *shape]``; fresh ones if None."""
         super().__init__()
-        self.names = tuple(tensor.name for tensor in layout.tensors)
+        shapes = layout.weight_shapes()
+        self.names = tuple(shapes)
         self.weights = nn.ParameterDict()
-        for tensor in layout.tensors:
+        for name, shape in shapes.items():
             if values is None:
-                value = torch.stack([initial_values(tensor.name, tensor.shape) for _ in range(layout.slots)])
+                value = initial_values(name, shape)
             else:
-                value = torch.from_numpy(values[tensor.name].copy())
-            self.weights[parameter_key(tensor.name)] = nn.Parameter(value)
+                value = torch.from_numpy(values[name].copy())
+            self.weights[parameter_key(name)] = nn.Parameter(value)
 
     def own_weights(self) -> dict[str, Tensor]:
         """Weights by tensor ``[slots, *shape]``."""
@@ -131,7 +140,9 @@ class SparseWeights(TaskPart):
 def new_task_part(layout: TaskLayout, language: str | None = None) -> TaskPart:
     """A task's share, freshly drawn from torch's generator."""
     config = layout.config
-    if config.shares and layout.masked_tensors:
+    if config.sharing == "tasks":
+        return NothingOwn()
+    if config.masked and layout.masked_tensors:
         shapes = layout.mask_shapes()
         return MaskedPart(config.combine, TrainedMasks(layout, shapes) if shapes else None, language)
     own = OwnPrefix(layout) if config.method == "prefix" else OwnWeights(layout)
@@ -141,7 +152,9 @@ def new_task_part(layout: TaskLayout, language: str | None = None) -> TaskPart:
 def read_task_part(
     layout: TaskLayout, masks: Packed, weights: Mapping[str, NDArray[np.float32]], language: str | None = None
 ) -> TaskPart:
-    """A task's share as a task pack holds it: packed masks, or float weights ``[slots, *shape]``."""
-    if layout.config.shares and layout.masked_tensors:
+    """A task's share as a task pack holds it: packed masks, float weights ``[slots, *shape]``, or nothing."""
+    if layout.config.sharing == "tasks":
+        return NothingOwn()
+    if layout.config.masked and layout.masked_tensors:
         return MaskedPart(layout.config.combine, FixedMasks(layout, masks) if masks else None, language)
     return OwnWeights(layout, weights)

@@ -33,7 +33,7 @@ _COMBINE: Combination = "or"
 
 @dataclass(frozen=True)
 class ImportedT5:
-    """One prototype with the masks of all tasks.
+    """One prototype, or one each for encoder and decoder, with the masks of all tasks.
 
     Attributes:
         config: the method.
@@ -121,10 +121,11 @@ def imported_t5(weights: T5Weights, combine: Combination, sparsity: float | None
     first = layers or tasks[weights.tasks[0]]
     config = PrototypeConfig(
         "adapter",
+        scope="model" if "" in weights.places else "stack",
         masks="hybrid" if weights.hybrid else "layer",
         combine=combine,
         sparsity=sparsity_of(first, sizes, str(weights.checkpoint.source)),
-        bottleneck=prototype["down.weight"].shape[0],
+        bottleneck=next(iter(prototype.values())).shape[0],
         activation=_ACTIVATION,
     )
     return ImportedT5(config, floats(prototype), SharedMasks(layers), tasks)

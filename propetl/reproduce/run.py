@@ -10,6 +10,7 @@ from propetl.reproduce.results import SetResults, results_of
 from propetl.reproduce.sets import SetsFile
 from propetl.reproduce.table import markdown_table
 from propetl.training.folder import RunFolder
+from propetl.training.processes import is_first_process
 from propetl.training.run import train
 from propetl.training.tasks import specs_of
 
@@ -19,7 +20,8 @@ def reproduce(
 ) -> SetResults:
     """Runs the set ``name`` and writes its results into the output folder, anew after every run.
 
-    A run that was killed goes on from its newest checkpoint; one that has ended is left as it is.
+    A run that was killed goes on from its newest checkpoint; one that has ended is left as it is. Of several processes,
+    the first one writes and reports.
 
     Args:
         sets: the file of sets.
@@ -37,7 +39,8 @@ def reproduce(
     chosen = sets.get(name)
     runs = runs_of(chosen, sets.folder, options)
     metrics = _metrics(runs)
-    screen = console or Console(quiet=True)
+    shown = console if is_first_process() else None
+    screen = shown or Console(quiet=True)
 
     def results() -> SetResults:
         return results_of(name, chosen, runs, metrics, options.overrides)
@@ -45,7 +48,7 @@ def reproduce(
     for number, run in enumerate(() if only_results else runs, start=1):
         ended = RunFolder(run.config.output).report() is not None
         screen.rule(f"{number} of {len(runs)}: {run}{' (has ended before)' if ended else ''}")
-        train(run.config, resume=True, console=None if ended else console)
+        train(run.config, resume=True, console=None if ended else shown)
         if not ended:
             _write(results(), options.output)
     found = results()
@@ -60,6 +63,8 @@ def _metrics(runs: tuple[PlannedRun, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def _write(results: SetResults, output: Path) -> None:
+    if not is_first_process():
+        return
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / f"{results.name}.json", json_bytes(results.to_json()))
     write_atomically(output / f"{results.name}.md", markdown_table(results).encode())

@@ -1,5 +1,6 @@
 """The processes of one run under ``torchrun``; alone, everything here is the identity."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,6 +10,11 @@ from torch import distributed
 from propetl.errors import ProPETLError
 
 Value = TypeVar("Value")
+
+
+def is_first_process() -> bool:
+    """Whether this process writes and prints, of those that ``torchrun`` started; known before they have met."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,10 @@ class NewBundle(Target):
         self.identity = {"add_to": None}
 
     def load_backbone(self) -> Backbone:
-        """The one that the configuration names."""
-        return load_backbone(self.config.backbone, self.config.revision)
+        """The one that the configuration names, before whose rows are read it is clear that the method fits it."""
+        backbone = load_backbone(self.config.backbone, self.config.revision)
+        backbone.info.layout(self.config.prototype)
+        return backbone
 
     def model(self, backbone: Backbone, tasks: Sequence[TrainingTask]) -> ProPETLModel:
         """A fresh prototype, with fresh masks and heads for ``tasks``."""
@@ -113,9 +115,11 @@ class AddedTask(Target):
         for task in tasks:
             model.add_task(task.spec.name, task.info)
         if not model.trainable_state():
+            kind = self.config.prototype
+            shared = f"masks (masks: {kind.masks})" if kind.masked else f"weights (sharing: {kind.sharing})"
             raise ConfigurationError(
-                f"--add-to: task {self.task!r} has nothing of its own to train: it shares its masks "
-                f"(masks: {self.config.prototype.masks}), and what answers in text has no head"
+                f"--add-to: task {self.task!r} has nothing of its own to train: all tasks share their {shared}, "
+                "and what answers in text has no head"
             )
         return model
 

@@ -1,10 +1,14 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from propetl.cli.main import main
+from tests.device_env import ROOT
 from tests.tiny_backbone import tiny_backbone
 
 
@@ -58,6 +62,30 @@ def test_runs_over_seeds_and_prints_the_table(reproduce, configs):
     assert "(has ended before)" in again.stderr
     assert again.stdout == (configs / "out" / "heads.md").read_text()
     assert again.stdout.startswith("## Heads [alone]\n\n| task | metric | Head | paper |\n")
+
+
+def test_of_several_processes_the_others_are_silent(reproduce, configs, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    result = reproduce("heads", "--seeds", "3", "--json", configs / "report.json")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert not list((configs / "out").glob("heads.*")) and not (configs / "report.json").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_print_one_table(configs):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "propetl"]
+    places = ["--configs", configs, "-o", configs / "out", "--data", configs / "data"]
+    done = subprocess.run(
+        [*command, "reproduce", "heads", *places, "--seeds", "1", "--max-steps", "1", "--markdown"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (configs / "out" / "heads.md").read_text()
+    assert done.stderr.count("1 of 1: Head, seed 1, rte") == 1
 
 
 def test_json_alone_on_standard_output(reproduce):

@@ -22,6 +22,7 @@ KINDS = {
     "hybrid-add": {"masks": "hybrid", "combine": "add", "languages": ("de", "en")},
     "only-layers": {"masks": "only-layers"},
     "only-tasks": {"masks": "only-tasks"},
+    "tasks": {"sharing": "tasks"},
 }
 METHODS = [
     (method, kind)

@@ -5,7 +5,7 @@ Nothing here calls transformers' layers or the project's prototypes; of the back
 
 import torch
 
-from tests.propetl.plain_t5 import gelu_new
+from tests.propetl.plain_encoder_decoders import gelu_new
 
 
 class PlainDecoder:

@@ -15,9 +15,8 @@ from propetl.generation import generated_ids, token_logits
 from propetl.heads import pooled
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.spec import PrototypeConfig
-from tests.propetl.plain_bart import PlainBart
 from tests.propetl.plain_decoders import PlainGPT2, PlainLlama
-from tests.propetl.plain_t5 import Extra, PlainT5, gelu_new
+from tests.propetl.plain_encoder_decoders import Extra, PlainBart, PlainT5, gelu_new
 from tests.tiny_backbone import tiny_backbone
 
 PFEIFFER = PrototypeConfig(bottleneck=6, activation="gelu_new")
@@ -26,6 +25,7 @@ LORA = PrototypeConfig(method="lora", rank=3, alpha=5.0)
 LORA_ALL = dataclasses.replace(LORA, targets=("query", "key", "value"))
 PREFIX = PrototypeConfig(method="prefix", prefix_length=4)
 CONFIGS = {"pfeiffer": PFEIFFER, "houlsby": HOULSBY, "lora": LORA, "lora all": LORA_ALL, "prefix": PREFIX}
+EACH = {f"{name} each": dataclasses.replace(config, scope="stack") for name, config in CONFIGS.items()}
 EVERY_CONFIG = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
 ORACLES: dict[str, Any] = {
@@ -59,7 +59,7 @@ class Hooked:
         self.model.generation_config.eos_token_id = None
         self.current: Any = EffectiveWeights(
             {
-                tensor.name: 0.3 * torch.randn(self.layout.slots, *tensor.shape, generator=generator)
+                tensor.name: 0.3 * torch.randn(tensor.slots, *tensor.shape, generator=generator)
                 for tensor in self.layout.tensors
             }
         )
@@ -82,26 +82,33 @@ class Hooked:
         return self.plain.logits(hidden)[len(prompt) - 1 : -1]
 
     def extras(self):
-        """The same weights for the oracle, numbered here by hand: stack by stack, layer by layer, place by place."""
+        """The same weights for the oracle, numbered here by hand: stack by stack, layer by layer, place by place.
+
+        Where encoder and decoder have a prototype each, each counts from 0.
+        """
         attends = {"encoder-decoder": (1, 2), "decoder": (1,)}[self.kind]
-        found, slot = [], 0
-        for layers, attentions in zip((self.layout.layers, self.layout.decoder_layers), attends, strict=False):
+        found, slot, total = [], 0, 0
+        depths = {"encoder.": self.layout.layers, "decoder.": self.layout.decoder_layers}
+        for (stack, layers), attentions in zip(depths.items(), attends, strict=False):
             places = len(self.config.sites) if self.config.method == "adapter" else attentions
-            found.append([self.extra(slot + index * places, ("self", "cross")[:attentions]) for index in range(layers)])
-            slot += layers * places
-        assert slot == self.layout.slots
+            stack, slot = (stack, 0) if self.config.scope == "stack" else ("", slot)
+            kinds = ("self", "cross")[:attentions]
+            found.append([self.extra(stack, slot + index * places, kinds) for index in range(layers)])
+            slot, total = slot + layers * places, total + layers * places
+        assert total == self.layout.slots
         return found
 
-    def extra(self, slot, attentions):
+    def extra(self, stack, slot, attentions):
         if self.current is None:
             return Extra()
-        at = {name: tensor.double() for name, tensor in self.current.per_slot.items()}
+        found = self.current.per_slot.items()
+        at = {name.removeprefix(stack): tensor.double() for name, tensor in found if name.startswith(stack)}
         if self.config.method == "adapter":
             names = ("down.weight", "down.bias", "up.weight", "up.bias")
             adapters = {
                 site: tuple(at[name][slot + place] for name in names) for place, site in enumerate(self.config.sites)
             }
-            return Extra(adapters=adapters, activation=gelu_new, with_residual=self.config == PFEIFFER)
+            return Extra(adapters=adapters, activation=gelu_new, with_residual=self.config.sites == ("ffn",))
         if self.config.method == "lora":
             scale = self.config.alpha / self.config.rank
             pairs = {
@@ -202,6 +209,18 @@ def test_what_a_head_reads_of_a_decoder_is_its_last_real_token(backbones, asked,
     expected = torch.stack([hooked.plain(prompt, *hooked.extras())[-1] for prompt, _ in rows_of(inputs, labels)])
     close(found, expected)
     close(left[2], found[2])  # one token, its padding on the other side
+
+
+@pytest.mark.parametrize("config", EACH.values(), ids=EACH.keys())
+def test_encoder_and_decoder_may_have_a_prototype_each(text_backbone, asked, config):
+    """Other names and other counts of slots, and all holds that holds for one."""
+    for check in (
+        test_the_equations,
+        test_generation_with_a_cache_follows_the_oracle_without_one,
+        test_a_weight_for_each_row,
+        test_gradients_reach_every_weight,
+    ):
+        check(text_backbone, asked, config)
 
 
 def test_a_prefix_is_not_in_the_cache(text_backbone, asked):

@@ -110,6 +110,43 @@ def test_unshared_weights_cost_a_float_each(inspected, head):
     assert storage.tasks["one"].head == 32 * (HIDDEN + 1 + dense)
 
 
+SEQ2SEQ = dataclasses.replace(BACKBONE, family="t5", decoder_layers=3)
+EACH = PrototypeConfig(bottleneck=3, sites=("attention", "ffn"), sparsity=0.3, scope="stack")
+
+
+def test_a_prototype_each_is_counted_and_compared_by_itself(inspected):
+    found = inspected(EACH, backbone=SEQ2SEQ)
+    weights, masked, encoder, decoder = 2 * 3 * HIDDEN + 3 + HIDDEN, 2 * 3 * HIDDEN, 4, 6
+    assert found.storage.prototype == 2 * 32 * weights
+    assert found.storage.tasks["first"].masks == (encoder + decoder) * masked
+    kept = (36 - int(0.7 * 36)) / 36
+    assert [found.kept_at("first", slot) for slot in range(10)] == pytest.approx([kept] * 10)
+    matrix, masks = found.overlap.slots["first"], found.bundle.packs["first"].masks
+    assert np.isnan(matrix[:encoder, encoder:]).all() and np.isnan(matrix[encoder:, :encoder]).all()
+    for slot, name, place in ((1, "encoder", 1), (7, "decoder", 3)):
+        left, right = (
+            np.concatenate([unpack(masks[f"{name}.{part}.weight"][at], 36) for part in ("down", "up")])
+            for at in (place, place - 1)
+        )
+        assert matrix[slot, slot - 1] == pytest.approx((left & right).sum() / (left | right).sum())
+    assert found.to_json()["overlap"]["slots"]["first"][0][encoder] is None
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_prototype_each_has_a_mask_of_the_task_each(inspected):
+    found = inspected(dataclasses.replace(EACH, masks="hybrid", languages=("de",)), backbone=SEQ2SEQ)
+    masked = 2 * 2 * 3 * HIDDEN
+    assert found.storage.tasks["first"].masks == found.storage.languages["de"] == masked
+    assert found.storage.layer_masks == 10 * masked // 2
+    assert found.overlap.tasks.shape == (2, 2) and np.isfinite(found.overlap.tasks).all()
+
+
+def test_weights_that_all_tasks_share_cost_a_float_once(inspected):
+    storage = inspected(PrototypeConfig(bottleneck=3, sharing="tasks")).storage
+    assert storage.prototype == storage.bits == 32 * LAYERS * (2 * 3 * HIDDEN + 3 + HIDDEN)
+    assert {task.bits for task in storage.tasks.values()} == {0}
+
+
 def test_a_pack_without_its_head_is_hardly_more_than_its_masks(inspected):
     """The size that the format promises: 1.02 x the bits of the masks plus 4 KiB."""
     found = inspected(PrototypeConfig(bottleneck=32))

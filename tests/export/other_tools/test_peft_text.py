@@ -32,19 +32,30 @@ TASKS = {
     ),
 }
 LORA = PrototypeConfig("lora", masks="hybrid", rank=3, alpha=4.5, sparsity=0.5)
+EACH = dataclasses.replace(LORA, scope="stack")
+
+# One target has A and B as they are; two stand in one matrix where one module makes both (GPT-2's).
+CASES = {
+    "t5": ("t5", LORA),
+    "t5-each": ("t5", EACH),
+    "t5-tasks": ("t5", PrototypeConfig("lora", "tasks", rank=3, alpha=4.5)),
+    "mt5": ("mt5", LORA),
+    "bart-each": ("bart", EACH),
+    "gpt2": ("gpt2", LORA),
+    "llama": ("llama", dataclasses.replace(LORA, targets=("value",))),
+    "qwen2": ("qwen2", dataclasses.replace(LORA, targets=("query", "key", "value"))),
+}
+
+# As deep as the encoder: transformers' own cache has no place for more layers in the decoder.
+DEPTH = {"t5": {"num_decoder_layers": 2}, "mt5": {"num_decoder_layers": 2}, "bart": {"decoder_layers": 2}}
 
 
-@pytest.fixture(scope="module", params=["t5", "mt5", "bart", "gpt2", "llama"])
+@pytest.fixture(scope="module", params=CASES)
 def exported(request, tmp_path_factory):
     """A random LoRA on a tiny backbone, exported."""
     folder = tmp_path_factory.mktemp("text")
-    # As deep as the encoder: transformers' own cache has no place for more layers in the decoder.
-    depth = (
-        {"num_decoder_layers": 2} if "t5" in request.param else {"decoder_layers": 2} if request.param == "bart" else {}
-    )
-    backbone = load_backbone(str(tiny_backbone(folder / "backbone", request.param, layers=2, **depth)))
-    # One target has A and B as they are; two stand in one matrix where one module makes both.
-    config = LORA if request.param != "llama" else dataclasses.replace(LORA, targets=("value",))
+    family, config = CASES[request.param]
+    backbone = load_backbone(str(tiny_backbone(folder / "backbone", family, layers=2, **DEPTH.get(family, {}))))
     model = ProPETLModel(backbone, config, tasks=TASKS, seed=1)
     with torch.no_grad():
         for parameter in model.prototype.parameters():

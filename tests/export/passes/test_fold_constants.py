@@ -34,6 +34,14 @@ def test_results_of_any_size_are_folded():
     assert node.inputs[1].const_value.numpy().shape == (2, 40000)
 
 
+def test_sizes_of_outputs_are_called_as_they_were():
+    """The tracer leaves names of its own inside, which the optimiser would put on the output."""
+    model = model_of("<float[s72, s91] inside> { inside = Relu(x) y = Identity(inside) }")
+    FoldConstants()(model)
+    (node,) = model.graph
+    assert node.op_type == "Relu" and [str(size) for size in model.graph.outputs[0].shape] == ["n", "m"]
+
+
 def test_nothing_to_fold():
     model = model_of("{ y = Relu(x) }")
     assert not FoldConstants()(model).modified and len(model.graph) == 1

@@ -35,6 +35,15 @@ def test_bytes_get_their_axis_behind_the_cast():
     np.testing.assert_array_equal(run(model, {"x": x, "m": m})["y"], [[0, 1, 2]] * 2)
 
 
+def test_an_input_that_nothing_reads_stays_one():
+    model = whole()
+    model.graph.inputs.append(
+        ir.Value(name="unread", shape=ir.Shape(["batch", 4]), type=ir.TensorType(ir.DataType.FLOAT))
+    )
+    ShareRow(["x"])(model)
+    assert [(value.name, list(value.shape or ())) for value in model.graph.inputs][-1] == ("unread", [4])
+
+
 def test_an_input_without_an_axis():
     model = whole()
     model.graph.inputs[1].shape = ir.Shape([])

@@ -9,15 +9,24 @@ from propetl.prototypes.spec import PrototypeConfig, layout_of
 METHODS = ["adapter", "lora", "prefix", "head", "full"]
 
 
-def layout(method, sharing="masked"):
-    return layout_of(PrototypeConfig(method=method, sharing=sharing, bottleneck=3, rank=2, prefix_length=4), 8, 2)
+def layout(method, sharing="masked", scope="model"):
+    config = PrototypeConfig(method, sharing, scope, bottleneck=3, rank=2, prefix_length=4)
+    return layout_of(config, 8, 2, decoder_layers=1)
 
 
+@pytest.mark.parametrize("made", [("masked",), ("masked", "stack"), ("tasks",)], ids="-".join)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_new_prototype_has_the_tensors_of_its_layout(method):
-    tensors = new_prototype(layout(method)).tensors()
-    assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == layout(method).prototype_shapes()
+def test_a_new_prototype_has_the_tensors_of_its_layout(method, made):
+    tensors = new_prototype(layout(method, *made)).tensors()
+    assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == layout(method, *made).prototype_shapes()
     assert all(tensor.requires_grad for tensor in tensors.values())
+
+
+def test_the_prefixes_of_encoder_and_decoder_have_an_mlp_each():
+    prototype = new_prototype(layout("prefix", scope="stack"))
+    prototype.tensors()["decoder.prefix"].sum().backward()
+    trained = {name for name, parameter in prototype.named_parameters() if parameter.grad is not None}
+    assert trained and all("decoder_prefix" in name for name in trained)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -37,7 +46,7 @@ def test_tensors_are_the_parameters_that_train():
 
 
 def test_a_fresh_branch_adds_nothing_and_biases_are_zero():
-    for name in ("query.b", "value.b", "down.bias", "up.bias"):
+    for name in ("query.b", "decoder.value.b", "down.bias", "encoder.up.bias"):
         assert not initial_values(name, (4, 3)).any()
 
 

@@ -47,6 +47,42 @@ def test_an_unshared_task_owns_every_tensor_at_every_slot(sharing):
     assert layout.mask_shapes() == {} and layout.prototype_shapes() == {}
 
 
+def test_tasks_share_the_weights_of_every_slot():
+    layout = layout_of(PrototypeConfig("lora", "tasks", rank=2, targets=("key",)), H, L, decoder_layers=1)
+    assert layout.prototype_shapes() == {"key.a": (5, 2, 8), "key.b": (5, 8, 2)}
+    assert layout.mask_shapes() == {} and layout.weight_shapes() == {}
+
+
+EACH = PrototypeConfig(bottleneck=2, masks="hybrid", languages=("de",), scope="stack")
+
+
+def test_encoder_and_decoder_have_a_prototype_each():
+    layout = layout_of(EACH, H, L, decoder_layers=2)
+    names = [f"{stack}.{name}" for stack in ("encoder", "decoder") for name in ADAPTER]
+    assert list(layout.prototype_shapes()) == names
+    assert layout.prototype_shapes() == {name: ADAPTER[name.split(".", 1)[1]] for name in names}
+    slots = {"encoder.down.weight": 3, "encoder.up.weight": 3, "decoder.down.weight": 2, "decoder.up.weight": 2}
+    assert layout.layer_mask_shapes() == {name: (count, 2) for name, count in slots.items()}
+    assert layout.mask_shapes() == layout.language_mask_shapes() == dict.fromkeys(slots, (2,))
+    assert (layout.slots, layout.prototypes) == (5, {"encoder.": 3, "decoder.": 2})
+
+
+def test_where_each_prototype_runs():
+    each = layout_of(PrototypeConfig("prefix", scope="stack"), H, 2, decoder_layers=2)
+    assert [each.place(slot) for slot in range(6)] == [
+        ("encoder.", 0), ("encoder.", 1), ("decoder.", 0), ("decoder.", 1), ("decoder.", 2), ("decoder.", 3)
+    ]  # fmt: skip
+    one = layout_of(PrototypeConfig("prefix"), H, 2, decoder_layers=2)
+    assert [one.place(slot) for slot in range(6)] == [("", slot) for slot in range(6)]
+    with pytest.raises(IndexError, match="slot 6"):
+        each.place(6)
+
+
+def test_a_backbone_of_one_stack_has_one_prototype():
+    with pytest.raises(ConfigurationError, match="this backbone has one stack of layers: leave scope out"):
+        layout_of(EACH, H, L)
+
+
 @pytest.mark.parametrize(
     ("masks", "languages", "task", "layers", "language"),
     [
@@ -91,6 +127,7 @@ def test_the_scale_of_lora_is_alpha_over_rank():
         PrototypeConfig(method="lora", targets=("query", "key", "value"), alpha=3.5),
         PrototypeConfig(sites=("attention", "ffn"), sharing="unshared", sparsity=1.0),
         PrototypeConfig(masks="hybrid", combine="and", languages=("de", "en")),
+        PrototypeConfig(scope="stack"),
     ],
 )
 def test_to_json_and_back(config):
@@ -101,7 +138,10 @@ def test_to_json_and_back(config):
     ("changes", "message"),
     [
         ({"method": "magic"}, "method is one of adapter, lora, prefix, head, full; got 'magic'"),
-        ({"sharing": "some"}, "sharing is one of masked, unshared, sparse; got 'some'"),
+        ({"sharing": "some"}, "sharing is one of masked, unshared, sparse, tasks; got 'some'"),
+        ({"scope": "layer"}, "scope is one of model, stack; got 'layer'"),
+        ({"scope": "stack", "sharing": "unshared"}, "scope: stack is of a prototype, so sharing: masked"),
+        ({"masks": "hybrid", "sharing": "tasks"}, "masks: hybrid needs one prototype, so sharing: masked; got tasks"),
         ({"masks": "some"}, "masks is one of layer, hybrid, only-layers, only-tasks; got 'some'"),
         ({"combine": "xor"}, "combine is one of or, and, add; got 'xor'"),
         ({"masks": "hybrid", "sharing": "unshared"}, "masks: hybrid needs one prototype, so sharing: masked"),

@@ -7,9 +7,11 @@ import torch
 from propetl.bits import unpack
 from propetl.masks import kept_count
 from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, TrainedMasks, new_shared_masks
+from propetl.prototypes.prototype import new_prototype
 from propetl.prototypes.spec import PrototypeConfig, layout_of
 from propetl.prototypes.task import (
     MaskedPart,
+    NothingOwn,
     OwnPrefix,
     OwnWeights,
     SparseWeights,
@@ -150,11 +152,14 @@ def test_gradients_reach_scores_and_prototype():
         (PrototypeConfig(sharing="unshared", bottleneck=3), OwnWeights),
         (PrototypeConfig(method="lora", sharing="unshared", rank=2), OwnWeights),
         (PrototypeConfig(method="prefix", sharing="unshared", prefix_length=2), OwnPrefix),
+        (PrototypeConfig(sharing="tasks", bottleneck=3), NothingOwn),
+        (PrototypeConfig(method="prefix", sharing="tasks", prefix_length=2), NothingOwn),
+        (PrototypeConfig(scope="stack", bottleneck=3), MaskedPart),
         (PrototypeConfig(method="head"), OwnWeights),
     ],
 )
 def test_each_method_has_its_part(config, kind):
-    layout = layout_of(config, 8, 2)
+    layout = layout_of(config, 8, 2, decoder_layers=1)
     part = new_task_part(layout)
     assert type(part) is kind
     masks, weights = part.packed_masks(), part.own_weights()
@@ -175,6 +180,29 @@ def test_unshared_weights_are_used_as_they_are():
     )
     read = OwnWeights(layout, {name: tensor.detach().numpy() for name, tensor in part.own_weights().items()})
     assert all(read.own_weights()[name].equal(tensor) for name, tensor in part.own_weights().items())
+
+
+def test_what_tasks_share_runs_as_it_is():
+    layout = layout_of(PrototypeConfig(sharing="tasks", bottleneck=3), 7, 2)
+    shared = new_prototype(layout).tensors()
+    weights = read_task_part(layout, {}, {}).effective(shared, NOTHING_SHARED)
+    for name, tensor in shared.items():
+        assert all(torch.equal(weights.at(name, slot), tensor[slot]) for slot in range(2))
+
+
+def test_each_prototype_runs_under_its_own_masks():
+    config = PrototypeConfig(bottleneck=3, sparsity=0.3, masks="hybrid", combine="and", scope="stack")
+    layout = layout_of(config, 7, 2, decoder_layers=3)
+    prototype, shared, part = new_prototype(layout).tensors(), new_shared_masks(layout), new_task_part(layout)
+    weights = part.effective(prototype, shared)
+    assert isinstance(part, MaskedPart) and part.own is not None and shared.layers is not None
+    for stack, slots in layout.prototypes.items():
+        side = weights.of(stack)
+        for name in ("down.weight", "up.weight"):
+            layer, own = shared.layers.masks()[stack + name], part.own.masks()[stack + name]
+            for slot in range(slots):
+                assert torch.equal(side.at(name, slot), prototype[stack + name] * layer[slot] * own[0])
+        assert side.at("up.bias", 0) is prototype[f"{stack}up.bias"]
 
 
 def test_sparse_weights_are_the_tasks_own_under_masks():

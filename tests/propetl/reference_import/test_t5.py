@@ -14,7 +14,7 @@ from propetl.errors import BundleError, ConfigurationError
 from propetl.model import ProPETLModel
 from propetl.reference_import.convert import import_checkpoint
 from propetl.reference_import.options import ImportOptions
-from tests.propetl.plain_t5 import Extra, PlainT5, gelu_new
+from tests.propetl.plain_encoder_decoders import Extra, PlainT5, gelu_new
 from tests.tiny_backbone import TEXT_VOCABULARY, tiny_backbone
 
 HIDDEN, WIDTH, ENCODER, DECODER = 24, 6, 2, 3
@@ -34,13 +34,13 @@ class T5File:
 
     Attributes:
         tensors: ``propetl_weight.bin``.
-        prototype: down weight and bias, up weight and bias.
+        prototypes: by stack, down weight and bias, up weight and bias.
         layers: mask of each slot, ``down`` and ``up``; empty without hybrid masks.
         tasks: by task, its mask in each slot.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    prototype: list[Tensor] = field(default_factory=list)
+    prototypes: dict[str, list[Tensor]] = field(default_factory=dict)
     layers: list[Masks] = field(default_factory=list)
     tasks: dict[str, list[Masks]] = field(default_factory=dict)
 
@@ -58,19 +58,25 @@ class T5File:
         masks = {part: mask.double() for part, mask in self.tasks[task][slot].items()}
         if self.layers:
             masks = {part: COMBINE[combine](self.layers[slot][part].double(), mask) for part, mask in masks.items()}
-        down, down_bias, up, up_bias = (value.double() for value in self.prototype)
+        prototype = self.prototypes["encoder" if slot < ENCODER else "decoder"]
+        down, down_bias, up, up_bias = (value.double() for value in prototype)
         return Extra({"ffn": (down * masks["down"], down_bias, up * masks["up"], up_bias)}, gelu_new)
 
 
-def t5_file(tasks=GLUE, *, hybrid: bool = True, kept: float = 0.3) -> T5File:
-    """Every shared tensor once, in the order in which the reference's modules name them."""
+def t5_file(tasks=GLUE, *, hybrid: bool = True, kept: float = 0.3, each: bool = False) -> T5File:
+    """Every shared tensor once, in the order in which the reference's modules name them; ``each``: an adapter each."""
     random = torch.Generator().manual_seed(5)
     shapes = ((WIDTH, HIDDEN), (WIDTH,), (HIDDEN, WIDTH), (HIDDEN,))
-    file = T5File(prototype=[0.3 * torch.randn(shape, generator=random) for shape in shapes])
-    at = "encoder.block.0.layer.1.adapter_controller"
+    file = T5File()
     names = ("down_sampler.weight", "down_sampler.bias", "up_sampler.weight", "up_sampler.bias")
-    for name, value in zip(names, file.prototype, strict=True):
-        file.tensors[f"{at}.adapters.common_adapter.{name}"] = value
+    for stack, layer in (("encoder", 1), ("decoder", 2)):
+        if stack == "decoder" and not each:
+            file.prototypes[stack] = file.prototypes["encoder"]
+            continue
+        at = f"{stack}.block.0.layer.{layer}.adapter_controller"
+        file.prototypes[stack] = [0.3 * torch.randn(shape, generator=random) for shape in shapes]
+        for name, value in zip(names, file.prototypes[stack], strict=True):
+            file.tensors[f"{at}.adapters.common_adapter.{name}"] = value
     places = [f"encoder.block.{block}.layer.1.adapter_controller" for block in range(ENCODER)]
     places += [f"decoder.block.{block}.layer.2.adapter_controller" for block in range(DECODER)]
     for slot, place in enumerate(places):
@@ -168,6 +174,18 @@ def test_a_mask_in_every_block(bring_in):
     check_logits(file, model)
 
 
+@pytest.mark.parametrize("hybrid", [True, False], ids=["hybrid", "layer"])
+def test_an_adapter_each_for_encoder_and_decoder(bring_in, hybrid):
+    file = t5_file(each=True, hybrid=hybrid)
+    imported, bundle, model = bring_in(file)
+    assert (bundle.info.prototype.scope, bundle.info.prototype.sparsity) == ("stack", 0.3)
+    assert imported.not_mapped == ()
+    pack = bundle.packs["rte"].masks
+    shared = np.array_equal(pack["encoder.up.weight"], pack["decoder.up.weight"])
+    assert shared == hybrid  # of a task, the reference has one mask for both adapters
+    check_logits(file, model)
+
+
 def test_tasks_are_asked_as_the_reference_asks_them(bring_in):
     imported, bundle, _ = bring_in(t5_file((*GLUE, "xsum", "other")))
     infos = bundle.info.tasks
@@ -222,11 +240,17 @@ class TestRefused:
         del file.tensors[_mask("decoder.block.2.layer.2", "layer", "up")]
         refuse(file, r"it has no tensor 'decoder\.block\.2\.layer\.2.*layer_up_mask")
 
-    def test_an_adapter_of_its_own_in_the_decoder(self, refuse):
+    def test_half_an_adapter_in_the_decoder(self, refuse):
         file = t5_file()
         name = "decoder.block.0.layer.2.adapter_controller.adapters.common_adapter.up_sampler.bias"
         file.tensors[name] = torch.zeros(HIDDEN)
-        refuse(file, "only one adapter shared by encoder and decoder")
+        refuse(file, r"it has no tensor 'decoder\.block\.0\.layer\.2.*down_sampler")
+
+    def test_an_adapter_in_every_block(self, refuse):
+        file = t5_file()
+        name = "encoder.block.1.layer.1.adapter_controller.adapters.common_adapter.up_sampler.bias"
+        file.tensors[name] = torch.zeros(HIDDEN)
+        refuse(file, "only an adapter that all blocks of encoder and decoder share, or one for each of the two")
 
     def test_a_file_without_masks(self, refuse):
         file = t5_file()

@@ -3,6 +3,7 @@
 import pytest
 
 from propetl.bundle import read_bundle
+from propetl.prototypes.spec import PrototypeConfig
 from propetl.reproduce.sets import read_sets
 from propetl.training.config_file import load_config
 from propetl.training.run import train
@@ -66,6 +67,19 @@ def test_what_t5_is_trained_with_on_glue(file, width):
     assert config.batch_size * config.gradient_accumulation == 128
     assert (config.temperature, config.label_smoothing, config.max_steps) == (10, 0.1, 20000)
     assert sorted(config.tasks) == sorted(GLUE)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "propetl"), [("t5-base-adapter-12", "t5-base-propetl-12"), ("t5-3b-adapter-128", "t5-3b-propetl-128")]
+)
+def test_the_baseline_of_many_tasks_is_one_adapter_per_layer_for_all_of_them(adapter, propetl):
+    """As the authors' ``normal_pfeiffer_adapter``: every task maps to one ``common_adapter``, layers share nothing."""
+    baseline, ours = (load_config(CONFIGS / f"{file}.yaml") for file in (adapter, propetl))
+    assert baseline.prototype == PrototypeConfig(
+        "adapter", "tasks", bottleneck=ours.prototype.bottleneck, activation="gelu_new"
+    )
+    other = {"prototype", "output", "score_learning_rate"}
+    assert baseline.model_dump(exclude=other) == ours.model_dump(exclude=other)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,13 @@ METHODS = {
     "hybrid prefix": {
         "method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "sparsity": 0.5, "masks": "hybrid", "combine": "add"
     },
+    "a prototype each, hybrid": {
+        "bottleneck": 4, "sites": ["attention", "ffn"], "masks": "hybrid", "sparsity": 0.3, "scope": "stack"
+    },
+    "a prefix each": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "scope": "stack"},
+    "a LoRA each, no layer masks": {"method": "lora", "rank": 2, "masks": "only-tasks", "scope": "stack"},
+    "adapters of all tasks": {"bottleneck": 4, "sharing": "tasks"},
+    "prefixes of all tasks": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "sharing": "tasks"},
     "unshared adapter": {"bottleneck": 4, "sharing": "unshared"},
     "unshared prefix": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "sharing": "unshared"},
 }  # fmt: skip
@@ -105,7 +112,8 @@ def test_every_method_leaves_a_bundle_that_answers_as_trained(make_config, t5, p
     (result,) = train(config)
     bundle = read_bundle(result.bundle)
     assert all(not pack.head for pack in bundle.packs.values())
-    assert bundle.info.layout.slots == t5.info.layout(config.prototype).slots
+    assert bundle.info.layout == t5.info.layout(config.prototype)
+    assert {name: tensor.shape for name, tensor in bundle.prototype.items()} == bundle.info.layout.prototype_shapes()
     found = evaluated(ProPETLModel.from_bundle(bundle, t5), config)
     for task, info in bundle.info.tasks.items():
         assert found[task] == pytest.approx(info.scores, abs=1e-6)
@@ -163,8 +171,9 @@ def spoken(*names):
     return {name: {**TASKS[name], "language": "de"} for name in names}
 
 
-def test_added_over_hybrid_masks(make_config, t5, tmp_path):
-    prototype = {"method": "lora", "rank": 2, "masks": "hybrid", "sparsity": 0.3}
+@pytest.mark.parametrize("scope", ["model", "stack"])
+def test_added_over_hybrid_masks(make_config, t5, tmp_path, scope):
+    prototype = {"method": "lora", "rank": 2, "masks": "hybrid", "sparsity": 0.3, "scope": scope}
     options = {"prototype": prototype, "max_steps": 2, "temperature": 10}
     (first,) = train(make_config(tasks=spoken("mood", "degree"), output=str(tmp_path / "first"), **options))
     before = read_bundle(first.bundle)
@@ -172,18 +181,23 @@ def test_added_over_hybrid_masks(make_config, t5, tmp_path):
     after = read_bundle(result.bundle)
     assert after.prototype_sha256 == before.prototype_sha256
     slots = {len(mask) for mask in after.shared_masks.layers.values()}
-    assert slots == {t5.info.layout(after.info.prototype).slots}  # one prototype for encoder and decoder
+    encoder, decoder = t5.info.layers, 2 * t5.info.decoder_layers
+    assert slots == ({encoder + decoder} if scope == "model" else {encoder, decoder})
     config = make_config(tasks=spoken("mood", "degree", "echo"), **options)
     found = evaluated(ProPETLModel.from_bundle(after, t5), config)
     for task, info in after.info.tasks.items():
         assert found[task] == pytest.approx(info.scores, abs=1e-6)
 
 
-def test_a_task_with_nothing_of_its_own_is_not_added(make_config, tmp_path):
-    options = {"prototype": {"bottleneck": 4, "masks": "only-layers"}, "max_steps": 2}
+@pytest.mark.parametrize(
+    ("shared", "what"),
+    [({"masks": "only-layers"}, r"masks \(masks: only-l"), ({"sharing": "tasks"}, r"weights \(sharing: tasks")],
+)
+def test_a_task_with_nothing_of_its_own_is_not_added(make_config, tmp_path, shared, what):
+    options = {"prototype": {"bottleneck": 4, **shared}, "max_steps": 2}
     (first,) = train(make_config(tasks={"mood": TASKS["mood"]}, output=str(tmp_path / "first"), **options))
     config = make_config(tasks={"echo": TASKS["echo"]}, **options)
-    with pytest.raises(ConfigurationError, match="--add-to: task 'echo' has nothing of its own to train"):
+    with pytest.raises(ConfigurationError, match=f"task 'echo' has nothing of its own to train: .* share their {what}"):
         train(config, add_to=first.bundle)
     assert not config.output.exists()
 
@@ -204,6 +218,12 @@ def test_the_report_is_printed(make_config):
     screen = io.StringIO()
     train(make_config(max_steps=1), console=Console(file=screen, width=100))
     assert "rouge1" in screen.getvalue() and "echo" in screen.getvalue()
+
+
+def test_an_encoder_has_one_prototype(make_config, backbone_folder):
+    config = make_config(backbone=str(backbone_folder), prototype={"scope": "stack"}, data="/nowhere")
+    with pytest.raises(ConfigurationError, match="this backbone has one stack of layers"):
+        train(config)
 
 
 def test_an_encoder_is_refused_for_text(make_config, backbone_folder):
