@@ -26,7 +26,7 @@ class JoinedStage:
 
 
 def joined_stage(halves: Mapping[str, ir.Model]) -> JoinedStage:
-    """Joins ``halves``, graphs with inputs of the same names, and leaves them as they are."""
+    """Joins ``halves``, in which inputs of one name are the same, and leaves them as they are."""
     joined = _Joined()
     places = {name: [joined.place(value) for value in joined.add(half.graph)] for name, half in halves.items()}
     names = {name: tuple(f"{APPLIED}{place}" for place in mine) for name, mine in places.items()}

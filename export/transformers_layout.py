@@ -24,7 +24,14 @@ def write_config(folder: Path, backbone: Backbone, info: TaskInfo) -> None:
     _write(folder, "generation_config.json", _generation_config(backbone, info.text))
 
 
-def tokenizer_file(name: str, content: bytes) -> bytes:
+def write_tokenizer(source: Path, folder: Path) -> None:
+    """Copies the files of a bundle's tokenizer into ``folder``, which is made."""
+    folder.mkdir()
+    for file in source.iterdir():
+        (folder / file.name).write_bytes(_tokenizer_file(file.name, file.read_bytes()))
+
+
+def _tokenizer_file(name: str, content: bytes) -> bytes:
     """A file of the tokenizer in words that transformers 4, which optimum stands on, knows as well as 5."""
     if name != "tokenizer_config.json":
         return content

@@ -23,7 +23,7 @@ from propetl.export.quantisation_loss import measured_losses
 from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.tensorrt_engines.requirements import Graphs, check_graphs
-from propetl.export.transformers_layout import add_file, tokenizer_file, write_config
+from propetl.export.transformers_layout import add_file, write_config, write_tokenizer
 from propetl.export.triton_repository.models import SERVED_FORMS
 from propetl.export.triton_repository.writer import add_repository
 from propetl.export.weight_store import WeightStore
@@ -265,9 +265,7 @@ def _write_companions(staging: Path, model: ProPETLModel, bundle: Bundle, tasks:
     (staging / "tasks").mkdir()
     for task in tasks:
         (staging / pack_path(task)).write_bytes((bundle.path / pack_path(task)).read_bytes())
-    (staging / TOKENIZER_FOLDER).mkdir()
-    for source in bundle.tokenizer_folder.iterdir():
-        (staging / TOKENIZER_FOLDER / source.name).write_bytes(tokenizer_file(source.name, source.read_bytes()))
+    write_tokenizer(bundle.tokenizer_folder, staging / TOKENIZER_FOLDER)
     goldens = {task: golden_of(model, bundle, task) for task in tasks}
     (staging / GOLDEN_FILE).write_bytes(golden_bytes(goldens))
 

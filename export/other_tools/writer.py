@@ -14,6 +14,7 @@ from propetl.errors import ConfigurationError
 from propetl.export.options import FP32, ONNX_ADAPTER, OPSETS, OTHER_TOOLS, PEFT, ExportOptions
 from propetl.export.other_tools.onnx_adapter import SUFFIX, adapter_tensors, write_adapter, write_graph
 from propetl.export.other_tools.peft_folder import check_exportable, write_peft_folder
+from propetl.export.transformers_layout import write_tokenizer
 from propetl.export.writer import tasks_of
 from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
@@ -64,8 +65,16 @@ def export_for_other_tools(
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
         model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone, options.backbone))
-        write = _write_peft if form == PEFT else _write_onnx_adapters
-        written = Written(form, write(staging, model, bundle, tasks, options, report), folder_records(staging))
+        one = _peft_folder if form == PEFT else _onnx_adapter
+        paths = {}
+        for task in tasks:
+            report(f"writing: {task}")
+            paths[task] = one(staging, model, task)
+        if form == ONNX_ADAPTER:
+            report("tracing: weights of the task as inputs")
+            write_graph(staging, model, _metadata(bundle, tasks), options.opset)
+            write_tokenizer(bundle.tokenizer_folder, staging / TOKENIZER_FOLDER)
+        written = Written(form, paths, folder_records(staging))
         (staging / MANIFEST).write_bytes(json_bytes(_manifest(bundle, written)))
     return written
 
@@ -101,39 +110,16 @@ def _checked_form(bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions
     return form
 
 
-def _write_peft(
-    staging: Path,
-    model: ProPETLModel,
-    bundle: Bundle,
-    tasks: tuple[str, ...],
-    options: ExportOptions,
-    report: Report,
-) -> dict[str, str]:
-    for task in tasks:
-        report(f"writing: {task}")
-        (staging / task).mkdir()
-        write_peft_folder(staging / task, model, task)
-    return {task: task for task in tasks}
+def _peft_folder(staging: Path, model: ProPETLModel, task: str) -> str:
+    (staging / task).mkdir()
+    write_peft_folder(staging / task, model, task)
+    return task
 
 
-def _write_onnx_adapters(
-    staging: Path,
-    model: ProPETLModel,
-    bundle: Bundle,
-    tasks: tuple[str, ...],
-    options: ExportOptions,
-    report: Report,
-) -> dict[str, str]:
-    paths = {task: f"{task}{SUFFIX}" for task in tasks}
-    for task, path in paths.items():
-        report(f"writing: {task}")
-        write_adapter(staging / path, adapter_tensors(model, task))
-    report("tracing: weights of the task as inputs")
-    write_graph(staging, model, _metadata(bundle, tasks), options.opset)
-    (staging / TOKENIZER_FOLDER).mkdir()
-    for source in bundle.tokenizer_folder.iterdir():
-        (staging / TOKENIZER_FOLDER / source.name).write_bytes(source.read_bytes())
-    return paths
+def _onnx_adapter(staging: Path, model: ProPETLModel, task: str) -> str:
+    path = f"{task}{SUFFIX}"
+    write_adapter(staging / path, adapter_tensors(model, task))
+    return path
 
 
 def _metadata(bundle: Bundle, tasks: tuple[str, ...]) -> dict[str, str]:

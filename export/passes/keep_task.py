@@ -15,7 +15,7 @@ class KeepTask(ir.passes.InPlacePass):
 
     Run once when a task is switched to, it takes that work out of every inference.
 
-    Requires: the graph's task inputs reach its output.
+    Requires: some of the graph's task inputs reach its output; an encoder reads nothing of the decoder's prototype.
     Ensures: no text input is left; every input is used; outputs are called ``applied.0``, ``applied.1``, …
     """
 
@@ -36,18 +36,22 @@ class KeepTask(ir.passes.InPlacePass):
         for index, value in enumerate(values):
             graph.outputs.append(_named(graph, value, f"{APPLIED}{index}"))
         ir.passes.common.RemoveUnusedNodesPass()(model)
-        for value in [value for value in graph.inputs if value.name in self.text_inputs]:
+        for value in [value for value in graph.inputs if value.name in self.text_inputs or _is_idle(value, model)]:
             graph.inputs.remove(value)
         return ir.passes.PassResult(model, True)
 
     def ensures(self, model: ir.Model) -> None:
         """Looks for text, for idle inputs and for names."""
         for value in model.graph.inputs:
-            if value.name in self.text_inputs or not (value.uses() or value in model.graph.outputs):
+            if value.name in self.text_inputs or _is_idle(value, model):
                 raise ir.passes.PostconditionError(f"{value.name} is still an input")
         found = [value.name for value in model.graph.outputs]
         if found != [f"{APPLIED}{index}" for index in range(len(found))]:
             raise ir.passes.PostconditionError(f"outputs are {found}")
+
+
+def _is_idle(value: ir.Value, model: ir.Model) -> bool:
+    return not value.uses() and value not in model.graph.outputs
 
 
 def crossing(model: ir.Model, text_inputs: Sequence[str]) -> list[ir.Value]:

@@ -108,8 +108,24 @@ def lively(folder: Path) -> Path:
             elif "norm" not in name and "ln_" not in name:
                 parameter.normal_(std=0.1, generator=generator)
         model.get_output_embeddings().weight[END] *= 2.5
+        _scale_head(model)
     model.save_pretrained(folder)
     return folder
+
+
+def _scale_head(model: Any) -> None:
+    """Scales the states that an encoder-decoder's head reads by ``d ** -0.5``, as T5 does, in the head's own weights.
+
+    Logits would else be so large that PyTorch itself is more than 1e-5 away from its answers in float64. BART reads
+    its text by the same matrix, through a norm: positions are scaled with it, and the sum is as before.
+    """
+    config = model.config
+    if not config.is_encoder_decoder or getattr(config, "scale_decoder_outputs", False):
+        return
+    head = model.get_output_embeddings().weight
+    for name, parameter in model.named_parameters():
+        if parameter is head or "embed_positions" in name:
+            parameter.mul_(config.d_model**-0.5)
 
 
 def _until_end(row: list[int]) -> list[int]:

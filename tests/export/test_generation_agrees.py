@@ -24,14 +24,13 @@ from tests.export.random_text_artifact import TASKS, make_text_artifact, prompts
 TOLERANCE = 1e-5
 
 CASES = {
-    "t5-prefix": ("t5", PrototypeConfig("prefix", prefix_length=3)),
     "bart-lora": ("bart", PrototypeConfig("lora", rank=3, alpha=9.0, targets=("query", "key", "value"))),
-    "t5-adapters-each": (
-        "t5", PrototypeConfig(bottleneck=5, sites=("attention", "ffn"), masks="hybrid", combine="and", scope="stack")
+    "bart-adapters-each": (
+        "bart", PrototypeConfig(scope="stack", masks="hybrid", combine="and", bottleneck=5, sites=("attention", "ffn"))
     ),
-    "mt5-loras-each": ("mt5", PrototypeConfig("lora", scope="stack", rank=3, alpha=9.0, masks="hybrid", combine="add")),
-    "bart-prefixes-each": ("bart", PrototypeConfig("prefix", scope="stack", prefix_length=3)),
-    "t5-adapters-of-all-tasks": ("t5", PrototypeConfig(sharing="tasks", bottleneck=5, activation="gelu_new")),
+    "mt5-loras-each": ("mt5", PrototypeConfig("lora", scope="stack", masks="hybrid", combine="add", rank=3, alpha=4.5)),
+    "t5-prefixes-each": ("t5", PrototypeConfig("prefix", scope="stack", prefix_length=3)),
+    "t5-loras-of-all-tasks": ("t5", PrototypeConfig("lora", "tasks", rank=2, alpha=3.0)),
     "gpt2-lora": ("gpt2", PrototypeConfig("lora", rank=3, alpha=9.0)),
     "llama-prefix": ("llama", PrototypeConfig("prefix", prefix_length=3)),
     "qwen2-adapter": ("qwen2", PrototypeConfig(bottleneck=5, sites=("attention", "ffn"))),
@@ -93,9 +92,7 @@ def test_logits_of_the_first_token_are_torchs(made, running) -> None:
         for task in TASKS:
             expected = made.first_logits(task, inputs)
             for form in running.values():
-                off = np.abs(form.bind(task).infer(inputs) - expected).max(axis=1)
-                # Rounding goes with a row's largest logit: these weights are wide, and BART's differ by 4e-6 of it.
-                assert (off <= TOLERANCE * np.maximum(1.0, np.abs(expected).max(axis=1))).all()
+                assert np.abs(form.bind(task).infer(inputs) - expected).max() <= TOLERANCE
 
 
 def test_tasks_differ(made) -> None:

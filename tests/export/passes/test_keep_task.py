@@ -21,6 +21,13 @@ def test_it_takes_the_task_and_gives_what_meets_the_text():
     np.testing.assert_array_equal(found["applied.2"], np.maximum(2 * given["w"], 0))
 
 
+def test_what_nothing_reads_is_not_taken():
+    model = whole()
+    model.graph.inputs.append(ir.Value(name="idle", shape=ir.Shape(["rows", 4]), type=ir.TensorType(ir.DataType.FLOAT)))
+    KeepTask(["x"])(model)
+    assert [value.name for value in model.graph.inputs] == ["w", "b"]
+
+
 def test_what_crosses_is_in_the_order_of_the_graph():
     assert [value.name for value in crossing(whole(), ["x"])] == ["b", "scaled", "steep"]
 
