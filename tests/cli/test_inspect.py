@@ -38,6 +38,27 @@ def test_shows_tasks_sizes_and_overlap(bundle):
         assert title in result.stdout, title
 
 
+@pytest.mark.parametrize(
+    ("config", "sharing"),
+    [
+        (PrototypeConfig(bottleneck=3, scope="stack"), "adapter, masked, encoder and decoder one each, head"),
+        (
+            PrototypeConfig(bottleneck=3, scope="stack", masks="only-layers"),
+            "masks only-layers, encoder and decoder one",
+        ),
+        (PrototypeConfig(bottleneck=3, sharing="tasks"), "adapter, layers unshared, one for all tasks, head"),
+    ],
+)
+def test_what_encoder_and_decoder_share(tmp_path, config, sharing):
+    """Overlap is of slots of one prototype: no value is shown that is none."""
+    backbone = dataclasses.replace(BACKBONE, family="t5", decoder_layers=1)
+    write_bundle(tmp_path / "bundle", random_contents(config, backbone))
+    result = inspect(tmp_path / "bundle")
+    assert result.exit_code == 0, result.stderr
+    assert sharing in result.stdout and "nan" not in result.stdout
+    assert ("Overlap between slots" in result.stdout) == config.masked
+
+
 def test_hybrid_masks_are_shown_with_what_is_shared_once(tmp_path):
     config = PrototypeConfig(bottleneck=3, masks="hybrid", combine="and", languages=("de", "en"))
     write_bundle(tmp_path / "bundle", random_contents(config))
