@@ -76,6 +76,11 @@ _OTHER_STEPS = 3
     help="Also leave graphs optimised and packed for the CPU of this machine; or, on the device, propetl tune.",
 )
 @click.option("--merge-lora", is_flag=True, help="Fold LoRA into the backbone's matrices; larger, no branch to run.")
+@click.option(
+    "--merge-decoders",
+    is_flag=True,
+    help="Also leave decoder_model_merged.onnx in each folded folder of an encoder-decoder, for other tools.",
+)
 @click.option("--standalone", is_flag=True, help="Copy shared weights into each folded folder instead of linking.")
 @click.option(
     "--layout",
@@ -102,6 +107,7 @@ def command(
     max_drop: float,
     tune: str | None,
     merge_lora: bool,
+    merge_decoders: bool,
     standalone: bool,
     layout: str | None,
     max_batch: int,
@@ -134,6 +140,7 @@ def command(
         max_drop=max_drop,
         tune=tune is not None,
         merge_lora=merge_lora,
+        merge_decoders=merge_decoders,
         standalone=standalone,
         backbone=backbone,
         overwrite=overwrite,

@@ -25,7 +25,8 @@ def main() -> None:
 
 def _print_generated(folder: str, inputs: dict) -> None:
     if Path(folder, "encoder_model.onnx").exists():
-        model = ORTModelForSeq2SeqLM.from_pretrained(folder, use_merged=False)
+        merged = Path(folder, "decoder_model_merged.onnx").exists()  # as propetl export --merge-decoders leaves it
+        model = ORTModelForSeq2SeqLM.from_pretrained(folder, use_merged=merged)
     else:
         model = ORTModelForCausalLM.from_pretrained(folder)
     tokens = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]

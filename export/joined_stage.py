@@ -77,7 +77,7 @@ class _Joined:
         assert tensor is not None
         name = f"constant.{len(self.constants)}"
         made = ir.Value(name=name, shape=value.shape, type=value.type, const_value=tensor)
-        return self.constants.setdefault(_content(tensor), made)
+        return self.constants.setdefault(content_key(tensor), made)
 
     def _node(self, node: ir.Node, inputs: list[ir.Value | None]) -> list[ir.Value]:
         attributes = tuple(sorted(map(_setting, node.attributes.values())))
@@ -95,7 +95,7 @@ class _Joined:
         return ir.Node(node.domain, node.op_type, inputs, settings, overload=node.overload, outputs=outputs)
 
 
-def _content(tensor: ir.TensorProtocol) -> Hashable:
+def content_key(tensor: ir.TensorProtocol) -> Hashable:
     """Equal for equal tensors: the store of weights has each content in one place only."""
     if isinstance(tensor, ir.ExternalTensor):
         return (tensor.location, tensor.offset, tensor.dtype, tuple(tensor.shape))
@@ -104,4 +104,4 @@ def _content(tensor: ir.TensorProtocol) -> Hashable:
 
 def _setting(attribute: ir.Attr) -> tuple[str, str]:
     value = attribute.value
-    return attribute.name, repr(_content(value) if isinstance(value, ir.TensorProtocol) else value)
+    return attribute.name, repr(content_key(value) if isinstance(value, ir.TensorProtocol) else value)

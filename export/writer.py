@@ -17,6 +17,7 @@ from propetl.export.generation_compiler import GenerationCompiler, generation_in
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info, write_checked
 from propetl.export.lowered_graphs import quantize_statically
+from propetl.export.merged_decoder import merged_graphs
 from propetl.export.options import FP32, INT4, INT8_STATIC, OLDEST_FOR_INT8, OPSETS, QUANTISATIONS, ExportOptions
 from propetl.export.polygraphy_files import check_polygraphy, write_polygraphy_files
 from propetl.export.quantisation_loss import measured_losses
@@ -155,6 +156,11 @@ def _check_options(bundle: Bundle, options: ExportOptions, tasks: Sequence[str])
     if _answers_in_text(bundle, tasks):
         _check_generating(options)
     _check_tagging(bundle, tasks, options)
+    if options.merge_decoders and (not bundle.info.backbone.decoder_layers or FOLDED not in options.forms):
+        raise ConfigurationError(
+            "--merge-decoders joins the two decoders of a folded task on an encoder-decoder; found "
+            f"{bundle.info.backbone.name} in {', '.join(options.forms)}: leave it out"
+        )
     if options.merge_lora and (config.method != "lora" or set(options.forms) - {FOLDED, BARE}):
         raise ConfigurationError(
             f"--merge-lora is for LoRA in folded form; this is {config.method} in {', '.join(options.forms)}"
@@ -249,7 +255,12 @@ def _write_graphs(
         compiler = kind(model, bundle, tasks, options.opset, options.operators, options.quantize, store, report)
         compiled = chain.from_iterable(map(compiler.compile, options.forms))
         staged = compiler.stages() if _staged(options.forms) else ()
-        return [(one, _write_graph(staging, one)) for one in chain(compiled, staged)]
+        written = [(one, _write_graph(staging, one)) for one in chain(compiled, staged)]
+        if options.merge_decoders:
+            report("merging decoders")
+            for merged in merged_graphs(one for one, _ in written):
+                _write_graph(staging, merged)  # no form has it: sessions run the two
+        return written
 
 
 def _staged(forms: Sequence[str]) -> bool:
