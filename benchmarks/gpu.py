@@ -6,6 +6,8 @@ run, with the reason, and never as passed; one that fails does not keep the othe
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,15 +18,42 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gpu_machine import NO_GPU, Machine, machine_here, reasons_against
-from gpu_report import markdown_of
-from random_backbone import MINILM, ROBERTA_BASE, Size, write_random_backbone
-from random_tasks import BACKBONE, write_random_bundle
+# What every step needs: told in one line, as a traceback would not say what to do.
+_BASE = ("click", "numpy", "rich", "safetensors", "tokenizers", "torch", "transformers")
+if _missing := [name for name in _BASE if find_spec(name) is None]:
+    sys.exit(f"gpu.sh: {', '.join(_missing)}: not installed here; pip install '.[cpu,train,export]' brings them")
+
+from gpu_machine import (  # noqa: E402
+    NO_GPU,
+    WHAT_EXPORTS,
+    WHAT_TRAINS,
+    Machine,
+    machine_here,
+    missing_modules,
+    reasons_against,
+)
+from gpu_report import markdown_of  # noqa: E402
+from random_backbone import MINILM, ROBERTA_BASE, Size, write_random_backbone  # noqa: E402
+from random_tasks import BACKBONE, write_random_bundle  # noqa: E402
+from random_texts import SMALL_T5, T5_SMALL, TextSize, write_random_text_bundle  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+TESTS = tuple(
+    f"tests/{name}"
+    for name in (
+        "runtime/test_gpu_session.py",
+        "export/tensorrt_engines/test_gpu_plans.py",
+        "export/tensorrt_engines/test_on_a_gpu.py",
+    )
+)
+"""Files with tests marked gpu: collecting the others would need all that develops."""
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 PLANS = {"tensorrt-plan": "tensorrt", "tensorrt-rtx-plan": "tensorrt-rtx"}
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+TEXT = "t5-small"
+TEXT_PRECISIONS = ("fp32", "fp16", "bf16")
+TEXT_PROVIDERS = ("cpu", "cuda", *PLANS)
+"""Those that keep the cache of keys and values where they run."""
 FORMS = ("folded", "switchable", "bank")
 TASKS = 4
 
@@ -35,6 +64,8 @@ class Scale:
 
     Attributes:
         backbones: by name; None stands for MiniLM's own weights, where they are installed.
+        text: of the backbone that generates.
+        new_tokens: that it generates for each row.
         batches, sequences: of the benchmark.
         rounds, seconds: of the benchmark.
         train_rows: of the one task that is trained.
@@ -42,6 +73,8 @@ class Scale:
     """
 
     backbones: dict[str, Size]
+    text: TextSize
+    new_tokens: int
     batches: str
     sequences: str
     rounds: int
@@ -60,9 +93,10 @@ class Scale:
         return max(map(int, self.batches.split(",")))
 
 
-FULL = Scale({"minilm": MINILM, "roberta-base": ROBERTA_BASE}, "1,8,32", "16,64,128,384", 5, 0.3, 2000, 3600)
+_REAL = {"minilm": MINILM, "roberta-base": ROBERTA_BASE}
+FULL = Scale(_REAL, T5_SMALL, 64, "1,8,32", "16,64,128,384", 5, 0.3, 2000, 3600)
 _TINY = {"minilm": Size("bert", 32, 1, 2, 20000), "roberta-base": Size("roberta", 32, 1, 2, 20000)}
-DRY = Scale(_TINY, "1,2", "8,16", 1, 0.02, 64, 600)
+DRY = Scale(_TINY, SMALL_T5, 6, "1,2", "8,16", 1, 0.02, 64, 600)
 
 
 @dataclass
@@ -93,20 +127,34 @@ class Run:
         """Every step; one after the other."""
         self._tests()
         self._train()
+        if reason := missing_modules(*WHAT_EXPORTS):
+            for name in self._backbones:
+                self._add(Step(f"{name}: export graphs", NOT_RUN, reason))
+            return
         for name in self._backbones:
-            self._backbone(name, self._scale.backbones[name])
+            if name == TEXT:
+                self._texts()
+            else:
+                self._backbone(name, self._scale.backbones[name])
 
     def _tests(self) -> None:
         if self.machine.compute_capability is None:
             self._add(Step("tests marked gpu", NOT_RUN, NO_GPU))
             return
-        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider"]
-        self._command("tests marked gpu", command)
+        if reason := missing_modules("pytest", *WHAT_EXPORTS):
+            self._add(Step("tests marked gpu", NOT_RUN, reason))
+            return
+        # The project's own settings name plug-ins that may not be here.
+        command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(ROOT), "--import-mode=importlib"]
+        self._command("tests marked gpu", [*command, "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider", *TESTS])
 
     def _train(self) -> None:
         name = "train one task"
         if self._device == "gpu" and self.machine.compute_capability is None:
             self._add(Step(name, NOT_RUN, NO_GPU))
+            return
+        if reason := missing_modules(*WHAT_TRAINS):
+            self._add(Step(name, NOT_RUN, reason))
             return
         folder = self._work / "train"
         folder.mkdir(exist_ok=True)
@@ -148,29 +196,62 @@ class Run:
         if self._command(f"{name}: export graphs", export).status != PASSED:
             return
         for provider, reason in self.against.items():
-            if provider in PLANS:
-                self._plans(name, bundle, provider, reason)
-            elif reason:
+            if reason:
                 self._add(Step(f"{name}: {provider}", NOT_RUN, reason))
+            elif provider in PLANS:
+                for precision in PRECISIONS:
+                    self._with_plans(name, artifact, provider, precision, self._profiles())
             else:
                 self._measure(name, artifact, provider, None)
 
-    def _plans(self, name: str, bundle: Path, provider: str, reason: str) -> None:
-        """Engines of every precision, each in an artifact of its own: one that cannot be built stops no other."""
-        if reason:
-            self._add(Step(f"{name}: {provider}", NOT_RUN, reason))
-            return
+    def _profiles(self) -> list[str]:
+        """One for a single row, one for batches."""
         scale = self._scale
-        profiles = [f"1x1/1x{min(128, scale.longest)}/1x{scale.longest}"]
-        profiles.append(f"2x1/{min(8, scale.most_rows)}x{min(128, scale.longest)}/{scale.most_rows}x{scale.longest}")
-        for precision in PRECISIONS:
-            artifact = self._work / name / f"{provider}-{precision}"
-            forms = [flag for form in (*FORMS, "bare") for flag in ("--form", form)]
-            command = [*_propetl("export"), str(bundle), "-o", str(artifact), "--overwrite", *forms]
-            command += ["--target", PLANS[provider], "--precision", precision]
-            command += [part for profile in profiles for part in ("--profile", profile)]
-            if self._command(f"{name}: build {provider} {precision}", command).status == PASSED:
-                self._measure(name, artifact, provider, precision)
+        usual = min(128, scale.longest)
+        batches = f"2x1/{min(8, scale.most_rows)}x{usual}/{scale.most_rows}x{scale.longest}"
+        return ["--profile", f"1x1/1x{usual}/1x{scale.longest}", "--profile", batches]
+
+    def _with_plans(
+        self,
+        name: str,
+        artifact: Path,
+        provider: str,
+        precision: str,
+        shapes: list[str],
+    ) -> None:
+        """Engines of one precision in an artifact of its own, which goes when it was measured: plans are large."""
+        planned = artifact.with_name(f"{provider}-{precision}")
+        made = self._call(f"{name}: copy for {provider} {precision}", lambda: _linked(artifact, planned))
+        if made.status == PASSED:
+            build = [*_propetl("build"), str(planned), "--target", PLANS[provider], "--precision", precision, *shapes]
+            if self._command(f"{name}: build {provider} {precision}", build).status == PASSED:
+                self._measure(name, planned, provider, precision)
+        shutil.rmtree(planned, ignore_errors=True)
+
+    def _texts(self) -> None:
+        """A backbone that generates: tasks answered in text, validated and timed token by token."""
+        folder, scale = self._work / TEXT, self._scale
+        made = self._call(
+            f"{TEXT}: bundle of random tasks",
+            lambda: write_random_text_bundle(folder, scale.text, scale.new_tokens),
+        )
+        if made.status != PASSED:
+            return
+        artifact, forms = folder / "artifact", [flag for form in FORMS for flag in ("--form", form)]
+        export = [*_propetl("export"), str(folder / "bundle"), "-o", str(artifact), "--overwrite", *forms]
+        if self._command(f"{TEXT}: export graphs", export).status != PASSED:
+            return
+        for provider, reason in self.against.items():
+            if provider not in TEXT_PROVIDERS:
+                continue
+            if reason:
+                self._add(Step(f"{TEXT}: {provider}", NOT_RUN, reason))
+            elif provider in PLANS:
+                shapes = [*self._profiles()[-2:], "--max-new-tokens", str(scale.new_tokens)]
+                for precision in TEXT_PRECISIONS:
+                    self._with_plans(TEXT, artifact, provider, precision, shapes)
+            else:
+                self._measure(TEXT, artifact, provider, None)
 
     def _measure(self, name: str, artifact: Path, provider: str, precision: str | None) -> None:
         """Validates and benchmarks all forms of ``artifact``."""
@@ -178,18 +259,21 @@ class Run:
         slug = f"{name}-{what}".replace(" ", "-")
         told = ["--provider", provider, *(["--precision", precision] if precision else [])]
         told += ["--engine-cache", str(self._work / "engine-cache")]
-        found = self._work / "reports" / f"validate-{slug}.json"
-        step = self._command(
-            f"{name}: validate {what}", [*_propetl("validate"), str(artifact), *told, "--json", str(found)]
-        )
-        step.figures |= _validated(found)
+        self._validate(name, what, artifact, told)
         found = self._work / "reports" / f"bench-{slug}.json"
         scale = self._scale
         command = [*_propetl("bench"), str(artifact), *told, "--batch", scale.batches, "--seq", scale.sequences]
         command += ["--rounds", str(scale.rounds), "--seconds", str(scale.seconds), "--json", str(found)]
+        command += ["--new-tokens", str(scale.new_tokens)] if name == TEXT else []
         step = self._command(f"{name}: bench {what}", command)
         if step.status == PASSED:
             step.figures["bench"] = json.loads(found.read_text("utf-8"))
+
+    def _validate(self, name: str, what: str, artifact: Path, told: list[str]) -> None:
+        found = self._work / "reports" / f"validate-{name}-{what}.json".replace(" ", "-")
+        command = [*_propetl("validate"), str(artifact), *told, "--json", str(found)]
+        step = self._command(f"{name}: validate {what}", command)
+        step.figures |= _validated(found)
 
     def _source(self, name: str, size: Size) -> str:
         """MiniLM's own weights where they are installed, and random ones of the same size elsewhere."""
@@ -237,6 +321,12 @@ def _propetl(command: str) -> Iterator[str]:
     yield from (sys.executable, "-m", "propetl", command)
 
 
+def _linked(source: Path, target: Path) -> None:
+    """The artifact once more, without its bytes: what is built is written beside, and never into a file."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, copy_function=os.link)
+
+
 def _bundle(path: Path, source: str, longest: int) -> None:
     write_random_bundle(path, TASKS, source=source, max_length=longest)
 
@@ -266,7 +356,7 @@ def main() -> int:
     parser.add_argument(
         "--results", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the two reports"
     )
-    names = tuple(FULL.backbones)
+    names = (*FULL.backbones, TEXT)
     parser.add_argument("--backbone", action="append", choices=names, help="only this one; may be repeated")
     asked = parser.parse_args()
     for folder in (asked.work / "logs", asked.work / "reports", asked.results):

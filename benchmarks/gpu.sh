@@ -6,8 +6,9 @@
 #     benchmarks/gpu.sh --device cpu     # a dry run of tiny models; what needs a GPU is reported as not run
 #     benchmarks/gpu.sh --help
 #
-# PYTHON names the interpreter (default: python3); it needs what `pip install '.[train,export,dev]'` brings, and one or
-# more of onnxruntime-gpu, tensorrt, tensorrt_rtx with cuda-bindings, onnxruntime-ep-nv-tensorrt-rtx.
+# PYTHON names the interpreter (default: python3); it needs what `pip install '.[cpu,train,export]'` and pytest bring, and
+# one or more of onnxruntime-gpu (instead of onnxruntime), tensorrt, tensorrt_rtx with cuda-bindings,
+# onnxruntime-ep-nv-tensorrt-rtx. Without some of it, the steps that need it are reported as not run.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"

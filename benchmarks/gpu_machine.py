@@ -20,6 +20,10 @@ PACKAGES = (
     "cuda-bindings",
 )
 NO_GPU = "no GPU"
+WHAT_EXPORTS = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript")
+WHAT_TRAINS = ("accelerate", "pydantic", "yaml", "sklearn", "scipy")
+"""Modules that come with the extras ``export`` and ``train``."""
+
 _QUERY = ("name", "driver_version", "memory.total", "compute_cap", "power.limit", "clocks.max.sm")
 
 
@@ -64,13 +68,19 @@ def reasons_against(machine: Machine) -> dict[str, str]:
     return {name: check(machine) for name, check in _CHECKS.items()}
 
 
+def missing_modules(*names: str) -> str:
+    """Which of ``names`` are not installed, as a reason; empty if none."""
+    missing = [name for name in names if find_spec(name) is None]
+    return f"not installed: {', '.join(missing)}" if missing else ""
+
+
 def _cuda(machine: Machine) -> str:
     return "" if "CUDAExecutionProvider" in machine.ort_providers else "onnxruntime-gpu is not installed"
 
 
 def _tensorrt(machine: Machine) -> str:
     if "TensorrtExecutionProvider" not in machine.ort_providers:
-        return "onnxruntime-gpu is not installed"
+        return _cuda(machine) or "this onnxruntime-gpu was built without TensorRT"
     return "" if machine.nvinfer else "libnvinfer.so.10 is not there"
 
 

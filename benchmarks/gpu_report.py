@@ -60,6 +60,12 @@ def _bench(bench: Report) -> Iterator[str]:
             f"| {item['batch']} × {item['sequence']} | {item['runtime']} | {latency['p50']:.3f} | {latency['p99']:.3f} "
             f"| {latency['rows_per_second']:.0f} | {ratio} | {times[0]} | {times[1]} |"
         )
+    for item in bench["generation"]:
+        shape = f"{item['batch']} × {item['sequence']}, {item['new_tokens']} new"
+        first, step = item["first"]["p50"], item["step"]["p50"]
+        rate = item["tokens_per_second"]["median"]
+        times = f"first {first:.2f} ms, then {step:.2f} ms each"
+        yield f"\nAnswers of {item['runtime']}, {shape}: {rate:.0f} tokens/s, {times}."
     for switch in bench["switching"]:
         cost, where = switch["cost_ms"]["median"], f"{switch['batch']} × {switch['sequence']}"
         yield f"\nSwitching tasks, {switch['runtime']}, {where}: {cost:+.3f} ms."

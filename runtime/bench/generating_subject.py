@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from propetl.runtime.artifact import Artifact
+from propetl.runtime.bench.device import DeviceSamples
 from propetl.runtime.bench.subjects import Feeds, FormSubject
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.forms import GeneratingTask, MixingTextForm, RunningForm
@@ -35,6 +36,10 @@ class GeneratingSubject(FormSubject):
             bound = [self._running.bind(task) for task in tasks]
             return self._running.generate_mixed(bound, feeds, self._generation, np.arange(len(tasks)))
         return super().run_mixed(tasks, feeds)
+
+    def device_samples(self, task: str, feeds: Feeds, seconds: float, minimum: int) -> list[DeviceSamples]:
+        """None: an answer is many calls of several engines, and no one of them is what a user waits for."""
+        return []
 
     def token_times(self, task: str, feeds: Feeds) -> list[int]:
         """Nanoseconds from the beginning of a call to the scores of each token; of the last, to the end of the call."""

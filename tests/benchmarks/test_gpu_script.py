@@ -106,7 +106,7 @@ def test_every_command_is_one_that_there_is(script, full, tmp_path, monkeypatch,
     monkeypatch.setattr(script.Run, "_command", passed)
     monkeypatch.setattr(script.Run, "_call", lambda self, name, work: self._add(script.Step(name, script.PASSED)))
     monkeypatch.setattr(script.Run, "_source", lambda self, name, size: "somewhere")
-    script.Run(tmp_path, script.FULL, full, device, ("minilm", "roberta-base")).all()
+    script.Run(tmp_path, script.FULL, full, device, ("minilm", "roberta-base", "t5-small")).all()
     read = 0
     for name, command in asked:
         if command[1:3] != ["-m", "propetl"]:
@@ -125,7 +125,35 @@ def test_every_command_is_one_that_there_is(script, full, tmp_path, monkeypatch,
         for precision in ("fp32", "tf32", "fp16", "bf16", "int8"):
             assert f"minilm: build {provider} {precision}" in names
             assert f"roberta-base: bench {provider} {precision}" in names
+        for precision in ("fp32", "fp16", "bf16"):
+            assert {f"t5-small: {step} {provider} {precision}" for step in ("build", "validate", "bench")} <= set(names)
+    assert "t5-small: bench cuda" in names and "t5-small: bench tensorrt" not in names
     assert ("minilm: bench cpu" in names) == (device == "cpu")
+
+
+def test_every_file_with_tests_of_a_gpu_is_collected(script):
+    mark = "mark." + "gpu"
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if mark in path.read_text()]
+    assert set(script.TESTS) == {str(path.relative_to(ROOT)) for path in files}
+
+
+def test_what_is_missing_for_a_step_is_the_reason_why_it_does_not_run(script, full, tmp_path, monkeypatch):
+    """A server with a GPU and no more than PyTorch: nothing is reported as failed."""
+    monkeypatch.setattr(script, "missing_modules", lambda *names: f"not installed: {', '.join(names)}")
+    monkeypatch.setattr(script.Run, "_command", lambda *given: pytest.fail("it was tried"))
+    run = script.Run(tmp_path, script.FULL, full, "gpu", ("minilm", "t5-small"))
+    run.all()
+    found = {step.name: (step.status, step.detail) for step in run.steps}
+    assert set(found) == {"tests marked gpu", "train one task", "minilm: export graphs", "t5-small: export graphs"}
+    assert all(status == script.NOT_RUN and "not installed: " in detail for status, detail in found.values())
+
+
+def test_engines_are_built_in_a_copy_that_shares_the_bytes(script, tmp_path):
+    (tmp_path / "artifact" / "bank").mkdir(parents=True)
+    (tmp_path / "artifact" / "bank" / "model.onnx").write_text("graph")
+    script._linked(tmp_path / "artifact", tmp_path / "copy")
+    copied = tmp_path / "copy" / "bank" / "model.onnx"
+    assert copied.samefile(tmp_path / "artifact" / "bank" / "model.onnx")
 
 
 def run_script(*arguments, timeout=600):

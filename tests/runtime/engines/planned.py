@@ -4,10 +4,11 @@ import json
 import sys
 from dataclasses import replace
 
-from propetl.files import file_record
+from propetl.files import file_record, json_bytes
 from propetl.runtime.artifact import read_manifest
 from propetl.runtime.engine_records import EngineInfo, Profile
 from propetl.runtime.graph_names import named_graphs
+from propetl.runtime.manifest import MANIFEST
 from tests.runtime.engines.cuda_double import CudaDouble
 from tests.runtime.engines.tensorrt_double import TensorRTDouble
 from tests.runtime.tiny_artifact import write_tiny_artifact
@@ -33,16 +34,21 @@ class Machine:
 def write_planned(path, target="tensorrt", ranges=(RANGES,), precision="fp32", staged=False):
     """A tiny artifact with a plan for each graph but the bare one's."""
     tiny = write_tiny_artifact(path, staged=staged)
-    write_engines(tiny, [engine for engine in plans_of(tiny.path, target, ranges, precision) if engine.form != "bare"])
+
+    def profiles_of(graph):
+        named = {size for item in graph.inputs for size in item.shape if isinstance(size, str)}
+        return tuple(Profile({size: sizes[size] for size in sorted(named)}) for sizes in ranges)
+
+    plans = plans_of(tiny.path, target, profiles_of, precision)
+    write_engines(tiny.path, [engine for engine in plans if engine.form != "bare"])
     return tiny
 
 
-def plans_of(path, target="tensorrt", ranges=(RANGES,), precision="fp32"):
+def plans_of(path, target, profiles_of, precision="fp32"):
     """Writes a plan for each graph of the artifact in folder ``path``; returns their records."""
     engines = []
     for name, graph in named_graphs(read_manifest(path).manifest.forms).items():
-        named = {size for item in graph.inputs for size in item.shape if isinstance(size, str)}
-        profiles = tuple(Profile({size: sizes[size] for size in sorted(named)}) for sizes in ranges)
+        profiles = profiles_of(graph)
         plan = {"artifact": str(path), "graph": graph.path, "profiles": [dict(p.sizes) for p in profiles]}
         file = path / f"engines/{name}/model.plan"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,11 +68,12 @@ def plans_of(path, target="tensorrt", ranges=(RANGES,), precision="fp32"):
     return engines
 
 
-def write_engines(tiny, engines):
-    """Records ``engines`` and their files."""
-    records = [engine.to_json() for engine in engines]
-    files = {path: file_record(tiny.path / path) for engine in engines for path in engine.files}
-    tiny.edit_manifest(lambda value: value.update(engines=records, files=value["files"] | files))
+def write_engines(path, engines):
+    """Records ``engines`` and their files in the artifact in folder ``path``."""
+    value = json.loads((path / MANIFEST).read_text())
+    value["engines"] = [engine.to_json() for engine in engines]
+    value["files"] |= {name: file_record(path / name) for engine in engines for name in engine.files}
+    (path / MANIFEST).write_bytes(json_bytes(value))
 
 
 def engines_of(tiny):
@@ -75,4 +82,4 @@ def engines_of(tiny):
 
 def change_engines(tiny, **changes):
     """Records every engine with other values."""
-    write_engines(tiny, [replace(engine, **changes) for engine in engines_of(tiny)])
+    write_engines(tiny.path, [replace(engine, **changes) for engine in engines_of(tiny)])

@@ -215,7 +215,7 @@ class TestRefitted:
             weights = {name: np.full(2, number, dtype=np.float32) for name in ("down", "up")}
             described = {"format": "propetl-refit", "version": 1, "task": task}
             (planned.path / refits[task]).write_bytes(tensor_bytes(weights, described))
-        write_engines(planned, [replace(engines[0], path="engines/shared.plan", task=None, refits=refits)])
+        write_engines(planned.path, [replace(engines[0], path="engines/shared.plan", task=None, refits=refits)])
         return planned
 
     def test_every_task_answers_with_its_own_weights_whatever_ran_before(self, machine, refitted, provider):
@@ -296,7 +296,7 @@ class TestRefused:
         self.refuse(planned, BackendError, r"were built by tensorrt 10\.9\.0, here is 10\.12\.0")
 
     def test_no_engines(self, machine, planned):
-        write_engines(planned, [])
+        write_engines(planned.path, [])
         self.refuse(planned, BackendError, "the artifact has no engine for graph bank of target tensorrt; it has none")
 
     def test_a_precision_that_is_not_there(self, machine, planned):

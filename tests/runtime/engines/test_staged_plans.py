@@ -108,13 +108,13 @@ def test_both_ways_are_checked_by_the_self_test(machine, planned, provider):
 def test_without_plans_of_the_stages_the_one_graph_runs(machine, planned, provider):
     assert isinstance(form_of(planned, provider), StagedForm)
     assert isinstance(form_of(planned, provider, staged=False), SwitchableForm)
-    write_engines(planned, [engine for engine in engines_of(planned) if engine.part != "apply"])
+    write_engines(planned.path, [engine for engine in engines_of(planned) if engine.part != "apply"])
     assert isinstance(form_of(planned, provider), SwitchableForm)
 
 
 def test_a_precision_that_the_stages_do_not_have(machine, planned, provider):
     other = [engine for engine in engines_of(planned) if engine.form != "stages"]
-    write_engines(planned, other)
+    write_engines(planned.path, other)
     assert isinstance(form_of(planned, provider, precision="fp32"), SwitchableForm)
 
 
