@@ -60,10 +60,11 @@ def adapter_tensors(model: ProPETLModel, task: str) -> Arrays:
     return weights | head
 
 
-def write_graph(folder: Path, model: ProPETLModel, metadata: Mapping[str, str], opset: int) -> None:
-    """Writes the graph and, beside it, its weights; ``metadata`` goes into the graph."""
-    signatures = _signatures(model)
-    traced = trace(FoldedProgram(model), text_inputs_of(model), signatures, opset)
+def write_graph(folder: Path, model: ProPETLModel, task: str, metadata: Mapping[str, str], opset: int) -> None:
+    """Writes the graph for tasks such as ``task`` and, beside it, its weights; ``metadata`` goes into the graph."""
+    info = model.infos[task]
+    signatures = _signatures(model, info.head_kind(model.head_kind))
+    traced = trace(FoldedProgram(model, per_token=info.per_token), text_inputs_of(model), signatures, opset)
     with WeightStore(folder / WEIGHTS_FILE) as store:
         passes: list[ir.passes.PassBase] = [FoldConstants(), RemoveNanGuard(), ShareWeights(store)]
         passes += [GiveDefaults(_zeros(signatures), store), DropStaleShapes()]
@@ -90,11 +91,11 @@ def write_adapter(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     adapter.export_adapter(str(path))
 
 
-def _signatures(model: ProPETLModel) -> tuple[TensorSignature, ...]:
+def _signatures(model: ProPETLModel, head: str) -> tuple[TensorSignature, ...]:
     """One input for each tensor of an adapter; the number of labels is free."""
     layout = model.layout
     shapes = {WEIGHT + name: (layout.slots, *shape) for name, shape in layout.shapes.items()}
-    heads = head_shapes(model.head_kind, layout.hidden_size, LABELS)
+    heads = head_shapes(head, layout.hidden_size, LABELS)
     return tuple(
         TensorSignature(name, "float32", shape)
         for name, shape in (shapes | {HEAD + name: shape for name, shape in heads.items()}).items()

@@ -41,12 +41,12 @@ def check_exportable(info: BundleInfo, tasks: Iterable[str]) -> None:
             f"form peft is for LoRA, whose layout PEFT has; this bundle is {info.prototype.method}"
         )
     for task in tasks:
-        peft_head(info.backbone.family, info.head, info.tasks[task].text is not None)
+        peft_head(info.backbone.family, info.head, info.tasks[task])
 
 
 def write_peft_folder(folder: Path, model: ProPETLModel, task: str) -> None:
     """Writes the adapter of ``task`` into ``folder``, which is there and empty."""
-    head = peft_head(model.backbone.family.name, model.head_kind, model.infos[task].text is not None)
+    head = peft_head(model.backbone.family.name, model.head_kind, model.infos[task])
     tensors = _lora_tensors(model, task) | _head_tensors(model, task, head)
     (folder / WEIGHTS_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))
     (folder / CONFIG_FILE).write_bytes(json_bytes(_config(model, head)))
@@ -177,6 +177,8 @@ def _use(info: TaskInfo, head: PeftHead) -> str:
     if info.text is not None:
         beams = f"num_beams={info.text.num_beams}, max_new_tokens={info.text.max_target_length}"
         return f"answer = model.generate(**inputs, {beams})"
+    if info.per_token:
+        return "logits = model(**inputs).logits  # a word's are those of its first token"
     first = "" if head.task_type == SEQUENCE else "[:, 0]  # the first token's are the task's"
     return f"logits = model(**inputs).logits{first}"
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from propetl.bundle.format import TaskInfo
 from propetl.errors import ConfigurationError
 from propetl.families import family_of
 
@@ -62,18 +63,27 @@ _OWN = {
 FAMILIES = tuple(_OWN)
 """Encoders whose heads are known. A decoder's classifier in transformers has no bias: it holds none of ours."""
 
+# Tags are said by what every family has: a linear map at every token.
+_TAGS = {
+    **dict.fromkeys(_OWN, _LINEAR),
+    "gpt2": _LINEAR,
+    **dict.fromkeys(("llama", "qwen2"), PeftHead(TOKEN, ("score",), "score")),
+}
+
 # Answers in text: the language model's own head stays as it is.
 _TEXT = {"encoder-decoder": PeftHead("SEQ_2_SEQ_LM"), "decoder": PeftHead("CAUSAL_LM")}
 
 
-def peft_head(family: str, kind: str, text: bool = False) -> PeftHead:
-    """The place of head ``kind`` (``linear`` or ``own``) in ``family``; with ``text``, of the language model.
+def peft_head(family: str, kind: str, info: TaskInfo) -> PeftHead:
+    """The place of the head of a task in ``family``; ``kind`` is that of its bundle (``linear`` or ``own``).
 
     Raises:
         ConfigurationError: no class of transformers is known to have it.
     """
-    if text:
+    if info.text is not None:
         return _TEXT[family_of(family).kind]
+    if info.per_token and family in _TAGS:
+        return _TAGS[family]
     if family not in _OWN:
         known = ", ".join(FAMILIES)
         raise ConfigurationError(

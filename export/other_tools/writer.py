@@ -72,7 +72,7 @@ def export_for_other_tools(
             paths[task] = one(staging, model, task)
         if form == ONNX_ADAPTER:
             report("tracing: weights of the task as inputs")
-            write_graph(staging, model, _metadata(bundle, tasks), options.opset)
+            write_graph(staging, model, tasks[0], _metadata(bundle, tasks), options.opset)
             write_tokenizer(bundle.tokenizer_folder, staging / TOKENIZER_FOLDER)
         written = Written(form, paths, folder_records(staging))
         (staging / MANIFEST).write_bytes(json_bytes(_manifest(bundle, written)))
@@ -105,6 +105,11 @@ def _checked_form(bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions
         check_exportable(info, tasks)
     elif text := [task for task in tasks if info.tasks[task].text is not None]:
         raise ConfigurationError(f"form {form} is for tasks with a head; {text[0]} is answered in text")
+    elif len({info.tasks[task].per_token for task in tasks}) > 1:
+        raise ConfigurationError(
+            f"form {form} is one graph, and some tasks tag words while others answer once a row; "
+            "export each kind by itself with --task"
+        )
     elif info.prototype.method == "full":
         raise ConfigurationError(f"form {form}: a fully trained backbone is a model of its own; use optimum")
     return form

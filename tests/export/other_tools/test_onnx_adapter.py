@@ -22,6 +22,13 @@ CASES = [
     Case("roberta", PrototypeConfig("lora", "unshared", rank=3, alpha=4.5), head="own"),
     Case("distilbert", PrototypeConfig("prefix", prefix_length=3, sparsity=0.5), layers=1),
     Case("electra", PrototypeConfig("head"), tasks={"two": 2, "three": 3}),
+    Case(
+        "bert",
+        PrototypeConfig(bottleneck=3),
+        head="own",
+        layers=1,
+        tasks={"ner": ("O", "B-X", "I-X"), "pos": ("a", "b")},
+    ),
 ]
 
 

@@ -51,7 +51,7 @@ def exported(request, tmp_path_factory):
 
 def load(folder: Path, model: ProPETLModel, task: str):
     """As the folder's card says."""
-    head = peft_head(model.backbone.family.name, model.head_kind)
+    head = peft_head(model.backbone.family.name, model.head_kind, model.infos[model.tasks[0]])
     base = getattr(transformers, head.model_class).from_pretrained(
         folder / "backbone", num_labels=model.infos[task].outputs
     )
@@ -127,7 +127,7 @@ def test_all_files_can_be_read_by_the_same_people(exported) -> None:
 def test_the_card_says_how_to_load_it(exported) -> None:
     folder, model = exported
     card = (folder / "out" / model.tasks[0] / "README.md").read_text()
-    head = peft_head(model.backbone.family.name, model.head_kind)
+    head = peft_head(model.backbone.family.name, model.head_kind, model.infos[model.tasks[0]])
     assert head.model_class in card and f"num_labels={model.infos[model.tasks[0]].outputs}" in card
     assert ("[:, 0]" in card) == (model.head_kind == "linear")
     (code,) = card.split("```python")[1].split("```")[:1]

@@ -79,7 +79,7 @@ def inputs_of(seed: int, model: ProPETLModel) -> dict[str, torch.Tensor]:
 
 def load(folder: Path, model: ProPETLModel, task: str | None):
     """As the folder's card says; the backbone alone for None."""
-    head = peft_head(model.backbone.family.name, "linear", text=True)
+    head = peft_head(model.backbone.family.name, "linear", next(iter(model.infos.values())))
     base = getattr(transformers, head.model_class).from_pretrained(folder / "backbone").eval()
     return base if task is None else peft.PeftModel.from_pretrained(base, folder / "out" / task).eval()
 
