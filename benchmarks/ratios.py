@@ -30,6 +30,8 @@ TASKS = tuple(f"task-{index}" for index in range(10))
 FORMS = ("folded", "switchable", "bank", "bare")
 LONG, SHORT, MIXED_LONG, MIXED_SHORT = Cell(1, 128), Cell(1, 16), Cell(8, 128), Cell(8, 16)
 
+FOLDED_SESSIONS = str(Path(__file__).with_name("folded_sessions.py"))
+
 Figures = dict[str, float]
 
 
@@ -139,16 +141,19 @@ def eager(bench: Bench) -> Figures:
 
 def cold(bench: Bench) -> Figures:
     """First answer of a cold process, against importing ONNX Runtime alone; files are in the page cache."""
-    taken: dict[str, list[int]] = {name: [] for name in ("import", "hashed", "not hashed")}
+    asked = {name: _first_answer(bench.artifact, name == "hashed") for name in ("hashed", "not hashed")}
+    if bench.tuned:
+        hashed = {"tuned, hashed": True, "tuned, not hashed": False}
+        asked |= {name: _first_answer(bench.tuned, verify, form="folded") for name, verify in hashed.items()}
+    asked["import"] = ["-c", "import onnxruntime; print('{}', flush=True)"]
+    for name, arguments in asked.items():
+        timed_first_line(name, arguments)  # leaves bytecode and pages where an installed package that was used has them
+    taken: dict[str, list[int]] = {name: [] for name in asked}
     for _ in range(bench.rounds):
-        taken["import"].append(timed_first_line("import", ["-c", "import onnxruntime; print('{}', flush=True)"])[0])
-        for name in ("hashed", "not hashed"):
-            asked = _first_answer(bench.tuned or bench.artifact, verify=name == "hashed")
-            taken[name].append(timed_first_line(name, asked)[0])
-    return {
-        f"first answer to import, {name}": float(np.median(np.divide(taken[name], taken["import"])))
-        for name in ("hashed", "not hashed")
-    }
+        for name, arguments in asked.items():
+            taken[name].append(timed_first_line(name, arguments)[0])
+    imports = taken.pop("import")
+    return {f"first answer to import, {name}": float(np.median(np.divide(ns, imports))) for name, ns in taken.items()}
 
 
 def sessions(bench: Bench) -> Figures:
@@ -165,12 +170,13 @@ def sessions(bench: Bench) -> Figures:
 
 def thousand(bench: Bench) -> Figures:
     """A thousand tasks: a random one per request, disk, and memory of each further one."""
+    growth = _child(__file__, "--memory-of-thousand", str(bench.thousand))
     found = thousand_tasks.latency(bench.thousand, calls=300, sequence=LONG.sequence, seed=int(time.time()))
     return {
         "random of 1,000 tasks to one, p50": found["p50 ratio"],
         "random of 1,000 tasks to one, p99": found["p99 ratio"],
         "disk of 1,000 tasks to what they need": thousand_tasks.disk(bench.thousand)["ratio"],
-        "memory of a further task to masks and head": _child(["--memory-of-thousand", str(bench.thousand)])["ratio"],
+        "memory of a further task to masks and head": growth["ratio"],
     }
 
 
@@ -214,19 +220,19 @@ def _kind(name: str) -> str:
     return {"folded": "fp32", "tuned": "tuned fp32"}.get(name, name)
 
 
-def _first_answer(path: Path, verify: bool) -> list[str]:
+def _first_answer(path: Path, verify: bool, form: str = "switchable") -> list[str]:
     ids = np.arange(1000, 1016)[None].tolist()
     inputs = {"input_ids": ids, "attention_mask": [[1] * 16], "token_type_ids": [[0] * 16]}
-    asked = FirstAnswer(str(path), "switchable", TASKS[0], verify, inputs)
+    asked = FirstAnswer(str(path), form, TASKS[0], verify, inputs)
     return ["-m", "propetl.runtime.bench.first_answer", json.dumps(asdict(asked))]
 
 
 def _pss_of_sessions(path: Path, memory: str, count: int) -> int:
-    return int(_child(["--sessions", str(path), memory, str(count)])["pss"])
+    return int(_child(FOLDED_SESSIONS, str(path), memory, str(count))["pss"])
 
 
-def _child(arguments: list[str]) -> dict[str, float]:
-    command = [sys.executable, __file__, *arguments]
+def _child(script: str, *arguments: str) -> dict[str, float]:
+    command = [sys.executable, script, *arguments]
     found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
@@ -238,21 +244,6 @@ def _serve(kind: str, path: str, *rest: str) -> None:
         export_bundle(Path(path), Path(rest[0]), ExportOptions(tasks=chosen))
     elif kind == "--memory-of-thousand":
         print(json.dumps(thousand_tasks.memory(Path(path), SHORT.sequence)))
-    else:
-        _open_sessions(Path(path), rest[0], int(rest[1]))
-
-
-def _open_sessions(path: Path, memory: str, count: int) -> None:
-    """Opens a folded session for each of ``count`` tasks, runs each, and prints the memory of this process."""
-    from propetl.runtime import Session
-    from propetl.runtime.bench.memory import own_memory
-
-    ids = np.arange(1000, 1000 + LONG.sequence)[None]
-    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    alive = [Session.open(path, form="folded", threads=1, memory=memory) for _ in range(count)]
-    for session, task in zip(alive, TASKS, strict=False):
-        session.run(task, feeds)
-    print(json.dumps({"pss": own_memory().pss}))
 
 
 if __name__ == "__main__":

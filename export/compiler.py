@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import onnx_ir as ir
@@ -31,7 +31,18 @@ from propetl.export.trace import Trace, trace
 from propetl.export.weight_store import WeightStore
 from propetl.model import ProPETLModel
 from propetl.runtime.manifest import MODEL, common_head
-from propetl.runtime.signatures import BANK, BARE, FOLDED, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE, task_tensors
+from propetl.runtime.signatures import (
+    BANK,
+    BARE,
+    BATCH,
+    FOLDED,
+    SEQUENCE,
+    STAGE_APPLY,
+    STAGE_RUN,
+    STAGES,
+    SWITCHABLE,
+    task_tensors,
+)
 
 Report = Callable[[str], None]
 
@@ -151,7 +162,8 @@ class Compiler:
         if padded_in_front:
             passes = [one for one in passes if not isinstance(one, RemoveNanGuard)]
         self._log(run_passes(traced.model, [*passes, share, *separate]))
-        return traced
+        # Quantising changes types and values without saying so; sizes other than the text's are the task's.
+        return replace(traced, true_sizes=frozenset((BATCH, SEQUENCE) if self.precision == "fp32" else ()))
 
     def _bind(
         self,

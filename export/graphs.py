@@ -20,6 +20,8 @@ from propetl.export.passes.keep_text import KeepText
 from propetl.export.passes.pick_rows import PickRows
 from propetl.export.passes.remove_nan_guard import RemoveNanGuard
 from propetl.export.passes.share_row import ShareRow
+from propetl.export.passes.state_reshapes import StateReshapes
+from propetl.export.passes.transpose_once import TransposeOnce
 from propetl.export.precisions import folded_quantisation, trace_quantisation
 from propetl.export.trace import Trace
 from propetl.runtime.manifest import GraphInfo, TensorSignature
@@ -31,7 +33,8 @@ Arrays = dict[str, NDArray[Any]]
 def trace_passes(operators: str, precision: str, masks_stay: bool) -> list[ir.passes.PassBase]:
     """Once per trace, before anything is bound: the constants that these leave belong to all graphs of the trace."""
     fusions = [JoinAttentionBiases(), FuseAttention(), FoldConstants()] if operators == ONNXRUNTIME else []
-    return [FoldConstants(), RemoveNanGuard(), *fusions, *trace_quantisation(precision, masks_stay)]
+    shapes = [TransposeOnce(), StateReshapes()]
+    return [FoldConstants(), RemoveNanGuard(), *fusions, *shapes, *trace_quantisation(precision, masks_stay)]
 
 
 def folded_passes(pack: TaskPack, trace: Trace, precision: str) -> list[ir.passes.PassBase]:
@@ -58,9 +61,11 @@ def apply_passes(trace: Trace) -> list[ir.passes.PassBase]:
 def text_passes(trace: Trace, names: Sequence[str] | None = None) -> list[ir.passes.PassBase]:
     """What the text runs through, once per batch: takes what the graph of :func:`apply_passes` gives.
 
-    ``names`` are those that a stage which several traces share has for it.
+    ``names`` are those that a stage which several traces share has for it. It keeps shapes, as sessions alone run it,
+    and these know what not to do with them: with shapes at hand, ONNX Runtime joins sums and normalisations by default,
+    to an operator that takes six times as long on a CPU. Other tools run the graphs of the forms.
     """
-    return [KeepText(trace.text_inputs, names), DropStaleShapes()]
+    return [KeepText(trace.text_inputs, names), DropStaleShapes(trace.true_sizes)]
 
 
 def bank_of(packs: Sequence[TaskPack]) -> Arrays:

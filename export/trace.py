@@ -30,12 +30,14 @@ class Trace:
         text_inputs: names such as ``input_ids``: what is not the task's.
         task_inputs: the task's tensors, as the graph takes them.
         opset: of the standard operators.
+        true_sizes: names of sizes; what the model says of shapes in them stays true when it is bound.
     """
 
     model: ir.Model
     text_inputs: tuple[str, ...]
     task_inputs: tuple[TensorSignature, ...]
     opset: int
+    true_sizes: frozenset[str] = frozenset()
 
 
 def trace(

@@ -25,7 +25,7 @@ from propetl.runtime.generation.stream import OnText
 from propetl.runtime.prediction import Prediction, prediction_of, prediction_of_text, prediction_of_words
 from propetl.runtime.rows import Text, TokenArrays, check_text, check_texts, token_feeds
 from propetl.runtime.text_writer import TextWriter, source_of
-from propetl.runtime.tokenise import Tokeniser, TokenRow
+from propetl.runtime.tokenise import Tokeniser, TokenRow, shared_tokeniser
 
 Logits = NDArray[np.float32]
 Texts = Sequence[Text] | TokenArrays
@@ -324,7 +324,7 @@ def _checked_tokeniser(artifact: Artifact) -> Tokeniser:
     if artifact.hashing:
         verify_shared_files(artifact)
     manifest = artifact.manifest
-    return Tokeniser(artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs)
+    return shared_tokeniser(artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs)
 
 
 def _check_has_head(bound: BoundTask) -> None:

@@ -1,9 +1,11 @@
 """Texts to token ids, as in training, without transformers."""
 
+import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +105,20 @@ class Tokeniser:
     def __call__(self, texts: Sequence[Text]) -> dict[str, NDArray[np.int64]]:
         """Model inputs for ``texts``, padded to the longest of them."""
         return self.pad(self.rows(texts))
+
+
+_shared: WeakValueDictionary[tuple[object, ...], Tokeniser] = WeakValueDictionary()
+
+
+def shared_tokeniser(path: Path, max_length: int, pad_token_id: int, inputs: Sequence[str]) -> Tokeniser:
+    """:class:`Tokeniser`, the same for all who ask for the same file: one of 30,000 tokens takes 7 MB."""
+    status = path.stat()
+    file = (os.path.realpath(path), status.st_ino, status.st_mtime_ns, status.st_size)
+    key = (*file, max_length, pad_token_id, tuple(inputs))
+    found = _shared.get(key)
+    if found is None:
+        found = _shared[key] = Tokeniser(path, max_length, pad_token_id, inputs)
+    return found
 
 
 class TextPieces:

@@ -94,12 +94,16 @@ def _start(command: Sequence[str], errors: IO[str]) -> "subprocess.Popen[str]":
 
 
 def _environment() -> dict[str, str]:
-    """This environment, in which a source tree that is not installed is found too."""
+    """This environment, in which a source tree that is not installed is found too, and keeps its bytecode.
+
+    An installed package has it; compiling the sources anew in each process takes as long as a first answer.
+    """
     root = Path(propetl.__file__).resolve().parents[1]
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     if "site-packages" in root.parts:
-        return dict(os.environ)
-    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        return kept
+    paths = [str(root), *filter(None, [kept.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

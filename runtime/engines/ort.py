@@ -17,7 +17,13 @@ from propetl.runtime.engines.blocks import Distinct, Shapes, Stack
 from propetl.runtime.engines.cache import cache_folder
 from propetl.runtime.engines.cuda_runtime import Stream, load_cuda
 from propetl.runtime.engines.ort_lending import Lender
-from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, OrtProvider, provider_options, stream_options
+from propetl.runtime.engines.ort_providers import (
+    ORT_PROVIDERS,
+    OrtProvider,
+    provider_options,
+    slower_optimizers,
+    stream_options,
+)
 from propetl.runtime.engines.ort_tuned import WEIGHTS_FOLDER, content_and_options
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
 from propetl.runtime.manifest import GraphInfo, Stages, TensorSignature
@@ -155,7 +161,9 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
     asked = _providers(runtime, chosen, provider, artifact, graph, options, stream)
     content = content_and_options(runtime, chosen, artifact, graph, options)
     try:
-        session = runtime.InferenceSession(content, chosen, providers=asked, enable_fallback=0)
+        session = runtime.InferenceSession(
+            content, chosen, providers=asked, enable_fallback=0, disabled_optimizers=slower_optimizers(provider)
+        )
     except Exception as error:  # its exceptions have no common base but Exception
         if type(error).__name__ in _PROVIDER_ERRORS:
             raise _not_started(options.provider, provider, _first_line(error)) from error

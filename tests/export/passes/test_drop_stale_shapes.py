@@ -52,3 +52,18 @@ def test_nothing_to_drop(model):
 def test_ensures_that_none_is_left(model):
     with pytest.raises(ir.passes.PostconditionError, match="'a' still has a shape"):
         DropStaleShapes().ensures(model)
+
+
+def test_shapes_of_true_sizes_stay(model):
+    first, second = (model.graph.node(index).outputs[0] for index in (0, 1))
+    first.shape, second.shape = ir.Shape(["n", 2]), ir.Shape(["rows", 3])
+    assert DropStaleShapes({"n"})(model).modified
+    assert str(first.shape) == "[n,2]" and first.type is not None and second.shape is None
+
+
+@pytest.mark.parametrize("shape", [["n", None], ["n", "m + 1"]])
+def test_a_shape_that_is_known_in_part_is_dropped(model, shape):
+    first = model.graph.node(0).outputs[0]
+    first.shape = ir.Shape(shape)
+    DropStaleShapes({"n", "m"})(model)
+    assert first.shape is None

@@ -52,6 +52,18 @@ def test_the_graph_says_what_the_manifest_says(artifact):
             assert set(engine.outputs()) == set(graph.outputs)
 
 
+def test_what_makes_a_graph_slower_on_a_cpu_is_switched_off(artifact, graph, monkeypatch):
+    start, asked = onnxruntime.InferenceSession, []
+
+    def watched(*arguments, disabled_optimizers, **options):
+        asked.append(disabled_optimizers)
+        return start(*arguments, disabled_optimizers=disabled_optimizers, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    load_engine(artifact, graph, EngineOptions())
+    assert asked == [{"SkipLayerNormFusion"}]
+
+
 def test_every_answer_is_memory_of_its_own(tiny, artifact, graph):
     engine = load_engine(artifact, graph, EngineOptions())
     prepared = engine.prepare(tiny.packs["mood"].tensors())
@@ -98,7 +110,7 @@ def test_a_provider_that_falls_back_is_an_error(artifact, graph, monkeypatch):
     listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     start = onnxruntime.InferenceSession
 
-    def fall_back(content, options, providers, enable_fallback):
+    def fall_back(content, options, providers, enable_fallback, disabled_optimizers):
         assert providers == [("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"})]
         assert enable_fallback == 0
         return start(content, options, providers=["CPUExecutionProvider"])
@@ -116,7 +128,8 @@ class OnGpu:
         self.asked = []
         start = onnxruntime.InferenceSession
 
-        def on_cpu(content, options, providers, enable_fallback):
+        def on_cpu(content, options, providers, enable_fallback, disabled_optimizers):
+            assert not disabled_optimizers  # what is slower on a CPU is not on a GPU
             self.asked.append(providers)
             self.options = options
             session = start(content, options, providers=["CPUExecutionProvider"])
@@ -154,7 +167,7 @@ def test_an_operator_that_falls_back_to_the_cpu_is_an_error(artifact, graph, mon
 
 
 def test_a_provider_without_its_libraries_did_not_start_and_the_graph_is_not_blamed(artifact, graph, monkeypatch):
-    def no_libraries(content, options, providers, enable_fallback):
+    def no_libraries(content, options, providers, enable_fallback, disabled_optimizers):
         raise RuntimeError("Please install TensorRT libraries\nand more")
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
