@@ -106,6 +106,9 @@ def test_tasks_differ(made) -> None:
 @pytest.mark.parametrize("form", ["switchable", "bank", "bank, one graph"])
 def test_rows_of_a_batch_each_have_their_task(made, running, form) -> None:
     random, mixing = np.random.default_rng(2), running[form]
+    if form == "switchable" and not made.bundle.packs["echo"].tensors():
+        assert not isinstance(mixing, MixingTextForm)  # tasks that own nothing have no rows to mix, and no stages
+        return
     assert isinstance(mixing, MixingTextForm) and not isinstance(running["folded"], MixingTextForm)
     for way in WAYS[:3]:
         inputs = prompts(random, rows=7, length=8)
@@ -153,10 +156,11 @@ def test_a_task_that_came_later_generates_in_the_switchable_graphs(made, running
         assert session.generate("later", inputs, max_new_tokens=8) == expected
 
 
-def test_engines_of_a_form_are_its_parts(running) -> None:
+def test_engines_of_a_form_are_its_parts(made, running) -> None:
     for form in running.values():
         applied = ["model.onnx"] if isinstance(form, StagedGeneratingForm) else []
         files = [graph.path.rsplit("/", 1)[1] for graph, _ in form.engines("echo")]
         parts = (["encoder_model.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx"], ["model.onnx"])
         assert files in [applied + names for names in parts]
-    assert {name for name, form in running.items() if isinstance(form, StagedGeneratingForm)} == {"switchable", "bank"}
+    staged = {name for name, form in running.items() if isinstance(form, StagedGeneratingForm)}
+    assert staged == ({"switchable", "bank"} if made.bundle.packs["echo"].tensors() else set())
