@@ -127,6 +127,8 @@ class EngineBuilder:
         for kind, stated, tensors in (("input", graph.inputs, inputs), ("output", graph.outputs, outputs)):
             expected = {(item.name, item.dtype, _sizes(item)) for item in stated}
             found = {(tensor.name, _DTYPES.get(tensor.dtype.name), tuple(tensor.shape)) for tensor in tensors}
+            if kind == "output":
+                found = _filled_in(found, graph.outputs)
             if expected != found:
                 difference = ", ".join(map(str, sorted(expected ^ found, key=str)))
                 raise BackendError(f"{graph.name}: its {kind}s became others in the network: {difference}")
@@ -174,6 +176,18 @@ def _refusals(parser: Any) -> str:
         where = f"node {node!r} ({operator})" if operator else "the graph"
         found.append(f"{where}: {error.desc()}")
     return "; ".join(dict.fromkeys(found))
+
+
+def _filled_in(found: set[tuple[Any, ...]], stated: Sequence[TensorSignature]) -> set[tuple[Any, ...]]:
+    """Outputs whose fixed sizes the parser did not find out, as it does not follow all arithmetic of shapes."""
+    known = {item.name: _sizes(item) for item in stated}
+    return {(name, dtype, _joined(shape, known.get(name, shape))) for name, dtype, shape in found}
+
+
+def _joined(shape: tuple[int, ...], stated: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) != len(stated):
+        return shape
+    return tuple(wanted if size < 0 else size for size, wanted in zip(shape, stated, strict=True))
 
 
 def _sizes(item: TensorSignature) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from propetl.runtime.engines.held import HeldCall
 from propetl.runtime.engines.loaded_plan import KernelCache, LoadedPlan
 from propetl.runtime.engines.plan_lane import Binding, Lane
 from propetl.runtime.engines.plan_shapes import filled_feeds, fit_profile, sizes_of
-from propetl.runtime.manifest import GraphInfo, TensorSignature
+from propetl.runtime.manifest import Dimension, GraphInfo, TensorSignature
 from propetl.runtime.signatures import BATCH, ROWS
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}
@@ -55,8 +55,13 @@ class PlanEngine:
         return tuple(item for item, is_input in self._signatures if is_input)
 
     def outputs(self) -> tuple[TensorSignature, ...]:
-        """Outputs that the plan really has."""
-        return tuple(item for item, is_input in self._signatures if not is_input)
+        """Outputs that the plan really has; a size that it leaves open and the graph does not is the graph's."""
+        stated = {item.name: item.shape for item in self._graph.outputs}
+        return tuple(
+            TensorSignature(item.name, item.dtype, _closed(item.shape, stated.get(item.name, item.shape)))
+            for item, is_input in self._signatures
+            if not is_input
+        )
 
     def prepare(self, tensors: _Arrays) -> Prepared:
         """Tensors on the device, where they stay: feeding them copies nothing."""
@@ -214,6 +219,15 @@ class PlanCall(HeldCall):
     def logits(self) -> NDArray[np.float32]:
         """What the last batch with transfers gave."""
         return self._lane.logits()
+
+
+def _closed(shape: tuple[Dimension, ...], stated: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+    """TensorRT does not follow all arithmetic of shapes, and leaves open what comes out of it."""
+    if len(shape) != len(stated):
+        return shape
+    return tuple(
+        wanted if size == "?" and isinstance(wanted, int) else size for size, wanted in zip(shape, stated, strict=True)
+    )
 
 
 def _signatures(plan: LoadedPlan) -> tuple[tuple[TensorSignature, bool], ...]:

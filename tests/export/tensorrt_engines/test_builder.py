@@ -6,7 +6,7 @@ import pytest
 
 from propetl.errors import BackendError
 from propetl.export.tensorrt_engines import flavour as export_flavour
-from propetl.export.tensorrt_engines.builder import EngineBuilder, Graph, _optimization_profile
+from propetl.export.tensorrt_engines.builder import EngineBuilder, Graph, _filled_in, _optimization_profile
 from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.runtime.engine_records import Profile
 from propetl.runtime.engines import tensorrt_flavour
@@ -106,6 +106,13 @@ def test_a_file_that_is_no_graph(tmp_path):
 def test_inputs_and_outputs_are_those_stated(tmp_path, stated):
     with pytest.raises(BackendError, match="became others in the network"):
         builder().check(graph_of(tmp_path, **stated))
+
+
+def test_an_output_size_that_the_parser_leaves_open_is_the_one_stated():
+    """It does not follow all arithmetic of shapes, as of a decoder's cache; what it does know has to agree."""
+    stated = (TensorSignature("cache", "float32", ("batch", 2, "present", 12)),)
+    for found, filled in (((-1, -1, -1, 12), (-1, 2, -1, 12)), ((-1, 3, -1, 12), (-1, 3, -1, 12)), ((-1, 2), (-1, 2))):
+        assert _filled_in({("cache", "float32", found)}, stated) == {("cache", "float32", filled)}
 
 
 def test_a_build_that_fails_ends_with_the_builders_words(tmp_path):
