@@ -119,7 +119,7 @@ def main() -> None:
             _train(variant, seed, budget, options)
     if not options.train_only:
         if SHIPPED in chosen:
-            _export_and_validate(SHIPPED, seeds[0], options)
+            _export_and_validate(SHIPPED, seeds[0], budget, options)
             for precision in QUANTISED:
                 _quantise(SHIPPED, precision, seeds[0], options)
             _benchmark(SHIPPED, seeds[0], options)
@@ -176,13 +176,14 @@ def _train(variant: Variant, seed: int, budget: Budget, options: argparse.Namesp
     _propetl("train", path, "--resume", *([] if variant.together else ["--separate"]))
 
 
-def _export_and_validate(variant: Variant, seed: int, options: argparse.Namespace) -> None:
+def _export_and_validate(variant: Variant, seed: int, budget: Budget, options: argparse.Namespace) -> None:
     folder = _folder(variant, seed, options)
     bundle, artifact, report = folder / "bundle", folder / "artifact", folder / "validation.json"
     if not report.exists():
         _say(f"exporting and validating: {variant.title}, seed {seed}")
         _propetl("export", bundle, "-o", artifact, "--form", "all", "--form", "bare", "--overwrite")
-        _propetl("validate", artifact, "--bundle", bundle, "--data", options.data, "--json", report)
+        rows = ["--max-rows", budget.dev_rows] if budget.dev_rows else []
+        _propetl("validate", artifact, "--bundle", bundle, "--data", options.data, "--json", report, *rows)
 
 
 def _quantise(variant: Variant, precision: str, seed: int, options: argparse.Namespace) -> None:
