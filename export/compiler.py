@@ -158,7 +158,8 @@ class Compiler:
         always_bound = () if rows else (tensor.name for tensor in traced.task_inputs)
         share = ShareWeights(self.store, frozenset(always_bound))
         separate = [SeparateRows(traced.text_inputs)] if rows else []
-        passes = trace_passes(self.operators, self.precision, masks_stay=rows)
+        encoder = self.model.backbone.family.kind == "encoder"
+        passes = trace_passes(self.operators, self.precision, masks_stay=rows, encoder=encoder)
         if padded_in_front:
             passes = [one for one in passes if not isinstance(one, RemoveNanGuard)]
         self._log(run_passes(traced.model, [*passes, share, *separate]))

@@ -14,6 +14,7 @@ from propetl.export.passes.bind_inputs import BindInputs
 from propetl.export.passes.drop_stale_shapes import DropStaleShapes
 from propetl.export.passes.fold_constants import FoldConstants
 from propetl.export.passes.fuse_attention import FuseAttention
+from propetl.export.passes.fuse_cached_attention import FuseCachedAttention
 from propetl.export.passes.join_attention_biases import JoinAttentionBiases
 from propetl.export.passes.keep_task import KeepTask
 from propetl.export.passes.keep_text import KeepText
@@ -30,11 +31,17 @@ from propetl.runtime.operators import ONNXRUNTIME
 Arrays = dict[str, NDArray[Any]]
 
 
-def trace_passes(operators: str, precision: str, masks_stay: bool) -> list[ir.passes.PassBase]:
+def trace_passes(operators: str, precision: str, masks_stay: bool, encoder: bool) -> list[ir.passes.PassBase]:
     """Once per trace, before anything is bound: the constants that these leave belong to all graphs of the trace."""
-    fusions = [JoinAttentionBiases(), FuseAttention(), FoldConstants()] if operators == ONNXRUNTIME else []
+    fusions = _fusions(encoder) if operators == ONNXRUNTIME else []
     shapes = [TransposeOnce(), StateReshapes()]
     return [FoldConstants(), RemoveNanGuard(), *fusions, *shapes, *trace_quantisation(precision, masks_stay)]
+
+
+def _fusions(encoder: bool) -> list[ir.passes.PassBase]:
+    """The library's for an encoder alone: of a decoder it makes products that ONNX Runtime refuses to load."""
+    fused = [JoinAttentionBiases(), FuseAttention()] if encoder else [FuseCachedAttention()]
+    return [*fused, FoldConstants()]
 
 
 def folded_passes(pack: TaskPack, trace: Trace, precision: str) -> list[ir.passes.PassBase]:

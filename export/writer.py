@@ -45,7 +45,7 @@ from propetl.runtime.manifest import (
     Stages,
     common_head,
 )
-from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD
+from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE
 from propetl.runtime.tuning import tune
 
@@ -217,7 +217,6 @@ def _check_generating(options: ExportOptions) -> None:
     """What is for backbones whose tasks have heads is refused by name."""
     for_heads = {
         f"form {BARE}": BARE in options.forms,
-        f"--operators {options.operators}": options.operators != STANDARD,
         "--layout triton": options.triton,
         "--polygraphy": options.polygraphy,
         f"--quantize {options.quantize}": options.quantize != FP32,

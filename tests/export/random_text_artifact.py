@@ -59,10 +59,17 @@ class TextArtifact:
 
 
 def make_text_artifact(
-    folder: Path, config: PrototypeConfig, family: str = "t5", forms: tuple[str, ...] = ALL_FORMS
+    folder: Path,
+    config: PrototypeConfig,
+    family: str = "t5",
+    forms: tuple[str, ...] = ALL_FORMS,
+    *,
+    hidden: int = 24,
+    layers: int = 1,
+    **options: Any,
 ) -> TextArtifact:
-    """Draws, writes and exports a bundle of :data:`TASKS`."""
-    backbone = load_backbone(str(lively(tiny_backbone(folder / "backbone", family, hidden=24, layers=1))))
+    """Draws, writes and exports a bundle of :data:`TASKS`; ``options`` are those of the export."""
+    backbone = load_backbone(str(lively(tiny_backbone(folder / "backbone", family, hidden=hidden, layers=layers))))
     drawn = random_contents(
         config,
         backbone.info,
@@ -74,7 +81,7 @@ def make_text_artifact(
     tasks = {name: random_text_task(config, backbone, info, random) for name, info in TASKS.items()}
     write_bundle(folder / "bundle", BundleContents(**{**drawn.__dict__, "tasks": tasks}))
     bundle = read_bundle(folder / "bundle")
-    manifest = export_bundle(bundle.path, folder / "artifact", ExportOptions(forms=forms))
+    manifest = export_bundle(bundle.path, folder / "artifact", ExportOptions(forms=forms, **options))
     return TextArtifact(bundle, backbone, ProPETLModel.from_bundle(bundle, backbone), folder / "artifact", manifest)
 
 
