@@ -6,7 +6,7 @@ from pathlib import Path
 from propetl.errors import CheckFailed
 from propetl.export.options import ExportOptions
 from propetl.runtime.losses import Loss
-from propetl.runtime.replay import TOGETHER
+from propetl.runtime.replay import GENERATED, TOGETHER
 from propetl.runtime.report import Comparison
 from propetl.runtime.selftest import self_test
 
@@ -25,7 +25,8 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
         report = self_test(artifact, threads=None)
         if failed := [check.breach for check in report.checks if not check.passed]:
             raise CheckFailed(f"the quantised artifact fails: {failed[0]}; nothing was written")
-        return tuple(_loss(item) for item in report.comparisons if item.batching == TOGETHER)
+        wanted = GENERATED if any(item.of == "texts" for item in report.comparisons) else TOGETHER
+        return tuple(_loss(item) for item in report.comparisons if item.batching == wanted)
     from propetl.export.parity import compare
 
     compared = compare(artifact, bundle, options.data, backbone=options.backbone)

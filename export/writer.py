@@ -219,7 +219,7 @@ def _check_generating(options: ExportOptions) -> None:
         f"form {BARE}": BARE in options.forms,
         "--layout triton": options.triton,
         "--polygraphy": options.polygraphy,
-        f"--quantize {options.quantize}": options.quantize != FP32,
+        f"--quantize {options.quantize}": options.quantize == INT8_STATIC,
     }
     for name, asked in for_heads.items():
         if asked:

@@ -51,7 +51,8 @@ def tune(path: Path, report: Callable[[str], None] = lambda line: None) -> bool:
 
 def _graphs(artifact: Artifact) -> Iterator[GraphInfo]:
     for form in artifact.manifest.forms.values():
-        yield from form.all_graphs().values()
+        for part in form.each_part().values():
+            yield from part.all_graphs().values()
         if form.stages is not None:
             yield from form.stages.graphs()
 

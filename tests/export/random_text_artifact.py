@@ -66,10 +66,11 @@ def make_text_artifact(
     *,
     hidden: int = 24,
     layers: int = 1,
+    std: float = 0.4,
     **options: Any,
 ) -> TextArtifact:
     """Draws, writes and exports a bundle of :data:`TASKS`; ``options`` are those of the export."""
-    backbone = load_backbone(str(lively(tiny_backbone(folder / "backbone", family, hidden=hidden, layers=layers))))
+    backbone = load_backbone(str(lively(tiny_backbone(folder / "backbone", family, hidden=hidden, layers=layers), std)))
     drawn = random_contents(
         config,
         backbone.info,
@@ -103,7 +104,7 @@ def prompts(random: np.random.Generator, rows: int, length: int) -> dict[str, Id
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def lively(folder: Path) -> Path:
+def lively(folder: Path, std: float = 0.4) -> Path:
     """Changes the weights in ``folder`` so that texts depend on the prompt, and end at many lengths."""
     decoder = not AutoConfig.from_pretrained(folder).is_encoder_decoder
     model = (AutoModelForCausalLM if decoder else AutoModelForSeq2SeqLM).from_pretrained(folder)
@@ -111,7 +112,7 @@ def lively(folder: Path) -> Path:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
-                parameter.normal_(std=0.4, generator=generator)
+                parameter.normal_(std=std, generator=generator)
             elif "norm" not in name and "ln_" not in name:
                 parameter.normal_(std=0.1, generator=generator)
         model.get_output_embeddings().weight[END] *= 2.5

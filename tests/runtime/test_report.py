@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from propetl.runtime.report import TOLERANCES, Check, Report, Tolerance, compare_logits
+from propetl.runtime.report import TOLERANCES, Check, Report, Tolerance, compare_logits, compare_texts
 
 TOLERANCE = Tolerance(absolute=1e-3, relative=1e-2)
 REFERENCE = np.array([[1.0, -2.0], [10.0, 0.0], [0.5, 0.25]], np.float32)
@@ -84,7 +84,7 @@ def test_json_is_strict():
     value = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert value["passed"] is False
     assert value["comparisons"][0]["max_abs"] is None
-    assert value["comparisons"][0]["tolerance"] == {"absolute": 1e-3, "relative": 1e-2}
+    assert value["comparisons"][0]["tolerance"] == {"absolute": 1e-3, "relative": 1e-2, "same_texts": True}
     assert value["breaches"] == list(report.breaches)
 
 
@@ -94,3 +94,15 @@ def test_fp32_is_held_to_a_hundred_thousandth():
 
 def test_coarser_precisions_are_allowed_more():
     assert list(TOLERANCES.values()) == sorted(TOLERANCES.values(), key=lambda tolerance: tolerance.absolute)
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_texts_of_integers_may_be_others_but_not_missing(precision):
+    def texts(found):
+        return compare_texts("mood", "folded", ["good", "bad"], found, TOLERANCES[precision])
+
+    assert texts(["good", "bad"]).passed
+    other = texts(["good", "good"])
+    assert (other.agreement, other.worst_row) == (0.5, 1)
+    assert other.passed == precision.startswith("int")
+    assert not texts(["good"]).passed
