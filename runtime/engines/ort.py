@@ -24,7 +24,7 @@ from propetl.runtime.engines.ort_providers import (
     slower_optimizers,
     stream_options,
 )
-from propetl.runtime.engines.ort_tuned import WEIGHTS_FOLDER, content_and_options
+from propetl.runtime.engines.ort_tuned import content_and_options
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
 from propetl.runtime.manifest import GraphInfo, Stages, TensorSignature
 
@@ -156,7 +156,7 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
     """Loads ``graph`` of ``artifact``; see :func:`propetl.runtime.engines.load_engine`."""
     provider = ORT_PROVIDERS[options.provider]
     runtime = _onnxruntime(provider)
-    chosen = _session_options(runtime, artifact, options)
+    chosen = _session_options(runtime, options)
     stream = load_cuda(options.device, provider.extra).stream() if options.timed and provider.on_gpu else None
     asked = _providers(runtime, chosen, provider, artifact, graph, options, stream)
     content = content_and_options(runtime, chosen, artifact, graph, options)
@@ -231,12 +231,9 @@ def _providers(
     return []  # what is named beside it would take its place
 
 
-def _session_options(runtime: Any, artifact: Artifact, options: EngineOptions) -> Any:
+def _session_options(runtime: Any, options: EngineOptions) -> Any:
     chosen = runtime.SessionOptions()
     chosen.log_severity_level = _ERRORS_ONLY
-    # The graph comes as bytes, so that "backbone.data" can stand at the root for the graphs of all folders:
-    # by path, ONNX Runtime looks beside the graph only, and refuses ".." and links.
-    chosen.add_session_config_entry(WEIGHTS_FOLDER, str(artifact.path.resolve()))
     chosen.intra_op_num_threads = options.threads or 0
     if options.memory == "small":
         chosen.add_session_config_entry("session.disable_prepacking", "1")

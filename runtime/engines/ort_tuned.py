@@ -33,7 +33,10 @@ def content_and_options(
     """
     wanted = options.provider == "cpu" and options.memory == "fast"
     tuned = tuned_for_this_device(artifact, runtime.__version__) if wanted else None
+    # The graph comes as bytes, so that "backbone.data" can stand at the root for the graphs of all folders:
+    # by path, ONNX Runtime looks beside the graph only, and refuses ".." and links.
     if tuned is None or graph.path not in tuned.graphs:
+        chosen.add_session_config_entry(WEIGHTS_FOLDER, str(artifact.path.resolve()))
         return artifact.graph_bytes(graph)
     found: TunedGraph = tuned.graphs[graph.path]
     chosen.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -81,6 +81,13 @@ def test_a_session_reads_the_tuned_graph(tuned):
         assert session.run("mood", TEXTS).shape == (2, 2)
 
 
+def test_the_engine_has_nothing_to_complain_of(tuned, capfd):
+    """ONNX Runtime warned of an option that was given twice, for each graph."""
+    with Session.open(tuned, form="bank", threads=1):
+        pass
+    assert capfd.readouterr().err == ""
+
+
 def test_small_memory_wants_no_packed_weights(tuned):
     (tuned / "bank" / "model.onnx").write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"bank/model\.onnx"):
