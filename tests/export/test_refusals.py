@@ -113,7 +113,7 @@ class TestFaults:
 
         monkeypatch.setattr(f"propetl.export.writer.{step}", full_disk)
         monkeypatch.setattr("propetl.export.writer.Compiler.compile", lambda *_: iter([FakeGraph()]))
-        monkeypatch.setattr("propetl.export.writer.ir.save", lambda model, path: path.write_bytes(b""))
+        monkeypatch.setattr("propetl.export.graphs.ir.save", lambda model, path: path.write_bytes(b""))
         monkeypatch.setattr("onnx.checker.check_model", lambda *_, **__: None)
         if step != "graph_info":
             monkeypatch.setattr("propetl.export.writer.graph_info", lambda *_: _graph())

@@ -225,7 +225,7 @@ class TestWhatDoesNotFit:
 
     def test_a_pack_with_another_kind_of_head(self, bundle):
         self.swap_pack(bundle, head="own")
-        assert "its kind of head is own, the bundle's is linear" in refused(bundle)
+        assert "its kind of head is own, here it has to be linear" in refused(bundle)
 
     def test_a_manifest_that_says_something_else_of_a_task(self, bundle):
         change_manifest(bundle, lambda manifest: manifest["tasks"]["first"].update(labels=["only"]))
