@@ -202,7 +202,8 @@ def _benchmark(variant: Variant, seed: int, options: argparse.Namespace) -> None
     if not report.exists():
         _say("benchmark: leave the machine alone now")
         threads = ["--threads", "1", "--batch", "1,8", "--seq", "16,64,128"]
-        _propetl("bench", folder / "artifact", "--bundle", folder / "bundle", *threads, "--json", report)
+        files = ["--json", report, "--plot", report.with_suffix(".png")]
+        _propetl("bench", folder / "artifact", "--bundle", folder / "bundle", *threads, *files)
 
 
 def _propetl(*arguments: object) -> None:
