@@ -26,7 +26,8 @@ def test_an_artifact_with_engines_is_read_checked_and_run(plain, tmp_path):
     assert set(found) == {"fp32", "fp16"}
     assert all(len(engine.profiles) == 2 and engine.compute_capabilities == (86, 89) for engine in found.values())
     assert all(engine.path in artifact.manifest.files for engine in found.values())
-    assert "Engines for SM 86, SM 89, profiles 1x1/1x8/2x16; 2x16/2x16/2x16" in done.output
+    assert "batch 1/1/2, sequence 1/8/16; batch 2/2/2, sequence 16/16/16" in done.output
+    assert "SM 86, SM 89" in done.output
     assert "LowerFloats: " in done.output
     with Session.open(tmp_path / "out", threads=1) as session:  # the graphs are there, too
         assert session.run("two", ["a man"]).shape == (1, 2)
