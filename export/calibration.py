@@ -1,6 +1,7 @@
 """Rows of the tasks, by which quantisation measures how large activations get."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,9 @@ def graph_feeds(
     artifact: Artifact, graph: GraphName, batches: Mapping[str, Iterable[Feeds]]
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """All inputs of ``graph``, batch by batch: of the task that it is bound to, or of every task that it serves."""
+    of_task = _of_stages(artifact) if graph.form == STAGES else partial(_of_task, artifact, graph.form)
     for task in artifact.manifest.tasks if graph.task is None else (graph.task,):
-        extra = _of_task(artifact, graph.form, task)
+        extra = of_task(task)
         for batch in batches[task]:
             if graph.form == BANK:
                 row = artifact.manifest.forms[BANK].task_ids[task]
@@ -55,18 +57,23 @@ def graph_feeds(
 
 
 def _of_task(artifact: Artifact, form: str, task: str) -> dict[str, NDArray[Any]]:
-    """What the graphs of ``form`` take for ``task``, whatever the batch."""
-    if form == SWITCHABLE:
-        return artifact.pack(task).tensors()
-    if form != STAGES:
-        return {}
+    """What a graph of ``form`` that is no stage takes for ``task``, whatever the batch."""
+    return artifact.pack(task).tensors() if form == SWITCHABLE else {}
+
+
+def _of_stages(artifact: Artifact) -> Callable[[str], dict[str, NDArray[Any]]]:
+    """What the stage that runs texts takes for a task: the other one is loaded once, for all of them."""
     stages = next(info.stages for info in artifact.manifest.forms.values() if info.stages is not None)
     # Imported here: an extra, which who calibrates has checked.
     from propetl.runtime.engines.ort import load
 
     engine = load(artifact, stages.apply, EngineOptions(threads=1))
-    rows = {name: tensor[None] for name, tensor in artifact.pack(task).tensors().items()}
-    return {name: value.numpy() for name, value in engine.evaluate(engine.prepare(rows)).items()}
+
+    def applied(task: str) -> dict[str, NDArray[Any]]:
+        rows = {name: tensor[None] for name, tensor in artifact.pack(task).tensors().items()}
+        return {name: value.numpy() for name, value in engine.evaluate(engine.prepare(rows)).items()}
+
+    return applied
 
 
 def rows_in(batches: Iterable[Feeds]) -> int:

@@ -10,9 +10,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from propetl.errors import ConfigurationError
+from propetl.runtime.engines.ort_tuned import WEIGHTS_FOLDER
 
 _ERRORS_ONLY = 3
-_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 # A few outliers would leave little resolution for all others (Wu et al. 2020, arXiv 2004.09602, section 5).
 _PERCENTILE = 99.99
@@ -106,6 +106,6 @@ def _session(model: ir.Model, root: Path, names: Sequence[str]) -> Any:
         model.graph.outputs.append(values[name])
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry(_WEIGHTS_FOLDER, str(root.resolve()))
+    options.add_session_config_entry(WEIGHTS_FOLDER, str(root.resolve()))
     content = ir.to_proto(model).SerializeToString()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.ort_fusions import ORT_PATTERN_REWRITE_RULES, mha, mha_scale, sdpa, shape_optimization
 
+from propetl.export.passes.reading import require_shapes
 from propetl.runtime.operators import ONNXRUNTIME_DOMAIN
 
 # The rewriter's own half-way operators; one that is left would run nowhere.
@@ -28,9 +29,7 @@ class FuseAttention(ir.passes.InPlacePass):
 
     def requires(self, model: ir.Model) -> None:
         """Checks that shapes are there, without which nothing would match."""
-        outputs = [value for node in model.graph for value in node.outputs]
-        if outputs and all(value.shape is None for value in outputs):
-            raise ir.passes.PreconditionError("no value has a shape; fuse before shapes are dropped")
+        require_shapes(model)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Fuses, in the library's order."""

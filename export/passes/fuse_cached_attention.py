@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from propetl.export.passes.reading import made_by, require_shapes
 from propetl.runtime.operators import ONNXRUNTIME_DOMAIN
 
 _HEADS_INSIDE = [0, 2, 1, 3]  # [batch, seq, heads, size] to [batch, heads, seq, size], and back
@@ -47,9 +48,7 @@ class FuseCachedAttention(ir.passes.InPlacePass):
 
     def requires(self, model: ir.Model) -> None:
         """Checks that shapes are there: they tell the number of heads."""
-        outputs = [value for node in model.graph for value in node.outputs]
-        if outputs and all(value.shape is None for value in outputs):
-            raise ir.passes.PreconditionError("no value has a shape; fuse before shapes are dropped")
+        require_shapes(model)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Fuses each attention."""
@@ -70,8 +69,8 @@ class FuseCachedAttention(ir.passes.InPlacePass):
 
 def _scores_of(softmax: ir.Node) -> tuple[ir.Node, ir.Value] | None:
     """The product of query and key, and what is added to it."""
-    added = _maker(softmax.inputs[0], "Add")
-    product = _maker(added.inputs[0], "MatMul") if added is not None else None
+    added = made_by(softmax.inputs[0], "Add")
+    product = made_by(added.inputs[0], "MatMul") if added is not None else None
     bias = added.inputs[1] if added is not None else None
     return (product, bias) if product is not None and bias is not None else None
 
@@ -91,11 +90,6 @@ def _match(softmax: ir.Node) -> _Attention | None:
     return _Attention(query, key, value, bias, query_scale * key_scale, last)
 
 
-def _maker(value: ir.Value | None, operator: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type == operator else None
-
-
 def _reader(value: ir.Value, fits: Callable[[ir.Node], bool]) -> ir.Node | None:
     """The node that reads ``value``, if it is the only one, and one that ``fits``."""
     nodes = [use.node for use in value.uses()]
@@ -113,7 +107,7 @@ def _after_guard(softmax: ir.Node) -> ir.Node | None:
 
 def _without_scale(value: ir.Value | None) -> tuple[ir.Value | None, float]:
     """What is multiplied by a constant number, and the number."""
-    node = _maker(value, "Mul")
+    node = made_by(value, "Mul")
     factor = node.inputs[1].const_value if node is not None and node.inputs[1] is not None else None
     if node is None or factor is None or factor.size != 1:
         return value, 1.0
@@ -122,12 +116,12 @@ def _without_scale(value: ir.Value | None) -> tuple[ir.Value | None, float]:
 
 def _transposed_back(value: ir.Value | None) -> ir.Value | None:
     """``key`` of ``key.T``: the tracer transposes matrices one by one, behind a Reshape to three axes."""
-    direct = _maker(value, "Transpose")
+    direct = made_by(value, "Transpose")
     if direct is not None and _axes(direct) == [0, 1, 3, 2]:
         return direct.inputs[0]
-    outer = _maker(value, "Reshape")
-    swapped = _maker(outer.inputs[0], "Transpose") if outer is not None else None
-    inner = _maker(swapped.inputs[0], "Reshape") if swapped is not None and _axes(swapped) == [0, 2, 1] else None
+    outer = made_by(value, "Reshape")
+    swapped = made_by(outer.inputs[0], "Transpose") if outer is not None else None
+    inner = made_by(swapped.inputs[0], "Reshape") if swapped is not None and _axes(swapped) == [0, 2, 1] else None
     return inner.inputs[0] if inner is not None else None
 
 
@@ -164,8 +158,8 @@ def _replace(graph: ir.Graph, match: _Attention) -> None:
 
 def _side_by_side(tape: ir.tape.Tape, graph: ir.Graph, query: ir.Value) -> ir.Value:
     """``[batch, seq, heads * size]``: what the heads of ``query`` were cut out of, where that is there."""
-    outside = _maker(query, "Transpose")
-    cut = _maker(outside.inputs[0], "Reshape") if outside is not None and _axes(outside) == _HEADS_INSIDE else None
+    outside = made_by(query, "Transpose")
+    cut = made_by(outside.inputs[0], "Reshape") if outside is not None and _axes(outside) == _HEADS_INSIDE else None
     whole = cut.inputs[0] if cut is not None else None
     if whole is not None and whole.shape is not None and len(whole.shape) == 3:
         return whole

@@ -2,6 +2,8 @@
 
 import onnx_ir as ir
 
+from propetl.export.passes.reading import made_by
+
 _SWAP_LAST_OF_3 = (0, 2, 1)
 _SWAP_LAST_OF_4 = (0, 1, 3, 2)
 
@@ -38,8 +40,8 @@ class TransposeOnce(ir.passes.InPlacePass):
 
 def _source(last: ir.Node) -> ir.Value | None:
     """What a detour that ends in ``last`` transposes; None if none does."""
-    swap = _made_by(last.inputs[0], "Transpose") if last.op_type == "Reshape" else None
-    first = _made_by(swap.inputs[0], "Reshape") if swap is not None else None
+    swap = made_by(last.inputs[0], "Transpose") if last.op_type == "Reshape" else None
+    first = made_by(swap.inputs[0], "Reshape") if swap is not None else None
     if swap is None or first is None or tuple(swap.attributes["perm"].as_ints()) != _SWAP_LAST_OF_3:
         return None
     source = first.inputs[0]
@@ -58,7 +60,7 @@ def _sizes(value: ir.Value | None, source: ir.Value) -> list[str]:
         return []
     if node.op_type == "Concat":
         return [size for part in node.inputs for size in _sizes(part, source)]
-    shape = _made_by(node.inputs[0], "Shape") if node.op_type == "Slice" else None
+    shape = made_by(node.inputs[0], "Shape") if node.op_type == "Slice" else None
     if shape is None or shape.inputs[0] is not source or not _is_whole(shape):
         return []
     bounds = [_number(bound) for bound in node.inputs[1:3]]
@@ -73,11 +75,6 @@ def _is_whole(shape: ir.Node) -> bool:
 def _number(value: ir.Value | None) -> int | None:
     tensor = value.const_value if value is not None else None
     return int(tensor.numpy().reshape(-1)[0]) if tensor is not None and tensor.size == 1 else None
-
-
-def _made_by(value: ir.Value | None, kind: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type == kind else None
 
 
 def _swapped(source: ir.Value) -> ir.Shape:
