@@ -195,9 +195,8 @@ class TestExport:
         [
             (ExportOptions(forms=("bare",)), "form bare"),
             (ExportOptions(forms=("bank",), triton=True), "--layout triton"),
-            (ExportOptions(operators="onnxruntime"), "--operators onnxruntime"),
         ],
-        ids=["bare", "triton", "operators"],
+        ids=["bare", "triton"],
     )
     def test_what_is_for_heads_is_refused(self, text_artifact, tmp_path, options, named):
         with pytest.raises(ConfigurationError, match=named):

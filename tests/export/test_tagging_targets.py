@@ -80,7 +80,12 @@ def test_engines_are_built_with_no_gpu(bundle, tmp_path) -> None:
     words = "--form folded --form bank --target tensorrt-rtx --sm 86 --precision fp16 --profile 1x1/1x8/2x16"
     propetl("export", bundle.path, "-o", tmp_path / "out", *words.split())
     engines = read_artifact(tmp_path / "out").manifest.engines
-    assert {(engine.form, engine.task) for engine in engines} == {("folded", "ner"), ("folded", "two"), ("bank", None)}
+    assert {(engine.form, engine.task) for engine in engines} == {
+        ("folded", "ner"),
+        ("folded", "two"),
+        ("bank", None),
+        ("stages", None),
+    }
 
 
 def test_one_engine_for_tags_and_classes_is_refused(bundle, tmp_path) -> None:
