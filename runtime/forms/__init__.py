@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
-from propetl.errors import TaskError
 from propetl.runtime.engines import Engine
 from propetl.runtime.generation.generate import OnTokens
 from propetl.runtime.generation.options import GenerationOptions
@@ -97,13 +96,3 @@ class MixingTextForm(MixingForm, Protocol):
         self, tasks: Sequence[BoundTask], feeds: Feeds, options: GenerationOptions, places: Tokens
     ) -> list[Tokens]:
         """Generates for rows that each have a task of their own, all in the same way."""
-
-
-def unknown_task(task: str, known: Sequence[str]) -> TaskError:
-    """The error for a task that is not there."""
-    return TaskError(f"task {task!r} is not in this session; it has {', '.join(sorted(known)) or 'none'}")
-
-
-def taken_task(task: str) -> TaskError:
-    """The error for adding a task under a name that is taken."""
-    return TaskError(f"task {task!r} is in this session already; remove it first, or rename the new one")

@@ -4,7 +4,6 @@ What a task needs is read when it is first used and kept within a budget: its pa
 weights that its masks select, which are 32 times as large and quickly made again.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,9 +19,9 @@ from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, Prepared, StagingEngine, load_engine
 from propetl.runtime.engines.blocks import Distinct
-from propetl.runtime.forms import taken_task, unknown_task
 from propetl.runtime.forms.bank import fixed_task
 from propetl.runtime.forms.least_recently_used import LeastRecentlyUsed
+from propetl.runtime.forms.task_table import TaskTable
 from propetl.runtime.manifest import GraphInfo, Stages
 from propetl.runtime.signatures import BANK
 
@@ -64,10 +63,10 @@ class AppliedTasks:
         # The applying engine runs for a fraction of a millisecond: threads would cost more than they give.
         self._apply = as_staging(load_engine(artifact, info.stages.apply, replace(options, threads=1)))
         self._fixed = form == BANK
-        self._lock = threading.Lock()
         names = info.task_ids if self._fixed else artifact.manifest.tasks
-        # Never changed in place: a call reads this reference once and keeps what it found.
-        self._tasks = {name: KnownTask(artifact.task(name).info, partial(artifact.pack, name)) for name in names}
+        self._tasks = TaskTable(
+            {name: KnownTask(artifact.task(name).info, partial(artifact.pack, name)) for name in names}
+        )
         for_packs = task_memory // _SHARE_OF_PACKS
         self.budget = task_memory - for_packs
         self._packs = LeastRecentlyUsed[KnownTask, bytes](for_packs, _packed)
@@ -85,14 +84,11 @@ class AppliedTasks:
 
     def names(self) -> tuple[str, ...]:
         """Names of the tasks that can be run now."""
-        return tuple(self._tasks)
+        return self._tasks.names()
 
     def known(self, task: str) -> KnownTask:
         """``task`` as it is now; its pack is read when its weights are first asked for."""
-        tasks = self._tasks
-        if task not in tasks:
-            raise unknown_task(task, tuple(tasks))
-        return tasks[task]
+        return self._tasks.get(task)
 
     def weights(self, task: KnownTask) -> Distinct:
         """What its masks select, with a leading axis of 1; hold it as long as its tensors are used."""
@@ -110,10 +106,7 @@ class AppliedTasks:
         if self._fixed:
             raise fixed_task(pack.task, "added")
         known = KnownTask(pack.info, lambda: pack)
-        with self._lock:
-            if pack.task in self._tasks:
-                raise taken_task(pack.task)
-            self._tasks = {**self._tasks, pack.task: known}
+        self._tasks.add(pack.task, known)
         self._weights.get(known)
 
     def remove(self, task: str) -> None:
@@ -121,11 +114,7 @@ class AppliedTasks:
         self.known(task)
         if self._fixed:
             raise fixed_task(task, "removed")
-        with self._lock:
-            if task not in self._tasks:
-                raise unknown_task(task, tuple(self._tasks))
-            gone = self._tasks[task]
-            self._tasks = {name: known for name, known in self._tasks.items() if name != task}
+        gone = self._tasks.remove(task)
         self._weights.drop(gone)
         self._packs.drop(gone)
 

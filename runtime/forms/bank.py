@@ -10,8 +10,9 @@ from propetl.bundle.pack import TaskPack
 from propetl.errors import ArtifactError, TaskError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, load_engine
-from propetl.runtime.forms import BoundTask, Feeds, Logits, unknown_task
+from propetl.runtime.forms import BoundTask, Feeds, Logits
 from propetl.runtime.forms.answers import answers_by_row, answers_of
+from propetl.runtime.forms.task_table import TaskTable
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import BANK, TASK_ID
 
@@ -24,20 +25,18 @@ class BankForm:
         if form.graph is None:
             raise ArtifactError(f"{artifact.path}: form {BANK} has no graph; export it again")
         self._artifact = artifact
-        self._task_ids = form.task_ids
+        self._task_ids = TaskTable(form.task_ids)
         self._graph = form.graph
         self._engine = load_engine(artifact, form.graph, options)
 
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks in the bank."""
-        return tuple(self._task_ids)
+        return self._task_ids.names()
 
     def bind(self, task: str) -> BoundTask:
         """``task`` as its row of the bank."""
-        if task not in self._task_ids:
-            raise unknown_task(task, self.tasks())
-        info = self._artifact.task(task).info
-        return BoundTask(task, info, partial(self._infer, self._task_ids[task], info))
+        task_id, info = self._task_ids.get(task), self._artifact.task(task).info
+        return BoundTask(task, info, partial(self._infer, task_id, info))
 
     def _infer(self, task_id: int, info: TaskInfo, feeds: Feeds) -> Logits:
         rows = len(feeds["input_ids"])
@@ -46,7 +45,7 @@ class BankForm:
 
     def infer_mixed(self, tasks: Sequence[BoundTask], feeds: Feeds) -> list[Logits]:
         """Logits of each row as its task gives them; ``tasks`` has one entry for each row."""
-        task_ids = np.array([self._task_ids[task.name] for task in tasks], dtype=np.int64)
+        task_ids = np.array([self._task_ids.get(task.name) for task in tasks], dtype=np.int64)
         padded = self._padded_logits(task_ids, feeds)
         return answers_by_row(padded, [task.info for task in tasks], feeds, self._artifact.manifest.backbone.family)
 

@@ -6,7 +6,8 @@ from propetl.bundle.pack import TaskPack
 from propetl.errors import TaskError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, load_engine
-from propetl.runtime.forms import BoundTask, Feeds, Logits, unknown_task
+from propetl.runtime.forms import BoundTask, Feeds, Logits
+from propetl.runtime.forms.task_table import TaskTable
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import FOLDED
 
@@ -17,13 +18,13 @@ class FoldedForm:
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         self._artifact = artifact
         self._options = options
-        self._graphs = dict(artifact.manifest.forms[FOLDED].graphs)
+        self._graphs = TaskTable(artifact.manifest.forms[FOLDED].graphs)
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
 
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that can be run now."""
-        return tuple(self._graphs)
+        return self._graphs.names()
 
     def bind(self, task: str) -> BoundTask:
         """``task`` with its engine, which is loaded if this is the first call."""
@@ -41,10 +42,9 @@ class FoldedForm:
 
     def _load(self, task: str) -> Engine:
         with self._lock:  # two first calls of one task load one engine
-            if task not in self._graphs:
-                raise unknown_task(task, self.tasks())
+            graph = self._graphs.get(task)
             if task not in self._engines:
-                engine = load_engine(self._artifact, self._graphs[task], self._options)
+                engine = load_engine(self._artifact, graph, self._options)
                 self._engines = {**self._engines, task: engine}
             return self._engines[task]
 
@@ -55,9 +55,7 @@ class FoldedForm:
     def remove(self, task: str) -> None:
         """Forgets the task; its engine goes when the last running call ends."""
         with self._lock:
-            if task not in self._graphs:
-                raise unknown_task(task, self.tasks())
-            self._graphs = {name: graph for name, graph in self._graphs.items() if name != task}
+            self._graphs.remove(task)
             self._engines = {name: engine for name, engine in self._engines.items() if name != task}
 
 

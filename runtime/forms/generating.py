@@ -10,10 +10,11 @@ from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, Prepared
-from propetl.runtime.forms import BoundTask, Feeds, GeneratingTask, Logits, taken_task, unknown_task
+from propetl.runtime.forms import BoundTask, Feeds, GeneratingTask, Logits
 from propetl.runtime.forms.bank import fixed_task
 from propetl.runtime.forms.folded import folded_task
 from propetl.runtime.forms.part_engines import PartEngines
+from propetl.runtime.forms.task_table import TaskTable
 from propetl.runtime.generation.options import GenerationOptions
 from propetl.runtime.generation.steps import Tokens
 from propetl.runtime.generation.task_inputs import TaskInputs
@@ -42,8 +43,7 @@ class GeneratingForm:
         self._engines: dict[str | None, PartEngines] = {}
         if not self._rule.graph_per_task:
             self._engines[None] = self._loaded_engines(None)
-        # Never changed in place: a call reads this reference once and keeps what it found.
-        self._tasks = {name: self._loaded(name) for name in self._names()}
+        self._tasks = TaskTable({name: self._loaded(name) for name in self._names()})
 
     def _names(self) -> tuple[str, ...]:
         info = self._artifact.manifest.forms[self._form]
@@ -66,14 +66,14 @@ class GeneratingForm:
 
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that can be run now."""
-        return tuple(self._tasks)
+        return self._tasks.names()
 
     def engines(self, task: str) -> tuple[tuple[GraphInfo, Engine], ...]:
         """The engines of ``task``, loaded if they were not used before."""
         return self._engines_of(task).with_graphs
 
     def _engines_of(self, task: str) -> PartEngines:
-        self._task(task)
+        self._tasks.get(task)
         key = task if self._rule.graph_per_task else None
         with self._lock:  # two first calls of one task load its engines once
             if key not in self._engines:
@@ -82,7 +82,7 @@ class GeneratingForm:
 
     def bind(self, task: str) -> GeneratingTask:
         """``task`` with its engines, and the tensors that it has now."""
-        loaded, engines = self._task(task), self._engines_of(task)
+        loaded, engines = self._tasks.get(task), self._engines_of(task)
 
         def inputs(rows: int) -> TaskInputs:
             by_row = {name: np.full(rows, value, dtype=np.int64) for name, value in loaded.by_row.items()}
@@ -90,29 +90,19 @@ class GeneratingForm:
 
         return engines.bound(task, loaded.info, inputs)
 
-    def _task(self, task: str) -> _LoadedTask:
-        tasks = self._tasks
-        if task not in tasks:
-            raise unknown_task(task, tuple(tasks))
-        return tasks[task]
-
     def add(self, pack: TaskPack) -> None:
         """Adds a task whose pack was checked; :class:`TaskError` but in form switchable."""
         if self._rule.extra_inputs != "task tensors":
             raise folded_task(pack.task) if self._rule.graph_per_task else fixed_task(pack.task, "added")
-        loaded = self._with_tensors(pack)
-        with self._lock:
-            if pack.task in self._tasks:
-                raise taken_task(pack.task)
-            self._tasks = {**self._tasks, pack.task: loaded}
+        self._tasks.add(pack.task, self._with_tensors(pack))
 
     def remove(self, task: str) -> None:
         """Forgets a task; running calls end with it. :class:`TaskError` in form bank."""
-        self._task(task)
+        self._tasks.get(task)
         if self._rule.extra_inputs == "task_id":
             raise fixed_task(task, "removed")
         with self._lock:
-            self._tasks = {name: loaded for name, loaded in self._tasks.items() if name != task}
+            self._tasks.remove(task)
             self._engines = {name: engines for name, engines in self._engines.items() if name != task}
 
 
@@ -133,7 +123,7 @@ class GeneratingBank(GeneratingForm):
         return self._engines[None].generate(feeds, self._inputs(tasks), options, places)
 
     def _inputs(self, tasks: Sequence[BoundTask]) -> TaskInputs:
-        task_ids = [self._task(task.name).by_row[TASK_ID] for task in tasks]
+        task_ids = [self._tasks.get(task.name).by_row[TASK_ID] for task in tasks]
         return TaskInputs(self._engines[None].taken, {TASK_ID: np.array(task_ids, dtype=np.int64)})
 
 

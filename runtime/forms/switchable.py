@@ -1,6 +1,5 @@
 """Switchable: one engine; a task is a handful of small tensors that are fed with each call."""
 
-import threading
 from dataclasses import dataclass
 
 from propetl.bundle.format import TaskInfo
@@ -8,8 +7,9 @@ from propetl.bundle.pack import TaskPack
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, Prepared, load_engine
-from propetl.runtime.forms import BoundTask, Feeds, Logits, taken_task, unknown_task
+from propetl.runtime.forms import BoundTask, Feeds, Logits
 from propetl.runtime.forms.answers import answers_of
+from propetl.runtime.forms.task_table import TaskTable
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import SWITCHABLE
 
@@ -30,23 +30,18 @@ class SwitchableForm:
         self._graph = graph
         self._family = artifact.manifest.backbone.family
         self._engine = load_engine(artifact, graph, options)
-        self._lock = threading.Lock()
-        # Never changed in place: a call reads this reference once and keeps what it found.
-        self._tasks = {name: self._loaded(artifact.pack(name)) for name in artifact.manifest.tasks}
+        self._tasks = TaskTable({name: self._loaded(artifact.pack(name)) for name in artifact.manifest.tasks})
 
     def _loaded(self, pack: TaskPack) -> _LoadedTask:
         return _LoadedTask(pack.info, self._engine.prepare(pack.tensors()))
 
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that can be run now."""
-        return tuple(self._tasks)
+        return self._tasks.names()
 
     def bind(self, task: str) -> BoundTask:
         """``task`` with the tensors that it has now."""
-        tasks = self._tasks
-        if task not in tasks:
-            raise unknown_task(task, tuple(tasks))
-        loaded = tasks[task]
+        loaded = self._tasks.get(task)
 
         def infer(feeds: Feeds) -> Logits:
             return answers_of(self._engine.run(feeds, loaded.tensors), loaded.info, feeds, self._family)
@@ -60,15 +55,8 @@ class SwitchableForm:
 
     def add(self, pack: TaskPack) -> None:
         """Adds a task whose pack was checked; the engine stays as it is."""
-        loaded = self._loaded(pack)
-        with self._lock:
-            if pack.task in self._tasks:
-                raise taken_task(pack.task)
-            self._tasks = {**self._tasks, pack.task: loaded}
+        self._tasks.add(pack.task, self._loaded(pack))
 
     def remove(self, task: str) -> None:
         """Forgets a task; running calls end with it."""
-        with self._lock:
-            if task not in self._tasks:
-                raise unknown_task(task, tuple(self._tasks))
-            self._tasks = {name: loaded for name, loaded in self._tasks.items() if name != task}
+        self._tasks.remove(task)
