@@ -43,15 +43,11 @@ class Bench:
         work: folder that keeps bundles and artifacts from one call to the next.
         seconds: of running per visit.
         rounds: visits of each runtime in one run.
-        int8: an artifact quantised to int8, with the same tasks; None leaves its figures out.
-        tuned: an artifact with pre-packed weights, with the same tasks; None leaves its figures out.
     """
 
     work: Path
     seconds: float = 0.5
     rounds: int = 5
-    int8: Path | None = None
-    tuned: Path | None = None
 
     @property
     def bundle(self) -> Path:
@@ -61,9 +57,22 @@ class Bench:
     @property
     def artifact(self) -> Path:
         """The same in all forms, and the bare backbone."""
-        return self._made(
-            "artifact", lambda path: export_bundle(self.bundle, path, ExportOptions(forms=FORMS)), MANIFEST
-        )
+        return self._exported("artifact", ExportOptions(forms=FORMS))
+
+    @property
+    def int8(self) -> Path:
+        """Folded, quantised to int8; what that costs random tasks says nothing, so any loss is allowed."""
+        return self._exported("artifact-int8", ExportOptions(quantize="int8", max_drop=100))
+
+    @property
+    def fused(self) -> Path:
+        """Folded, with attention as one operator of ONNX Runtime."""
+        return self._exported("artifact-fused", ExportOptions(operators="onnxruntime"))
+
+    @property
+    def tuned(self) -> Path:
+        """Folded, optimised and with weights packed for the CPU of this machine."""
+        return self._exported("artifact-tuned", ExportOptions(tune=True))
 
     @property
     def thousand(self) -> Path:
@@ -73,6 +82,9 @@ class Bench:
             thousand_tasks.make_artifact(self.work / "bundle-1000", path, 1000)
 
         return self._made("artifact-1000", make, MANIFEST)
+
+    def _exported(self, name: str, options: ExportOptions) -> Path:
+        return self._made(name, lambda path: export_bundle(self.bundle, path, options), MANIFEST)
 
     def _made(self, name: str, make: Callable[[Path], object], marker: str) -> Path:
         path = self.work / name
@@ -97,22 +109,16 @@ def _usable(path: Path, marker: str) -> bool:
 def forms(bench: Bench) -> Figures:
     """Forms against each other and the bare backbone: one thread, one row of 128 tokens."""
     runtimes = {form: Runtime(bench.artifact, form) for form in FORMS}
-    if bench.int8:
-        runtimes["int8"] = Runtime(bench.int8, "folded")
-    if bench.tuned:
-        runtimes["tuned"] = Runtime(bench.tuned, "folded")
+    runtimes |= {"int8": Runtime(bench.int8, "folded"), "tuned": Runtime(bench.tuned, "folded")}
     with SideBySide(runtimes, bench.artifact, 1, TASKS[0]) as runtimes_alive:
         found = runtimes_alive.medians(LONG, bench.seconds, bench.rounds)
-    figures = {
+    return {
         "folded to bare": ratio(found, "folded", "bare"),
         "switchable to folded": ratio(found, "switchable", "folded"),
         "uniform bank to folded": ratio(found, "bank", "folded"),
+        "int8 to fp32": ratio(found, "int8", "folded"),
+        "tuned to bare": ratio(found, "tuned", "bare"),
     }
-    if bench.int8:
-        figures["int8 to fp32"] = ratio(found, "int8", "folded")
-    if bench.tuned:
-        figures["tuned to bare"] = ratio(found, "tuned", "bare")
-    return figures
 
 
 def tasks(bench: Bench) -> Figures:
@@ -130,10 +136,7 @@ def tasks(bench: Bench) -> Figures:
 def eager(bench: Bench) -> Figures:
     """Against PyTorch eager with the same adapters: two threads, one row of 16 tokens."""
     runtimes = {"folded": Runtime(bench.artifact, "folded"), "eager": Runtime(bench.bundle, "eager", EAGER)}
-    if bench.int8:
-        runtimes["int8"] = Runtime(bench.int8, "folded")
-    if bench.tuned:
-        runtimes["tuned"] = Runtime(bench.tuned, "folded")
+    runtimes |= {"int8": Runtime(bench.int8, "folded"), "tuned": Runtime(bench.tuned, "folded")}
     with SideBySide(runtimes, bench.artifact, 2, TASKS[0]) as alive:
         found = alive.medians(SHORT, bench.seconds, bench.rounds)
     return {f"{_kind(name)} to eager": ratio(found, name, "eager") for name in runtimes if name != "eager"}
@@ -142,9 +145,8 @@ def eager(bench: Bench) -> Figures:
 def cold(bench: Bench) -> Figures:
     """First answer of a cold process, against importing ONNX Runtime alone; files are in the page cache."""
     asked = {name: _first_answer(bench.artifact, name == "hashed") for name in ("hashed", "not hashed")}
-    if bench.tuned:
-        hashed = {"tuned, hashed": True, "tuned, not hashed": False}
-        asked |= {name: _first_answer(bench.tuned, verify, form="folded") for name, verify in hashed.items()}
+    hashed = {"tuned, hashed": True, "tuned, not hashed": False}
+    asked |= {name: _first_answer(bench.tuned, verify, form="folded") for name, verify in hashed.items()}
     asked["import"] = ["-c", "import onnxruntime; print('{}', flush=True)"]
     for name, arguments in asked.items():
         timed_first_line(name, arguments)  # leaves bytecode and pages where an installed package that was used has them
@@ -159,9 +161,11 @@ def cold(bench: Bench) -> Figures:
 def sessions(bench: Bench) -> Figures:
     """Memory (PSS) of a process with eight folded sessions, against one with a single session."""
     found = {}
-    kinds = {"": (bench.artifact, "fast"), ", memory small": (bench.artifact, "small")}
-    if bench.tuned:
-        kinds[", tuned"] = (bench.tuned, "fast")
+    kinds = {
+        "": (bench.artifact, "fast"),
+        ", memory small": (bench.artifact, "small"),
+        ", tuned": (bench.tuned, "fast"),
+    }
     for name, (path, memory) in kinds.items():
         one, eight = (_pss_of_sessions(path, memory, count) for count in (1, 8))
         found[f"8 folded sessions to 1{name}"] = eight / one

@@ -1,6 +1,7 @@
 """Runtimes side by side: each in a process of its own, asked in turn, so that a drift of the machine hits all alike."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -59,14 +60,17 @@ class SideBySide:
     ) -> None:
         """Starts and loads a worker for each of ``runtimes``; ``artifact`` says which tokens they take.
 
-        One that cannot be loaded is an error, or an entry of ``missing`` if that is given.
+        One that cannot be loaded is an error, or an entry of ``missing`` if that is given. ``seconds_to_answer`` tells
+        how long each took from starting its process to its first answer.
         """
         self._task = task
         self._stack = ExitStack()
         self._workers: dict[str, WorkerProcess] = {}
+        self.seconds_to_answer: dict[str, float] = {}
         vocabulary = _vocabulary(artifact)
         for name, runtime in runtimes.items():
             print(f"loading {name}", file=sys.stderr)
+            start = time.perf_counter()
             try:
                 worker = self._stack.enter_context(WorkerProcess(name, runtime.module, runtime.python))
                 worker.ask(Load(str(runtime.source), runtime.form, task, "cpu", threads, vocabulary))
@@ -78,6 +82,7 @@ class SideBySide:
                 print(f"  not run: {error}", file=sys.stderr)
                 continue
             self._workers[name] = worker
+            self.seconds_to_answer[name] = time.perf_counter() - start
 
     def __enter__(self) -> "SideBySide":
         return self

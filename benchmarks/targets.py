@@ -1,6 +1,6 @@
 """Every target of speed, size and memory: what was to be reached, what was found, its spread, and whether it holds.
 
-    python benchmarks/targets.py [--runs 5] [--only forms,cold] [--int8 ARTIFACT] [--tuned ARTIFACT] [--work .bench]
+    python benchmarks/targets.py [--runs 5] [--only forms,cold] [--work .bench]
 
 Bundles and artifacts are made in ``--work`` at the first call (five minutes, most of it a thousand tasks) and used
 again. Five runs take about twenty-five minutes. Results are written after each group to
@@ -48,7 +48,7 @@ LIMITS = {
 def main() -> None:
     """Measures, writes and prints."""
     asked = _arguments()
-    bench = Bench(asked.work, int8=asked.int8, tuned=asked.tuned)
+    bench = Bench(asked.work)
     chosen = asked.only.split(",") if asked.only else list(GROUPS)
     if unknown := set(chosen) - set(GROUPS):
         sys.exit(f"--only: unknown group {min(unknown)!r}; known: {', '.join(GROUPS)}")
@@ -91,8 +91,6 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", default="", help=f"groups, separated by commas: {', '.join(GROUPS)}")
-    parser.add_argument("--int8", type=Path, help="artifact of the same bundle, exported with --quantize int8")
-    parser.add_argument("--tuned", type=Path, help="artifact of the same bundle, exported with --tune cpu")
     parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder for what is made and used again")
     return parser.parse_args()
 

@@ -1,5 +1,8 @@
 """Workers that run what a user might pick instead; each in an environment of its own, without ProPETL's own code.
 
 They speak the benchmark's lines of JSON. ``source`` of a request to load is the folder of the backbone's weights, and
-the variable ``PEERS_WORK`` names a folder where exported graphs are kept from one call to the next.
+the variable ``PEERS_WORK`` names a folder where what they export or save is kept from one call to the next.
 """
+
+TASKS = tuple(f"task-{index}" for index in range(10))
+"""As many as ProPETL's own artifacts of the benchmark hold, by the same names."""

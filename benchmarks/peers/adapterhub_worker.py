@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from peers.ort_sessions import Feeds, by_task
+from peers import TASKS
+from peers.ort_sessions import Feeds, by_task, work_folder
 from peers.torch_models import classifier, logits_of, randomise
 from propetl.runtime.bench.messages import Load
 from propetl.runtime.bench.worker import serve_standard_streams
-
-TASKS = tuple(f"task-{index}" for index in range(8))
 
 
 class AdapterHub:
@@ -27,6 +26,9 @@ class AdapterHub:
             self._model.add_adapter(task, config=config)
         randomise(self._model, "adapters.")
         self._model.eval()
+        saved = work_folder() / "adapterhub"
+        if not saved.exists():
+            self._model.save_all_adapters(str(saved))
         self._active = ""
 
     def run(self, task: str, feeds: Feeds) -> np.ndarray:

@@ -7,12 +7,12 @@ It exports a classifier without adapter: what merged adapters cost in a graph pe
 from pathlib import Path
 from typing import Any
 
+from peers import TASKS
+from peers.optimum_quantise import quantise
 from peers.ort_sessions import GraphPerTask, work_folder
 from peers.torch_models import classifier
 from propetl.runtime.bench.messages import Load
 from propetl.runtime.bench.worker import serve_standard_streams
-
-TASKS = tuple(f"task-{index}" for index in range(8))
 
 
 def load(asked: Load) -> Any:
@@ -32,8 +32,8 @@ def graph(source: str, kind: str) -> Path:
 
 
 def _make(source: str, kind: str, folder: Path) -> None:
-    from optimum.onnxruntime import ORTModelForSequenceClassification, ORTOptimizer, ORTQuantizer
-    from optimum.onnxruntime.configuration import AutoOptimizationConfig, AutoQuantizationConfig
+    from optimum.onnxruntime import ORTModelForSequenceClassification, ORTOptimizer
+    from optimum.onnxruntime.configuration import AutoOptimizationConfig
 
     plain = work_folder() / "optimum-plain"
     if not (plain / "model.onnx").exists():
@@ -41,8 +41,7 @@ def _make(source: str, kind: str, folder: Path) -> None:
         classifier(source).save_pretrained(saved)
         ORTModelForSequenceClassification.from_pretrained(saved, export=True).save_pretrained(plain)
     if kind == "int8":
-        config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
-        ORTQuantizer.from_pretrained(plain, file_name="model.onnx").quantize(config, folder)
+        quantise(plain, folder)
     else:
         ORTOptimizer.from_pretrained(plain).optimize(getattr(AutoOptimizationConfig, kind.upper())(), folder)
 

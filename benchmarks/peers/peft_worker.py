@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from peers import TASKS
 from peers.ort_sessions import Feeds, GraphPerTask, by_task, opened, work_folder
 from peers.torch_models import classifier, logits_of, randomise
 from propetl.runtime.bench.messages import Load
 from propetl.runtime.bench.worker import serve_standard_streams
 
 RANK = 16  # on query and value: as many weights as an adapter of bottleneck 32
-TASKS = tuple(f"task-{index}" for index in range(8))
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 BATCH, SEQUENCE = 2, 8
 
@@ -96,7 +96,7 @@ def load(asked: Load) -> Any:
     if kind == "compiled":
         return PlainModel(torch.compile(classifier(asked.source), dynamic=False))
     if kind == "peft":
-        return PeftModels(peft_model(asked.source))
+        return PeftModels(saved(peft_model(asked.source)))
     if kind == "peft-merged":
         return GraphPerTask(merged_graphs(asked.source), asked.threads)
     return AdapterFiles(*adapter_graph(asked.source), asked.threads)
@@ -112,6 +112,14 @@ def peft_model(source: str) -> Any:
         model.add_adapter(task, config)
     randomise(model, "lora_")
     return model.eval()
+
+
+def saved(model: Any) -> Any:
+    """``model``, whose adapters stand in the work folder afterwards."""
+    folder = work_folder() / "peft"
+    if not folder.exists():
+        model.save_pretrained(str(folder))
+    return model
 
 
 def merged_graphs(source: str) -> dict[str, Path]:
@@ -182,7 +190,7 @@ def convert(model: Any, folder: Path, files: Mapping[str, Path]) -> None:
     """Saves each adapter as PEFT does and lets Olive, in its own environment, make ONNX Runtime's file of it."""
     import os
 
-    model.save_pretrained(str(folder / "peft"))
+    saved(model)
     for task, path in files.items():
         if path.exists():
             continue

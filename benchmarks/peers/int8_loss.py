@@ -1,0 +1,72 @@
+"""What optimum-onnx's dynamic int8 costs the tasks of a trained bundle, beside PyTorch in float32.
+
+    python benchmarks/peers/int8_loss.py BUNDLE ARTIFACT DATA [--environments .venv-peers-]
+
+ARTIFACT is the bundle's folded graphs in fp32, exported with --standalone or not. Each is quantised by optimum and put
+in its place in a copy of the artifact; every development row then goes through PyTorch and through that copy. Written
+to ``benchmarks/results/peers_int8.json``. Two minutes a task.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from propetl.export.parity import compare
+from propetl.files import file_record, json_bytes
+from propetl.runtime.bench.conditions import conditions_now
+from propetl.runtime.losses import Loss
+from propetl.runtime.report import Comparison
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results"
+
+
+def main() -> None:
+    """Quantises, measures, writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("data")
+    parser.add_argument("--environments", default=".venv-peers-", help="what the environments' folders begin with")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "artifact"
+        shutil.copytree(asked.artifact, copy)
+        _quantise(copy, f"{asked.environments}optimum/bin/python")
+        losses = [_loss(item) for item in compare(copy, asked.bundle, asked.data, form="folded")]
+    method = {"quantised": {"optimum-int8": losses}}
+    report = {"methods": {"optimum-onnx, dynamic int8": method}, "conditions": asdict(conditions_now(eager=True))}
+    (RESULTS / "peers_int8.json").write_text(json.dumps(report, indent=2) + "\n")
+    for loss in losses:
+        print(f"{loss['task']:8} {loss['metric']:10} {100 * (loss['reference'] - loss['quantised']):+.2f} points lost")
+
+
+def _quantise(artifact: Path, python: str) -> None:
+    """Puts optimum's graphs in the place of the artifact's own, and their hashes into its manifest."""
+    manifest = json.loads((artifact / "artifact.json").read_bytes())
+    for task, entry in manifest["forms"]["folded"]["graphs"].items():
+        graph = artifact / entry["path"]
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"quantising {task}", file=sys.stderr)
+            command = [python, "-m", "peers.optimum_quantise", str(graph.parent), folder]
+            environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+            subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+            shutil.copyfile(Path(folder) / "model_quantized.onnx", graph)
+        manifest["files"][entry["path"]] = file_record(graph)
+    (artifact / "artifact.json").write_bytes(json_bytes(manifest))
+
+
+def _loss(item: Comparison) -> dict[str, object]:
+    metric = next(iter(item.metrics_reference))
+    reference, quantised = item.metrics_reference[metric], item.metrics_artifact[metric]
+    return asdict(Loss(item.task, item.form, item.rows, item.agreement, metric, reference, quantised))
+
+
+if __name__ == "__main__":
+    main()
