@@ -22,7 +22,8 @@ from propetl.errors import ArtifactError
 from propetl.export.options import ExportOptions
 from propetl.export.writer import export_bundle
 from propetl.runtime.artifact import read_manifest
-from propetl.runtime.bench.messages import Cell, FirstAnswer
+from propetl.runtime.bench.first_answer import FirstAnswer
+from propetl.runtime.bench.messages import Cell
 from propetl.runtime.bench.processes import timed_first_line
 from propetl.runtime.manifest import MANIFEST
 

@@ -5,8 +5,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 
 from propetl.errors import ConfigurationError, ProPETLError
 
-_CHUNK_BYTES = 1 << 20
 _LONGEST_NAME = 255  # bytes, on every file system in use
 
 
@@ -24,12 +21,9 @@ def sha256_of_bytes(content: bytes) -> str:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in chunks of 1 MiB."""
-    digest = hashlib.sha256()
+    """Hex SHA-256 of a file, read piece by piece into one buffer."""
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def json_bytes(value: Any) -> bytes:
@@ -71,7 +65,7 @@ def flush(path: Path) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside ``path``, flushes to disk, then renames: readers see the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    temporary = path.with_name(f".{path.name}.{_unique()}.partial")
     try:
         with temporary.open("wb") as stream:
             stream.write(content)
@@ -107,11 +101,11 @@ def staged_folder(target: Path, *, overwrite: bool = False, marker: str | None =
         _refuse_existing(target, overwrite, marker)  # another process may have been faster
         _swap_in(staging, target)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        _remove_tree(staging)
 
 
 def _make_staging(target: Path) -> Path:
-    staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    staging = target.with_name(f".{target.name}.{_unique()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
@@ -155,6 +149,17 @@ def _swap_in(staging: Path, target: Path) -> None:
     flush(target.parent)
 
 
+def _unique() -> str:
+    """What makes a name beside another one's own; ``secrets`` would load a dozen modules where files are only read."""
+    return os.urandom(4).hex()
+
+
+def _remove_tree(folder: Path) -> None:
+    import shutil  # here: with its compressors it takes milliseconds, and those who read files never need it
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _exchanged(left: Path, right: Path) -> bool:
     """Whether the system could exchange the two in one step (Linux can): a kill finds one or the other."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
@@ -163,14 +168,14 @@ def _exchanged(left: Path, right: Path) -> bool:
 
 
 def _replace_by_way_of_aside(staging: Path, target: Path) -> None:
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.replaced")
+    aside = target.with_name(f".{target.name}.{_unique()}.replaced")
     os.replace(target, aside)
     try:
         os.replace(staging, target)
     except BaseException:
         os.replace(aside, target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove_tree(aside)
 
 
 def read_json(path: Path, what: str, error: type[ProPETLError]) -> Any:

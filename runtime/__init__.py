@@ -10,7 +10,7 @@ from typing import Any
 if __name__ != "propetl.runtime":
     raise ImportError(f"import 'propetl.runtime', not {__name__!r}")
 
-_HOME = {"Session": "propetl.runtime.session", "Prediction": "propetl.runtime.session"}
+_HOME = {"Session": "propetl.runtime.session", "Prediction": "propetl.runtime.prediction"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,20 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from propetl.bundle.format import PROTOTYPE_FILE, pack_path
-from propetl.bundle.pack import TaskPack, parse_pack
-from propetl.bundle.reader import Bundle, check_belongs
+from propetl.bundle.pack import TaskPack, check_belongs, parse_pack
 from propetl.errors import ArtifactError, TaskError
 from propetl.files import check_paths_inside, read_json, verify_bytes, verify_files
-from propetl.runtime.engine_checks import check_engines
-from propetl.runtime.golden import Golden, read_golden
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
     GOLDEN_FILE,
     MANIFEST,
+    PRECISIONS,
+    TOKENIZER,
     TOKENIZER_FILE,
+    TUNED,
     ArtifactTask,
     FormInfo,
     GraphInfo,
@@ -23,9 +23,13 @@ from propetl.runtime.manifest import (
     TensorSignature,
 )
 from propetl.runtime.operators import check_operators
-from propetl.runtime.report import TOLERANCES
 from propetl.runtime.signatures import BARE, FOLDED, check_forms
-from propetl.runtime.tuned import read_tuned
+
+# What few artifacts have, or what is not asked of a session, is imported where it is: the first answer of a process
+# waits for every import.
+if TYPE_CHECKING:
+    from propetl.bundle.reader import Bundle
+    from propetl.runtime.golden import Golden
 
 __all__ = [
     "BACKBONE_FILE",
@@ -133,7 +137,7 @@ class Artifact:
                 f"take {manifest.head_of_any!r}; export the bundle again"
             )
 
-    def check_origin(self, bundle: Bundle) -> None:
+    def check_origin(self, bundle: "Bundle") -> None:
         """Refuses a bundle whose prototype or packs are not those in here; tasks added to it since do not matter.
 
         Raises:
@@ -150,8 +154,10 @@ class Artifact:
                 "export that one, or pass the one it came from"
             )
 
-    def golden(self, task: str) -> Golden:
+    def golden(self, task: str) -> "Golden":
         """Golden inputs and outputs of ``task``."""
+        from propetl.runtime.golden import read_golden
+
         return read_golden(self.file(self.manifest.golden), task, self.manifest.token_inputs)
 
     @property
@@ -187,8 +193,17 @@ def read_artifact(path: Path | str, verify: bool = True) -> Artifact:
     return artifact
 
 
-def verify_shared_files(artifact: Artifact) -> None:
-    """Checks size and SHA-256 of what a session reads beside graphs and task packs: weights and tokenizer.
+def verify_tokenizer(artifact: Artifact) -> None:
+    """Checks size and SHA-256 of the tokenizer's files.
+
+    Raises:
+        ArtifactError: naming the file.
+    """
+    verify_files(artifact.path, _files_in(artifact, TOKENIZER), ArtifactError)
+
+
+def verify_weights(artifact: Artifact) -> None:
+    """Checks size and SHA-256 of what a session reads beside tokenizer, graphs and task packs: weights.
 
     For an artifact that is ``hashing``: graphs, engines and packs are hashed when they are read, so that a thousand
     task packs cost nothing until they are used. Golden rows and companions of folded graphs are not read, and not
@@ -198,10 +213,10 @@ def verify_shared_files(artifact: Artifact) -> None:
         ArtifactError: naming the file.
     """
     manifest = artifact.manifest
-    later = {task.pack for task in manifest.tasks.values()} | {engine.path for engine in manifest.engines}
-    later = later.union(*(form.paths() for form in manifest.forms.values()))
-    idle = {manifest.golden, *(name for name in manifest.files if name.startswith(f"{FOLDED}/"))}
-    _verify(artifact, {name: record for name, record in manifest.files.items() if name not in later | idle})
+    others = {task.pack for task in manifest.tasks.values()} | {engine.path for engine in manifest.engines}
+    others = others.union(*(form.paths() for form in manifest.forms.values()))
+    others |= {manifest.golden, *_files_in(artifact, FOLDED), *_files_in(artifact, TOKENIZER)}
+    _verify(artifact, {name: record for name, record in manifest.files.items() if name not in others})
 
 
 def read_manifest(path: Path, hashing: bool = False) -> Artifact:
@@ -211,7 +226,7 @@ def read_manifest(path: Path, hashing: bool = False) -> Artifact:
     try:
         _check_references(manifest)
         check_forms(manifest)
-        check_engines(manifest)
+        _check_engines(manifest)
     except ArtifactError as error:
         raise ArtifactError(f"{source}: {error}") from error
     check_paths_inside(path, manifest.files, ArtifactError)
@@ -232,11 +247,29 @@ def _verify(artifact: Artifact, records: dict[str, dict[str, Any]]) -> None:
     chosen = {relative: records[relative] for relative in unique.values()}
     try:
         verify_files(artifact.path, chosen, ArtifactError)
-        tuned = read_tuned(artifact.path)
-        if tuned is not None:
-            tuned.verify()
+        _verify_tuned(artifact.path)
     except PermissionError as error:
         raise ArtifactError(f"{artifact.path}: no permission to read {error.filename}") from error
+
+
+def _files_in(artifact: Artifact, folder: str) -> dict[str, dict[str, Any]]:
+    return {name: record for name, record in artifact.manifest.files.items() if name.startswith(f"{folder}/")}
+
+
+def _verify_tuned(path: Path) -> None:
+    if (path / TUNED).is_dir():
+        from propetl.runtime.tuned import read_tuned
+
+        tuned = read_tuned(path)
+        if tuned is not None:
+            tuned.verify()
+
+
+def _check_engines(manifest: Manifest) -> None:
+    if manifest.engines:
+        from propetl.runtime.engine_checks import check_engines
+
+        check_engines(manifest)
 
 
 def _identity(root: Path, relative: str, record: dict[str, Any]) -> tuple[object, ...]:
@@ -250,8 +283,8 @@ def _identity(root: Path, relative: str, record: dict[str, Any]) -> tuple[object
 def _check_references(manifest: Manifest) -> None:
     """Operators and precision are known; every file that is going to be used is listed, and so was hashed."""
     check_operators(manifest.operators)
-    if manifest.precision not in TOLERANCES:
-        known = ", ".join(TOLERANCES)
+    if manifest.precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
         raise ArtifactError(f"precision {manifest.precision!r} is unknown (known: {known}); upgrade propetl")
     graphs = sorted(set().union(*(form.paths() for form in manifest.forms.values())))
     packs = [task.pack for task in manifest.tasks.values()]

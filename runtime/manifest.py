@@ -3,21 +3,29 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from propetl.bundle.format import BackboneInfo, TaskInfo, check_format, check_task_name, task_info
 from propetl.errors import ArtifactError, ProPETLError
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout
-from propetl.runtime.engine_records import EngineInfo
-from propetl.runtime.generation.info import GenerationInfo
-from propetl.runtime.losses import Loss
+
+# Imported where an artifact has them: the first answer of a process waits for every import.
+if TYPE_CHECKING:
+    from propetl.runtime.engine_records import EngineInfo
+    from propetl.runtime.generation.info import GenerationInfo
+    from propetl.runtime.losses import Loss
 
 FORMAT = "propetl-artifact"
 VERSION = 1
 MANIFEST = "artifact.json"
 BACKBONE_FILE = "backbone.data"
 GOLDEN_FILE = "golden.safetensors"
-TOKENIZER_FILE = "tokenizer/tokenizer.json"
+TOKENIZER, TOKENIZER_FILE = "tokenizer", "tokenizer/tokenizer.json"
+TUNED = "tuned"
+"""Folder of what :mod:`propetl.runtime.tuned` describes; the manifest does not list it, as it is made on a device."""
+
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-static", "int4")
+"""Of weights and arithmetic; :data:`propetl.runtime.report.TOLERANCES` says what each may be off by."""
 
 MODEL = "model"
 """The part of a form that has no others."""
@@ -183,7 +191,7 @@ class Manifest:
 
     Attributes:
         operators: which the graphs use; a key of ``propetl.runtime.operators.OPERATOR_SETS``.
-        precision: of weights and arithmetic; a key of ``propetl.runtime.report.TOLERANCES``.
+        precision: of weights and arithmetic; one of :data:`PRECISIONS`.
         opset: ONNX operator set of the graphs.
         max_length: tokens to which texts are truncated, as in training.
         pad_token_id: token that shorter rows of a batch are filled with.
@@ -216,10 +224,10 @@ class Manifest:
     forms: dict[str, FormInfo]
     tools: dict[str, str]
     files: dict[str, dict[str, Any]]
-    generation: GenerationInfo | None = None
+    generation: "GenerationInfo | None" = None
     golden: str = GOLDEN_FILE
-    engines: tuple[EngineInfo, ...] = ()
-    losses: tuple[Loss, ...] = ()
+    engines: "tuple[EngineInfo, ...]" = ()
+    losses: "tuple[Loss, ...]" = ()
 
     def __post_init__(self) -> None:
         self.backbone.layout(self.prototype)  # refuses a method that this backbone cannot have
@@ -298,10 +306,10 @@ class Manifest:
             forms={name: FormInfo.from_json(item) for name, item in value["forms"].items()},
             tools=dict(value["tools"]),
             files={path: _record_from(path, item) for path, item in value["files"].items()},
-            generation=None if value["generation"] is None else GenerationInfo.from_json(value["generation"]),
+            generation=_generation_from(value["generation"]),
             golden=str(value["golden"]),
-            engines=tuple(EngineInfo.from_json(item) for item in value["engines"]),
-            losses=tuple(Loss.from_json(item) for item in value["losses"]),
+            engines=_engines_from(value["engines"]),
+            losses=_losses_from(value["losses"]),
         )
 
 
@@ -313,6 +321,30 @@ def common_head(tasks: Sequence[TaskInfo], head: str) -> str | None:
 
 def _task_from(value: dict[str, Any]) -> ArtifactTask:
     return ArtifactTask(task_info(value), str(value["pack"]))
+
+
+def _generation_from(value: dict[str, Any] | None) -> "GenerationInfo | None":
+    if value is None:
+        return None
+    from propetl.runtime.generation.info import GenerationInfo
+
+    return GenerationInfo.from_json(value)
+
+
+def _engines_from(value: list[dict[str, Any]]) -> "tuple[EngineInfo, ...]":
+    if not value:
+        return ()
+    from propetl.runtime.engine_records import EngineInfo
+
+    return tuple(EngineInfo.from_json(item) for item in value)
+
+
+def _losses_from(value: list[dict[str, Any]]) -> "tuple[Loss, ...]":
+    if not value:
+        return ()
+    from propetl.runtime.losses import Loss
+
+    return tuple(Loss.from_json(item) for item in value)
 
 
 def _record_from(path: str, value: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.bundle.words import in_one_array
-from propetl.runtime.forms import GeneratingTask, Logits, MixingForm, RunningForm
+from propetl.runtime.forms import Logits, MixingForm, RunningForm
+from propetl.runtime.forms.text_tasks import GeneratingTask
 from propetl.runtime.generation.options import options_for
 from propetl.runtime.golden import MOST_TOKENS, Golden
 from propetl.runtime.report import Comparison, Tolerance, compare_logits, compare_texts

@@ -76,6 +76,13 @@ def token_feeds(arrays: TokenArrays, inputs: Sequence[str]) -> dict[str, NDArray
     return {name: checked.get(name, np.zeros(shape, dtype=np.int64)) for name in inputs}
 
 
+def source_of(info: TaskInfo, text: Text) -> Text:
+    """What is tokenised: the row itself, or for an answer in text the prompt with the row in it."""
+    if info.text is None:
+        return text
+    return info.text.source((text,) if isinstance(text, str) else text)
+
+
 def _checked(name: str, tensor: NDArray[Any]) -> NDArray[np.int64]:
     if tensor.ndim != 2 or 0 in tensor.shape:
         found = list(tensor.shape)

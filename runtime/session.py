@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,21 @@ from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import read_pack
 from propetl.bundle.words import at_words, in_one_array
 from propetl.errors import ConfigurationError, ProPETLError, TaskError
-from propetl.runtime.artifact import Artifact, read_manifest, verify_shared_files
+from propetl.runtime.artifact import Artifact, read_manifest, verify_tokenizer, verify_weights
 from propetl.runtime.batching import Batch, batches_of_feeds, batches_of_token_rows
 from propetl.runtime.beside import Beside
 from propetl.runtime.engines import EngineOptions, Memory
 from propetl.runtime.forms import BoundTask, MixingForm, RunningForm
-from propetl.runtime.forms.applied import DEFAULT_TASK_MEMORY
-from propetl.runtime.forms.choose import choose_form, open_form
-from propetl.runtime.generation.options import GenerationChoices
-from propetl.runtime.generation.stream import OnText
-from propetl.runtime.prediction import Prediction, prediction_of, prediction_of_text, prediction_of_words
-from propetl.runtime.rows import Text, TokenArrays, check_text, check_texts, token_feeds
-from propetl.runtime.text_writer import TextWriter, source_of
+from propetl.runtime.forms.choose import DEFAULT_TASK_MEMORY, choose_form, open_form
+from propetl.runtime.rows import Text, TokenArrays, check_text, check_texts, source_of, token_feeds
 from propetl.runtime.tokenise import Tokeniser, TokenRow, shared_tokeniser
+
+# The first answer of a process waits for every import: what it may do without is imported where it is used.
+if TYPE_CHECKING:
+    from propetl.runtime.generation.options import GenerationChoices
+    from propetl.runtime.generation.stream import OnText
+    from propetl.runtime.prediction import Prediction
+    from propetl.runtime.text_writer import TextWriter
 
 Logits = NDArray[np.float32]
 Texts = Sequence[Text] | TokenArrays
@@ -88,12 +90,14 @@ class Session:
         options = EngineOptions(provider, threads, memory, device, engine_cache, batch_size, precision=precision)
         artifact = read_manifest(Path(path), hashing=verify)
         chosen = choose_form(artifact, form)
-        tokeniser = Beside(partial(_checked_tokeniser, artifact))
+        weights, tokeniser = Beside(partial(_check_weights, artifact)), Beside(partial(_checked_tokeniser, artifact))
         try:
             running = open_form(artifact, chosen, options, task_memory)
         except ProPETLError:
-            tokeniser.result()  # a damaged file explains more than what came of it
+            weights.result()  # a damaged file explains more than what came of it
+            tokeniser.result()
             raise
+        weights.result()
         return cls(artifact, chosen, running, tokeniser.result(), batch_size)
 
     @property
@@ -127,12 +131,14 @@ class Session:
         """
         return self._run(self._open().bind(task), texts)
 
-    def predict(self, task: str, texts: Texts, **choices: Unpack[GenerationChoices]) -> list[Prediction]:
+    def predict(self, task: str, texts: Texts, **choices: "Unpack[GenerationChoices]") -> "list[Prediction]":
         """Labels with probabilities, values of a regression, or what was generated and the label or value it spells.
 
         Of a task that tags, the words of each text with their tags; it takes texts, since token ids name no words.
         Arguments and errors as for :meth:`run`; ``choices`` as for :meth:`generate`, not for tasks with a head.
         """
+        from propetl.runtime.prediction import prediction_of, prediction_of_text, prediction_of_words
+
         bound = self._open().bind(task)
         if bound.info.text is not None or choices:
             return [prediction_of_text(text, bound.info) for text in self._answers(bound, texts, choices, None)]
@@ -144,7 +150,7 @@ class Session:
         return [prediction_of(row, bound.info) for row in self._run(bound, texts)]
 
     def generate(
-        self, task: str, texts: Texts, stream: OnText | None = None, **choices: Unpack[GenerationChoices]
+        self, task: str, texts: Texts, stream: "OnText | None" = None, **choices: "Unpack[GenerationChoices]"
     ) -> list[str]:
         """What a task answers in text, in the order of the rows.
 
@@ -171,8 +177,12 @@ class Session:
         """
         return [logits for logits, _, _ in self._run_mixed(list(rows))]
 
-    def predict_mixed(self, rows: Iterable[tuple[str, Text]], **choices: Unpack[GenerationChoices]) -> list[Prediction]:
+    def predict_mixed(
+        self, rows: Iterable[tuple[str, Text]], **choices: "Unpack[GenerationChoices]"
+    ) -> "list[Prediction]":
         """Answers for rows ``(task, text)`` of any tasks, in the order of the rows; ``choices`` as for predict."""
+        from propetl.runtime.prediction import prediction_of, prediction_of_text, prediction_of_words
+
         if self._artifact.manifest.generation is not None or choices:
             running, tasks, texts = self._bound_rows(list(rows))
             found = self._writer(tasks[0]).write_mixed(running, tasks, texts, choices)
@@ -226,13 +236,17 @@ class Session:
             raise ConfigurationError(f"this session on {self._artifact.path} was closed; open it again")
         return running
 
-    def _answers(self, bound: BoundTask, texts: Texts, choices: GenerationChoices, stream: OnText | None) -> list[str]:
+    def _answers(
+        self, bound: BoundTask, texts: Texts, choices: "GenerationChoices", stream: "OnText | None"
+    ) -> list[str]:
         return self._writer(bound).write(bound, self._batches(bound, texts), choices, stream)
 
-    def _writer(self, bound: BoundTask) -> TextWriter:
+    def _writer(self, bound: BoundTask) -> "TextWriter":
         generation = self._artifact.manifest.generation
         if generation is None:
             raise TaskError(f"task {bound.name!r} answers with a head and generates nothing; use run or predict")
+        from propetl.runtime.text_writer import TextWriter
+
         return TextWriter(self._tokeniser, generation.special, self._batch_size)
 
     def _run(self, bound: BoundTask, texts: Texts) -> Logits:
@@ -315,14 +329,20 @@ def _only_text(text: Text) -> str:
     return text if isinstance(text, str) else text[0]
 
 
-def _checked_tokeniser(artifact: Artifact) -> Tokeniser:
-    """The tokenizer, after weights and tokenizer were hashed if the artifact is hashing.
+def _check_weights(artifact: Artifact) -> None:
+    """Hashes the weights if the artifact is hashing, beside the loading of engines.
 
-    Runs beside the loading of engines. What these read that has a structure (graphs, plans) was hashed as it was read;
-    numbers of weights only lead to answers, and no session gives any before this has ended.
+    What engines read that has a structure (graphs, plans) was hashed as it was read; numbers of weights only lead to
+    answers, and no session gives any before this has ended.
     """
     if artifact.hashing:
-        verify_shared_files(artifact)
+        verify_weights(artifact)
+
+
+def _checked_tokeniser(artifact: Artifact) -> Tokeniser:
+    """The tokenizer, after it was hashed if the artifact is hashing."""
+    if artifact.hashing:
+        verify_tokenizer(artifact)
     manifest = artifact.manifest
     return shared_tokeniser(artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs)
 

@@ -26,13 +26,12 @@ graph applies masks for all parts, and a graph for each part takes what it needs
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from propetl.bundle.format import HEADS, head_shapes
 from propetl.bundle.pack import HEAD, LANGUAGE_MASK, MASK, WEIGHT
 from propetl.errors import ArtifactError
 from propetl.prototypes.spec import TaskLayout
-from propetl.runtime.generation.parts import Part, parts_of
 from propetl.runtime.manifest import (
     MODEL,
     TOKEN_INPUTS,
@@ -43,6 +42,9 @@ from propetl.runtime.manifest import (
     Stages,
     TensorSignature,
 )
+
+if TYPE_CHECKING:
+    from propetl.runtime.generation.parts import Part
 
 LOGITS = "logits"
 TASK_ID = "task_id"
@@ -79,14 +81,16 @@ FORM_RULES = {
 }
 
 
-def expected_parts(manifest: Manifest) -> dict[str, Part | None]:
+def expected_parts(manifest: Manifest) -> "dict[str, Part | None]":
     """The graphs that each form has, by name; None for that of a classifier."""
     if manifest.generation is None:
         return {MODEL: None}
+    from propetl.runtime.generation.parts import parts_of  # here: few artifacts have parts
+
     return dict(parts_of(manifest.generation, manifest.backbone.hidden_size))
 
 
-def expected_inputs(form: str, manifest: Manifest, part: Part | None = None) -> tuple[TensorSignature, ...]:
+def expected_inputs(form: str, manifest: Manifest, part: "Part | None" = None) -> tuple[TensorSignature, ...]:
     """Inputs that a graph of ``form`` has."""
     inputs = _token_signatures(manifest) if part is None else part.inputs
     extra = FORM_RULES[form].extra_inputs
@@ -132,7 +136,7 @@ def expected_logits(form: str, manifest: Manifest, task: str | None, width: Dime
 
 
 def check_graph_signature(
-    form: str, graph: GraphInfo, manifest: Manifest, task: str | None = None, part: Part | None = None
+    form: str, graph: GraphInfo, manifest: Manifest, task: str | None = None, part: "Part | None" = None
 ) -> None:
     """Refuses a graph whose inputs or outputs are not those that its form has.
 
@@ -157,7 +161,7 @@ def _check_inputs(form: str, graph: GraphInfo, inputs: Sequence[TensorSignature]
             raise _mismatch(form, graph, "input", str(wanted), str(found.get(name, "none")))
 
 
-def _check_outputs(form: str, graph: GraphInfo, part: Part) -> None:
+def _check_outputs(form: str, graph: GraphInfo, part: "Part") -> None:
     if graph.outputs != part.outputs:
         raise _mismatch(form, graph, "output", "; ".join(map(str, part.outputs)), "; ".join(map(str, graph.outputs)))
 
@@ -213,7 +217,7 @@ def _check_form(form: str, info: FormInfo, manifest: Manifest) -> None:
         _check_stages(form, info.stages, parts, manifest)
 
 
-def _check_part(form: str, info: FormInfo, graphs: FormInfo, manifest: Manifest, part: Part | None) -> None:
+def _check_part(form: str, info: FormInfo, graphs: FormInfo, manifest: Manifest, part: "Part | None") -> None:
     if set(graphs.graphs) != set(info.own_tasks()):
         raise ArtifactError(f"form {form}: its parts are of different tasks; export the bundle again")
     if unknown := (graphs.graphs.keys() | info.task_ids.keys()) - manifest.tasks.keys():
@@ -228,7 +232,7 @@ def _check_number(form: str, graphs: FormInfo, rule: FormRule) -> None:
         raise ArtifactError(f"form {form} has {wanted}; found otherwise; export the bundle again")
 
 
-def _check_stages(form: str, stages: Stages, parts: Mapping[str, Part | None], manifest: Manifest) -> None:
+def _check_stages(form: str, stages: Stages, parts: "Mapping[str, Part | None]", manifest: Manifest) -> None:
     """Holds the two stages against the form and against each other."""
     if not FORM_RULES[form].staged:
         raise ArtifactError(f"form {form} has no stages; found {stages.apply.path}; export the bundle again")
@@ -245,7 +249,7 @@ def _check_stages(form: str, stages: Stages, parts: Mapping[str, Part | None], m
         _check_run(stages.run[name], stages.apply.outputs, manifest, part)
 
 
-def _check_run(graph: GraphInfo, applied: Sequence[TensorSignature], manifest: Manifest, part: Part | None) -> None:
+def _check_run(graph: GraphInfo, applied: Sequence[TensorSignature], manifest: Manifest, part: "Part | None") -> None:
     """A graph that takes what is applied: all of it, or of a part of several what it needs."""
     if part is None:
         _check_inputs(STAGE_RUN, graph, (*_token_signatures(manifest), *applied))

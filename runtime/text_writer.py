@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from propetl.bundle.format import TaskInfo
 from propetl.runtime.batching import Batch, batches_of_token_rows
-from propetl.runtime.forms import BoundTask, GeneratingTask, MixingTextForm, RunningForm
+from propetl.runtime.forms import BoundTask, RunningForm
+from propetl.runtime.forms.text_tasks import GeneratingTask, MixingTextForm
 from propetl.runtime.generation.options import GenerationChoices, GenerationOptions, SpecialTokens, options_for
 from propetl.runtime.generation.steps import Tokens
 from propetl.runtime.generation.stream import OnText, TextStream
-from propetl.runtime.rows import Text
+from propetl.runtime.rows import Text, source_of
 from propetl.runtime.tokenise import Tokeniser
 
 
@@ -71,13 +71,6 @@ class TextWriter:
 
     def _texts(self, places: Tokens, tokens: list[Tokens]) -> dict[int, str]:
         return dict(zip(places.tolist(), map(self.tokeniser.decode, tokens), strict=True))
-
-
-def source_of(info: TaskInfo, text: Text) -> Text:
-    """What is tokenised: the row itself, or for an answer in text the prompt with the row in it."""
-    if info.text is None:
-        return text
-    return info.text.source((text,) if isinstance(text, str) else text)
 
 
 def _tokens_of(

@@ -5,6 +5,7 @@ with the same ONNX Runtime, on a CPU with the same features, from the same ``art
 """
 
 import hashlib
+import logging
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 from propetl.bundle.format import check_format
 from propetl.errors import ArtifactError
 from propetl.files import path_inside, read_json, sha256_of_bytes, verify_files
-from propetl.runtime.manifest import MANIFEST
+from propetl.runtime.manifest import MANIFEST, TUNED
 
 FORMAT, VERSION = "propetl-tuned", 1
-TUNED, TUNED_MANIFEST = "tuned", "tuned.json"
+TUNED_MANIFEST = "tuned.json"
 PACKED_FILE = "packed.data"
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -138,4 +141,20 @@ def read_tuned(artifact: Path) -> Tuned | None:
                 raise ArtifactError(f"{source}: {name} is not among its files; remove {root} and run propetl tune")
     for name in tuned.files:
         path_inside(root, name, ArtifactError)
+    return tuned
+
+
+def tuned_for_this_device(artifact: Path, version: str) -> Tuned | None:
+    """Tuned graphs of ``artifact`` that ONNX Runtime ``version`` may run here; the log says why others are not.
+
+    Raises:
+        ArtifactError: what is there is damaged.
+    """
+    tuned = read_tuned(artifact)
+    if tuned is None:
+        return None
+    reason = tuned.mismatch(artifact, this_device(version))
+    if reason is not None:
+        _LOG.warning("%s: its tuned graphs are not used: %s; run propetl tune again", artifact, reason)
+        return None
     return tuned

@@ -10,8 +10,8 @@ from propetl.files import folder_records, json_bytes, sha256_of_bytes, sha256_of
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.engines.ort import onnxruntime_of
 from propetl.runtime.engines.ort_tuned import optimise
-from propetl.runtime.manifest import MANIFEST, GraphInfo
-from propetl.runtime.tuned import PACKED_FILE, TUNED, TUNED_MANIFEST, Tuned, TunedGraph, read_tuned, this_device
+from propetl.runtime.manifest import MANIFEST, TUNED, GraphInfo
+from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, Tuned, TunedGraph, read_tuned, this_device
 
 _FLOAT_BYTES = 4
 _LINE_BYTES = 64

@@ -20,7 +20,7 @@ from propetl.bundle.format import (
     task_info,
 )
 from propetl.bundle.tensors import Arrays, check_masks, check_shapes, group_of, read_tensors, tensor_bytes, tensors_of
-from propetl.errors import BundleError, ConfigurationError, ProPETLError
+from propetl.errors import BundleError, ConfigurationError, ProPETLError, TaskError
 from propetl.prototypes.spec import TaskLayout
 
 MASK = "mask."
@@ -133,6 +133,24 @@ def parse_pack(content: bytes, source: Path) -> TaskPack:
     tensors, described = tensors_of(content, source)
     check_format(described, PACK_FORMAT, VERSION, str(source), BundleError)
     return _pack_from(tensors, described, source)
+
+
+def check_belongs(pack: TaskPack, prototype_sha256: str, backbone_fingerprint: str, source: str) -> None:
+    """Refuses a pack that was trained over another backbone or another prototype.
+
+    Raises:
+        TaskError: naming both hashes.
+    """
+    if pack.backbone_fingerprint != backbone_fingerprint:
+        raise TaskError(
+            f"{source}: made for backbone {pack.backbone_fingerprint[:12]}, but this one is "
+            f"{backbone_fingerprint[:12]}; train the task again on this backbone"
+        )
+    if pack.prototype_sha256 != prototype_sha256:
+        raise TaskError(
+            f"{source}: made for prototype {pack.prototype_sha256[:12]}, but this one is "
+            f"{prototype_sha256[:12]}; train the task with --add-to this bundle"
+        )
 
 
 def content_sha256(tensors: Arrays, description: dict[str, Any]) -> str:

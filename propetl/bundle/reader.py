@@ -15,7 +15,7 @@ from propetl.bundle.format import (
     pack_path,
     samples_path,
 )
-from propetl.bundle.pack import TaskPack, read_pack
+from propetl.bundle.pack import TaskPack, check_belongs, read_pack
 from propetl.bundle.prototype import SharedMasks, read_prototype
 from propetl.bundle.samples import read_samples
 from propetl.bundle.tensors import Arrays
@@ -115,21 +115,3 @@ def _check_described_alike(found: TaskInfo, stated: TaskInfo, source: str) -> No
         if getattr(found, key) != getattr(stated, key):
             difference = f"{key} are {getattr(found, key)!r}, but {MANIFEST} says {getattr(stated, key)!r}"
             raise BundleError(f"{source}: {difference}; restore the bundle from its source")
-
-
-def check_belongs(pack: TaskPack, prototype_sha256: str, backbone_fingerprint: str, source: str) -> None:
-    """Refuses a pack that was trained over another backbone or another prototype.
-
-    Raises:
-        TaskError: naming both hashes.
-    """
-    if pack.backbone_fingerprint != backbone_fingerprint:
-        raise TaskError(
-            f"{source}: made for backbone {pack.backbone_fingerprint[:12]}, but this one is "
-            f"{backbone_fingerprint[:12]}; train the task again on this backbone"
-        )
-    if pack.prototype_sha256 != prototype_sha256:
-        raise TaskError(
-            f"{source}: made for prototype {pack.prototype_sha256[:12]}, but this one is "
-            f"{prototype_sha256[:12]}; train the task with --add-to this bundle"
-        )

@@ -1,22 +1,49 @@
 """``python -m propetl.runtime.bench.first_answer``: what a program that answers one row goes through.
 
 Imports as little as such a program would, so that the parent, which times the whole process, times that.
-Prints the nanoseconds of each stage. Its argument is a :class:`~propetl.runtime.bench.messages.FirstAnswer` as JSON.
+Prints the nanoseconds of each stage. Its argument is a :class:`FirstAnswer` as JSON.
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from propetl.runtime.bench.messages import FirstAnswer
-
 Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class FirstAnswer:
+    """What a cold process is to answer; all that it is told, as JSON on its command line.
+
+    Attributes:
+        source, runtime, task, provider, threads, device, engine_cache, batch_size, precision: as for
+            :class:`~propetl.runtime.bench.messages.Load`.
+        verify: hash files first.
+        inputs: token ids of one row, by name.
+        engine_module: what importing the engine means.
+        generates: whether the answer is the first token of a text, and not logits.
+    """
+
+    source: str
+    runtime: str
+    task: str
+    verify: bool
+    inputs: dict[str, list[list[int]]]
+    provider: str = "cpu"
+    threads: int = 1
+    device: int = 0
+    engine_cache: str | None = None
+    batch_size: int = 1
+    precision: str | None = None
+    engine_module: str = "onnxruntime"
+    generates: bool = False
 
 
 def print_stages(imports: Call, opening: Callable[[], Call]) -> None:

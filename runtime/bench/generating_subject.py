@@ -9,8 +9,9 @@ from propetl.runtime.artifact import Artifact
 from propetl.runtime.bench.device import DeviceSamples
 from propetl.runtime.bench.subjects import Feeds, FormSubject
 from propetl.runtime.engines import EngineOptions
-from propetl.runtime.forms import GeneratingTask, MixingTextForm, RunningForm
+from propetl.runtime.forms import RunningForm
 from propetl.runtime.forms.part_engines import generation_of
+from propetl.runtime.forms.text_tasks import GeneratingTask, MixingTextForm
 from propetl.runtime.generation.generate import generate
 from propetl.runtime.generation.options import GenerationOptions
 from propetl.runtime.generation.steps import Scores, Steps, Tokens

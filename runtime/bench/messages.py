@@ -71,33 +71,6 @@ class Load:
 
 
 @dataclass(frozen=True)
-class FirstAnswer:
-    """What a cold process is to answer; all that it is told, as JSON on its command line.
-
-    Attributes:
-        source, runtime, task, provider, threads, device, engine_cache, batch_size, precision: as for :class:`Load`.
-        verify: hash files first.
-        inputs: token ids of one row, by name.
-        engine_module: what importing the engine means.
-        generates: whether the answer is the first token of a text, and not logits.
-    """
-
-    source: str
-    runtime: str
-    task: str
-    verify: bool
-    inputs: dict[str, list[list[int]]]
-    provider: str = "cpu"
-    threads: int = 1
-    device: int = 0
-    engine_cache: str | None = None
-    batch_size: int = 1
-    precision: str | None = None
-    engine_module: str = "onnxruntime"
-    generates: bool = False
-
-
-@dataclass(frozen=True)
 class MeasureMemory:
     """Answer: ``pss``, ``rss``, ``private`` in bytes."""
 

@@ -159,7 +159,7 @@ class Plan:
 
     @property
     def settling_seconds(self) -> float:
-        """Pause before each visit: with several threads, an engine's spin on for up to 50 ms after a call."""
+        """Pause before each visit: with several threads, those of a runtime may spin on after a call."""
         return _SETTLING_SECONDS if self.options.threads > 1 else 0.0
 
     @property

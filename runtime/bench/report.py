@@ -420,7 +420,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "first_answer": asdict(plan.first_cell),
         "new_tokens": plan.new_tokens,
         "beams": plan.beams,
-        "spinning": "the engine's default, as in a session; with one thread there is none",
+        "spinning": "as in a session, 1 ms after a call with ONNX Runtime; with one thread there is none",
         "files": "in the page cache",
     }
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from propetl.runtime.bench.device import DeviceSamples
+from propetl.runtime.bench.first_answer import FirstAnswer
 from propetl.runtime.bench.memory import Memory
 from propetl.runtime.bench.messages import (
     Cell,
-    FirstAnswer,
     Load,
     MeasureAdding,
     MeasureDevice,

@@ -1,11 +1,12 @@
 """ONNX Runtime. The only module that imports it."""
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions, Prepared
 from propetl.runtime.engines.blocks import Distinct, Shapes, Stack
 from propetl.runtime.engines.cache import cache_folder
-from propetl.runtime.engines.cuda_runtime import Stream, load_cuda
 from propetl.runtime.engines.ort_lending import Lender
+from propetl.runtime.engines.ort_memory import forget_graph, give_back_scraps, share_activations
 from propetl.runtime.engines.ort_providers import (
     ORT_PROVIDERS,
     OrtProvider,
@@ -28,6 +29,9 @@ from propetl.runtime.engines.ort_tuned import content_and_options
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
 from propetl.runtime.manifest import GraphInfo, Stages, TensorSignature
 
+if TYPE_CHECKING:
+    from propetl.runtime.engines.cuda_runtime import Stream
+
 _DTYPES = {"tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
 # What is raised where a provider is at fault and not the graph; the latter has classes of its own.
@@ -35,6 +39,12 @@ _PROVIDER_ERRORS = ("RuntimeError", "EPFail", "EngineError")
 
 _plugin_devices: dict[str, list[Any]] = {}
 _plugin_lock = threading.Lock()
+
+# By default an idle thread spins for a million turns, 30 to 50 ms: through the whole loading of a graph, and after
+# every call. Between the operators of a call it waits for microseconds.
+_SPIN_US, _SPIN = "session.intra_op.spin_duration_us", 1000
+
+_FEW_CORES = 2
 
 _STAGING = ("cpu", "cuda")  # the others build an engine for every graph: two for one answer do not pay
 
@@ -157,9 +167,10 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
     provider = ORT_PROVIDERS[options.provider]
     runtime = _onnxruntime(provider)
     chosen = _session_options(runtime, options)
-    stream = load_cuda(options.device, provider.extra).stream() if options.timed and provider.on_gpu else None
+    _load_quickly(chosen, artifact)
+    stream = _stream(provider, options) if options.timed and provider.on_gpu else None
     asked = _providers(runtime, chosen, provider, artifact, graph, options, stream)
-    content = content_and_options(runtime, chosen, artifact, graph, options)
+    content, tuned = content_and_options(runtime, chosen, artifact, graph, options)
     try:
         session = runtime.InferenceSession(
             content, chosen, providers=asked, enable_fallback=0, disabled_optimizers=slower_optimizers(provider)
@@ -169,6 +180,9 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
             raise _not_started(options.provider, provider, _first_line(error)) from error
         source = artifact.path / graph.path
         raise ArtifactError(f"{source}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+    forget_graph(session)
+    if tuned:
+        give_back_scraps()
     _check_started(options.provider, provider, session.get_providers())
     if provider.on_gpu:
         check_placement(options.provider, provider, placement_of(session), graph.path)
@@ -212,7 +226,7 @@ def _providers(
     artifact: Artifact,
     graph: GraphInfo,
     options: EngineOptions,
-    stream: Stream | None,
+    stream: "Stream | None",
 ) -> list[tuple[str, dict[str, str]]]:
     """Providers and their options; a plug-in goes into the session options ``chosen`` instead."""
     plugin = None
@@ -231,17 +245,35 @@ def _providers(
     return []  # what is named beside it would take its place
 
 
+def _stream(provider: OrtProvider, options: EngineOptions) -> "Stream":
+    from propetl.runtime.engines.cuda_runtime import load_cuda  # here: only the benchmark asks for a stream
+
+    return load_cuda(options.device, provider.extra).stream()
+
+
 def _session_options(runtime: Any, options: EngineOptions) -> Any:
     chosen = runtime.SessionOptions()
     chosen.log_severity_level = _ERRORS_ONLY
     chosen.intra_op_num_threads = options.threads or 0
+    chosen.add_session_config_entry(_SPIN_US, str(_SPIN))
     if options.memory == "small":
         chosen.add_session_config_entry("session.disable_prepacking", "1")
         chosen.enable_cpu_mem_arena = False
         chosen.enable_mem_pattern = False
+    elif options.provider == "cpu":
+        share_activations(runtime, chosen)
     if options.provider != "cpu":
         chosen.add_session_config_entry(RECORD_PLACEMENT, "1")
     return chosen
+
+
+def _load_quickly(chosen: Any, artifact: Artifact) -> None:
+    """Has threads share the packing of weights, unless they would take turns with the hashing of files.
+
+    Half of loading MiniLM is packing, and most of that the system's clearing of fresh memory.
+    """
+    if not artifact.hashing or (os.cpu_count() or 1) > _FEW_CORES:
+        chosen.add_session_config_entry("session.prepack.enable_parallel", "1")
 
 
 def _check_available(asked: str, provider: OrtProvider, available: Sequence[str]) -> None:

@@ -1,25 +1,24 @@
 """Running and making graphs that ONNX Runtime tuned for the CPU of this device."""
 
-import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, slower_optimizers
-from propetl.runtime.manifest import GraphInfo
-from propetl.runtime.tuned import Tuned, TunedGraph, read_tuned, this_device
+from propetl.runtime.manifest import TUNED, GraphInfo
+
+if TYPE_CHECKING:
+    from propetl.runtime.tuned import Tuned
 
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-
-_LOG = logging.getLogger(__name__)
 
 
 def content_and_options(
     runtime: Any, chosen: Any, artifact: Artifact, graph: GraphInfo, options: EngineOptions
-) -> bytes:
-    """Bytes of ``graph``: as it was tuned for this device, or else the artifact's own.
+) -> tuple[bytes, bool]:
+    """Bytes of ``graph``, and whether they are those that were tuned for this device, or else the artifact's own.
 
     Args:
         runtime: the module onnxruntime.
@@ -32,32 +31,24 @@ def content_and_options(
         ArtifactError: tuned graphs are there, but damaged.
     """
     wanted = options.provider == "cpu" and options.memory == "fast"
-    tuned = tuned_for_this_device(artifact, runtime.__version__) if wanted else None
+    tuned = _tuned(artifact, runtime.__version__) if wanted else None
     # The graph comes as bytes, so that "backbone.data" can stand at the root for the graphs of all folders:
     # by path, ONNX Runtime looks beside the graph only, and refuses ".." and links.
     if tuned is None or graph.path not in tuned.graphs:
         chosen.add_session_config_entry(WEIGHTS_FOLDER, str(artifact.path.resolve()))
-        return artifact.graph_bytes(graph)
-    found: TunedGraph = tuned.graphs[graph.path]
+        return artifact.graph_bytes(graph), False
+    found = tuned.graphs[graph.path]
     chosen.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     chosen.add_session_config_entry(WEIGHTS_FOLDER, str((tuned.root / found.weights).resolve()))
-    return (tuned.root / found.path).read_bytes()
+    return (tuned.root / found.path).read_bytes(), True
 
 
-def tuned_for_this_device(artifact: Artifact, version: str) -> Tuned | None:
-    """Tuned graphs of ``artifact`` that ONNX Runtime ``version`` may run here; the log says why others are not.
-
-    Raises:
-        ArtifactError: what is there is damaged.
-    """
-    tuned = read_tuned(artifact.path)
-    if tuned is None:
+def _tuned(artifact: Artifact, version: str) -> "Tuned | None":
+    if not (artifact.path / TUNED).is_dir():
         return None
-    reason = tuned.mismatch(artifact.path, this_device(version))
-    if reason is not None:
-        _LOG.warning("%s: its tuned graphs are not used: %s; run propetl tune again", artifact.path, reason)
-        return None
-    return tuned
+    from propetl.runtime.tuned import tuned_for_this_device  # here: few artifacts are tuned
+
+    return tuned_for_this_device(artifact.path, version)
 
 
 def optimise(

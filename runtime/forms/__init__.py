@@ -10,22 +10,10 @@ from numpy.typing import NDArray
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.runtime.engines import Engine
-from propetl.runtime.generation.generate import OnTokens
-from propetl.runtime.generation.options import GenerationOptions
-from propetl.runtime.generation.steps import Steps, Tokens
 from propetl.runtime.manifest import GraphInfo
 
 Feeds = Mapping[str, NDArray[np.int64]]
 Logits = NDArray[np.float32]
-
-
-class Generate(Protocol):
-    """Generates for one batch; see :func:`propetl.runtime.generation.generate.generate`."""
-
-    def __call__(
-        self, feeds: Feeds, options: GenerationOptions, places: Tokens | None = None, on_tokens: OnTokens | None = None
-    ) -> list[Tokens]:
-        """The tokens of each row, its end included."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +31,6 @@ class BoundTask:
     name: str
     info: TaskInfo
     infer: Callable[[Feeds], Logits]
-
-
-@dataclass(frozen=True)
-class GeneratingTask(BoundTask):
-    """A task that is answered in text.
-
-    Attributes:
-        generate: generates over token inputs.
-        start: begins a generation over token inputs, for whoever takes the steps by himself.
-    """
-
-    generate: Generate
-    start: Callable[[Feeds], Steps]
 
 
 class RunningForm(Protocol):
@@ -86,13 +61,3 @@ class MixingForm(RunningForm, Protocol):
 
         ``tasks`` has one entry for each row.
         """
-
-
-@runtime_checkable
-class MixingTextForm(MixingForm, Protocol):
-    """The same of tasks that are answered in text."""
-
-    def generate_mixed(
-        self, tasks: Sequence[BoundTask], feeds: Feeds, options: GenerationOptions, places: Tokens
-    ) -> list[Tokens]:
-        """Generates for rows that each have a task of their own, all in the same way."""

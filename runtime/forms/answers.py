@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.bundle.format import TaskInfo
-from propetl.families import family_of
 from propetl.runtime.forms import Feeds, Logits
 
 
@@ -42,6 +41,8 @@ def answers_by_row(logits: Logits, infos: Sequence[TaskInfo], feeds: Feeds, fami
 
 def _read_places(feeds: Feeds, family: str) -> NDArray[np.int64]:
     """Where a head reads: the first token, of a decoder the last real one. int64 ``[batch]``."""
+    from propetl.families import family_of  # here: of the answers of most artifacts nothing is left out
+
     mask = feeds["attention_mask"]
     return (
         mask.cumsum(axis=1).argmax(axis=1)

@@ -25,9 +25,6 @@ from propetl.runtime.forms.task_table import TaskTable
 from propetl.runtime.manifest import GraphInfo, Stages
 from propetl.runtime.signatures import BANK
 
-DEFAULT_TASK_MEMORY = 64 << 20
-"""Bytes for what tasks need: of MiniLM with a bottleneck of 32, weights of 80 tasks and packs of 700."""
-
 _SHARE_OF_PACKS = 4
 _FLOAT_BYTES = 4
 
@@ -56,14 +53,11 @@ class AppliedTasks:
     """
 
     def __init__(self, artifact: Artifact, form: str, options: EngineOptions, task_memory: int) -> None:
-        info = artifact.manifest.forms[form]
-        if info.stages is None:
-            raise ArtifactError(f"{artifact.path}: form {form} has no stages; export it again")
-        self.stages: Stages = info.stages
+        self.stages = stages_of(artifact, form)
         # The applying engine runs for a fraction of a millisecond: threads would cost more than they give.
-        self._apply = as_staging(load_engine(artifact, info.stages.apply, replace(options, threads=1)))
+        self._apply = as_staging(load_engine(artifact, self.stages.apply, replace(options, threads=1)))
         self._fixed = form == BANK
-        names = info.task_ids if self._fixed else artifact.manifest.tasks
+        names = artifact.manifest.forms[form].task_ids if self._fixed else artifact.manifest.tasks
         self._tasks = TaskTable(
             {name: KnownTask(artifact.task(name).info, partial(artifact.pack, name)) for name in names}
         )
@@ -143,6 +137,14 @@ def _packed(task: KnownTask) -> tuple[bytes, int]:
     """A pack's tensors one after the other, by name: an object for each would take a fifth of them on top."""
     content = b"".join(tensor.tobytes() for _, tensor in sorted(task.read().tensors().items()))
     return content, len(content)
+
+
+def stages_of(artifact: Artifact, form: str) -> Stages:
+    """The two stages of ``form``; :class:`ArtifactError` if it has none."""
+    stages = artifact.manifest.forms[form].stages
+    if stages is None:
+        raise ArtifactError(f"{artifact.path}: form {form} has no stages; export it again")
+    return stages
 
 
 def as_staging(engine: Engine) -> StagingEngine:

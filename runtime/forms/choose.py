@@ -1,25 +1,18 @@
 """Which form to run, and its class."""
 
-from collections.abc import Callable
+from importlib import import_module
 
 from propetl.errors import ArtifactError, ConfigurationError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions, can_stage
 from propetl.runtime.forms import RunningForm
-from propetl.runtime.forms.applied import DEFAULT_TASK_MEMORY
-from propetl.runtime.forms.bank import BankForm
-from propetl.runtime.forms.folded import FoldedForm
-from propetl.runtime.forms.generating import generating_form
-from propetl.runtime.forms.staged import StagedForm
-from propetl.runtime.forms.staged_generating import StagedGeneratingForm
-from propetl.runtime.forms.switchable import SwitchableForm
 from propetl.runtime.signatures import BANK, FOLDED, SWITCHABLE
 
-_CLASSES: dict[str, Callable[[Artifact, EngineOptions], RunningForm]] = {
-    SWITCHABLE: SwitchableForm,
-    FOLDED: FoldedForm,
-    BANK: BankForm,
-}
+DEFAULT_TASK_MEMORY = 64 << 20
+"""Bytes for what tasks need: of MiniLM with a bottleneck of 32, weights of 80 tasks and packs of 700."""
+
+_CLASSES = {SWITCHABLE: "SwitchableForm", FOLDED: "FoldedForm", BANK: "BankForm"}
+"""By form, in the module of its name: only the one that runs is imported."""
 
 
 def choose_form(artifact: Artifact, form: str | None) -> str:
@@ -48,10 +41,24 @@ def open_form(
     """Loads ``form``, which the artifact has: in two stages where it has them and the engine can run them."""
     staged = options.staged and runs_staged(artifact, form, options)
     if artifact.manifest.generation is not None:
-        if staged:
-            return StagedGeneratingForm(artifact, form, options, task_memory)
+        return _open_generating(artifact, form, options, task_memory if staged else None)
+    if staged:
+        from propetl.runtime.forms.staged import StagedForm
+
+        return StagedForm(artifact, form, options, task_memory)
+    running: RunningForm = getattr(import_module(f"propetl.runtime.forms.{form}"), _CLASSES[form])(artifact, options)
+    return running
+
+
+def _open_generating(artifact: Artifact, form: str, options: EngineOptions, task_memory: int | None) -> RunningForm:
+    """The form of a backbone that generates; staged where ``task_memory`` is given."""
+    if task_memory is None:
+        from propetl.runtime.forms.generating import generating_form
+
         return generating_form(artifact, form, options)
-    return StagedForm(artifact, form, options, task_memory) if staged else _CLASSES[form](artifact, options)
+    from propetl.runtime.forms.staged_generating import StagedGeneratingForm
+
+    return StagedGeneratingForm(artifact, form, options, task_memory)
 
 
 def runs_staged(artifact: Artifact, form: str, options: EngineOptions) -> bool:

@@ -10,11 +10,12 @@ from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, Prepared
-from propetl.runtime.forms import BoundTask, Feeds, GeneratingTask, Logits
+from propetl.runtime.forms import BoundTask, Feeds, Logits
 from propetl.runtime.forms.bank import fixed_task
 from propetl.runtime.forms.folded import folded_task
 from propetl.runtime.forms.part_engines import PartEngines
 from propetl.runtime.forms.task_table import TaskTable
+from propetl.runtime.forms.text_tasks import GeneratingTask
 from propetl.runtime.generation.options import GenerationOptions
 from propetl.runtime.generation.steps import Tokens
 from propetl.runtime.generation.task_inputs import TaskInputs

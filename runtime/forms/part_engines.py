@@ -6,7 +6,8 @@ from propetl.bundle.format import TaskInfo
 from propetl.errors import BackendError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, KeepingEngine, load_engine
-from propetl.runtime.forms import Feeds, GeneratingTask
+from propetl.runtime.forms import Feeds
+from propetl.runtime.forms.text_tasks import GeneratingTask
 from propetl.runtime.generation.cached_steps import EncoderDecoderSteps
 from propetl.runtime.generation.decoder_steps import DecoderSteps
 from propetl.runtime.generation.generate import OnTokens, generate

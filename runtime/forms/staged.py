@@ -13,7 +13,7 @@ from propetl.runtime.engines import Engine, EngineOptions, load_engine
 from propetl.runtime.engines.blocks import Distinct
 from propetl.runtime.forms import BoundTask, Feeds, Logits
 from propetl.runtime.forms.answers import answers_by_row, answers_of
-from propetl.runtime.forms.applied import AppliedTasks, KnownTask, as_staging
+from propetl.runtime.forms.applied import AppliedTasks, KnownTask, as_staging, stages_of
 from propetl.runtime.manifest import MODEL, GraphInfo
 
 
@@ -34,10 +34,10 @@ class StagedForm:
     """Any tasks over two engines, one that applies masks and one that runs text."""
 
     def __init__(self, artifact: Artifact, form: str, options: EngineOptions, task_memory: int) -> None:
+        self._graph = stages_of(artifact, form).run[MODEL]
+        self._run = as_staging(load_engine(artifact, self._graph, options))  # first: it takes longest
         self._tasks = AppliedTasks(artifact, form, options, task_memory)
         self._family = artifact.manifest.backbone.family
-        self._graph = self._tasks.stages.run[MODEL]
-        self._run = as_staging(load_engine(artifact, self._graph, options))
 
     @property
     def task_bytes(self) -> int:

@@ -12,9 +12,10 @@ import numpy as np
 from propetl.bundle.pack import TaskPack
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions
-from propetl.runtime.forms import BoundTask, Feeds, GeneratingTask, Logits
+from propetl.runtime.forms import BoundTask, Feeds, Logits
 from propetl.runtime.forms.applied import AppliedTasks, KnownTask
 from propetl.runtime.forms.part_engines import PartEngines
+from propetl.runtime.forms.text_tasks import GeneratingTask
 from propetl.runtime.generation.options import GenerationOptions
 from propetl.runtime.generation.steps import Tokens
 from propetl.runtime.generation.task_inputs import TaskInputs

@@ -6,7 +6,8 @@ import pytest
 from propetl.export.options import ExportOptions
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
-from propetl.runtime.tuned import PACKED_FILE, TUNED, TUNED_MANIFEST, read_tuned
+from propetl.runtime.manifest import TUNED
+from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, read_tuned
 from propetl.runtime.tuning import tune
 from tests.export.random_artifact import Case, make
 

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from propetl.runtime.manifest import PRECISIONS
 from propetl.runtime.report import TOLERANCES, Check, Report, Tolerance, compare_logits, compare_texts
 
 TOLERANCE = Tolerance(absolute=1e-3, relative=1e-2)
@@ -90,6 +91,10 @@ def test_json_is_strict():
 
 def test_fp32_is_held_to_a_hundred_thousandth():
     assert TOLERANCES["fp32"] == Tolerance(1e-5, 1e-5)
+
+
+def test_every_precision_that_a_manifest_may_name_has_a_tolerance():
+    assert tuple(TOLERANCES) == PRECISIONS
 
 
 def test_coarser_precisions_are_allowed_more():

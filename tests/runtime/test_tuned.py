@@ -16,9 +16,10 @@ from propetl.cli.main import main
 from propetl.errors import ArtifactError, ConfigurationError
 from propetl.files import json_bytes
 from propetl.runtime.artifact import read_manifest
+from propetl.runtime.manifest import TUNED
 from propetl.runtime.selftest import self_test
 from propetl.runtime.session import Session
-from propetl.runtime.tuned import PACKED_FILE, TUNED, TUNED_MANIFEST, Device, read_tuned, this_device
+from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, Device, read_tuned, this_device
 from propetl.runtime.tuning import tune
 from tests.runtime.tiny_artifact import FORMS
 
