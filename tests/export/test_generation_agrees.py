@@ -14,9 +14,9 @@ from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions
-from propetl.runtime.forms.text_tasks import MixingTextForm
 from propetl.runtime.forms.choose import open_form
 from propetl.runtime.forms.staged_generating import StagedGeneratingForm
+from propetl.runtime.forms.text_tasks import MixingTextForm
 from propetl.runtime.generation.options import GenerationOptions
 from tests.export.random_artifact import ALL_FORMS
 from tests.export.random_text_artifact import TASKS, make_text_artifact, prompts, random_text_task
