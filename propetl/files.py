@@ -265,9 +265,9 @@ def verify_files(root: Path, records: dict[str, dict[str, Any]], error: type[Pro
     """Checks that each file of ``records`` is there with the size and SHA-256 the manifest states."""
     for relative, record in records.items():
         path = path_inside(root, relative, error)
-        if not path.is_file():
-            raise error(f"{root}: {relative} is missing; restore the folder from its source")
         try:
+            if not path.is_file():
+                raise error(f"{root}: {relative} is missing; restore the folder from its source")
             _verify_file(path, record, str(root), relative, error)
         except PermissionError as cause:
             raise error(f"{root}: no permission to read {relative}; change its permissions") from cause

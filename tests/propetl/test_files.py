@@ -286,11 +286,12 @@ class TestVerifyFiles:
         with pytest.raises(BundleError, match="file: its SHA-256"):
             verify_files(root, records, BundleError)
 
-    def test_unreadable(self, root, records, monkeypatch):
+    @pytest.mark.parametrize("asked", ["open", "is_file"], ids=["file", "its folder"])
+    def test_unreadable(self, root, records, monkeypatch, asked):
         def refuse(*_, **__):
             raise PermissionError(errno.EACCES, "Permission denied")
 
-        monkeypatch.setattr(Path, "open", refuse)
+        monkeypatch.setattr(Path, asked, refuse)
         with pytest.raises(BundleError, match="no permission to read file"):
             verify_files(root, records, BundleError)
 
