@@ -89,7 +89,7 @@ $(PEERS)olive/.installed:
 
 .PHONY: bench-peers bench-guard
 bench-peers: $(DEV_STAMP) $(foreach name,peft adapters optimum olive,$(PEERS)$(name)/.installed)
-	$(PY) benchmarks/peers/compare.py --environments $(PEERS) $(ARGUMENTS)
+	$(PY) benchmarks/compare_peers.py --environments $(PEERS) $(ARGUMENTS)
 
 bench-guard: $(DEV_STAMP)
 	$(PY) benchmarks/guard.py $(ARGUMENTS)

@@ -1,7 +1,7 @@
 """ProPETL beside what a user would pick instead: one backbone, one set of rows, one number of threads.
 
     make bench-peers                                   # environments, then this; half an hour
-    python benchmarks/peers/compare.py [--quick] [--threads 1] [--only peft,folded] [--environments .venv-peers-]
+    python benchmarks/compare_peers.py [--quick] [--threads 1] [--only peft,folded] [--environments .venv-peers-]
 
 Every runtime has a process of its own, in the environment that it needs; rounds are interleaved. Then each is started
 once more by itself, for its memory and its start. What peers export is kept in ``--work`` and used again, so a call
@@ -18,20 +18,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from peers import TASKS
+from peers.accuracy import lost_points, mean_scores
+from peers.contenders import CONTENDERS, disk_bytes, runtime_of
+from peers.report import as_markdown, name_of, plot
+from ratios import Bench
+from side_by_side import Runtime, SideBySide
+
+from propetl.runtime.bench.conditions import conditions_now
+from propetl.runtime.bench.messages import Cell
+
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent)]  # the benchmark's own modules, also for the workers
-
-from ratios import Bench  # noqa: E402
-from side_by_side import Runtime, SideBySide  # noqa: E402
-
-from peers import TASKS  # noqa: E402
-from peers.accuracy import lost_points, mean_scores  # noqa: E402
-from peers.contenders import CONTENDERS, disk_bytes, runtime_of  # noqa: E402
-from peers.report import as_markdown, name_of, plot  # noqa: E402
-from propetl.runtime.bench.conditions import conditions_now  # noqa: E402
-from propetl.runtime.bench.messages import Cell  # noqa: E402
-
-RESULTS = HERE.parent / "results"
+RESULTS = HERE / "results"
 CELLS = (Cell(1, 16), Cell(1, 128), Cell(8, 64))
 SHORT, MIXED = Cell(1, 16), Cell(8, 64)
 MIXING_TASKS = TASKS[:8]
@@ -119,7 +117,7 @@ def backbone_folder() -> Path:
 def _prepare_environment(asked: argparse.Namespace) -> None:
     os.environ["PEERS_WORK"] = str((asked.work / "peers").resolve())
     os.environ["PEERS_OLIVE"] = str(Path(f"{asked.environments}olive/bin/olive").absolute())
-    paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 

@@ -26,16 +26,17 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
         if failed := [check.breach for check in report.checks if not check.passed]:
             raise CheckFailed(f"the quantised artifact fails: {failed[0]}; nothing was written")
         wanted = GENERATED if any(item.of == "texts" for item in report.comparisons) else TOGETHER
-        return tuple(_loss(item) for item in report.comparisons if item.batching == wanted)
+        return tuple(loss_of(item) for item in report.comparisons if item.batching == wanted)
     from propetl.export.parity import compare
 
     compared = compare(artifact, bundle, options.data, backbone=options.backbone)
-    losses = tuple(_loss(item) for item in compared if item.batching == "batch")
+    losses = tuple(loss_of(item) for item in compared if item.batching == "batch")
     _check(losses, options)
     return losses
 
 
-def _loss(item: Comparison) -> Loss:
+def loss_of(item: Comparison) -> Loss:
+    """What a comparison with PyTorch says of a task, in its main metric where its rows have labels."""
     metric = next(iter(item.metrics_reference), None)
     if metric is None:
         return Loss(item.task, item.form, item.rows, item.agreement)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ratios import Bench
-from side_by_side import EAGER, Runtime
+from side_by_side import EAGER, WORKER, Runtime
 
 from peers import TASKS
 
@@ -16,6 +16,7 @@ Files = tuple[str, ...]
 """Patterns below a folder; what hard links share is counted once."""
 
 _SHARED: Files = ("artifact.json", "backbone.data", "tokenizer/*")
+_FOLDED: Files = (*_SHARED, "folded/*/model.onnx")
 _STAGED: Files = (*_SHARED, "stages/**/*", "tasks/*")
 _BACKBONE = "model.safetensors"
 
@@ -30,6 +31,7 @@ class Contender:
         method: as ``examples/real_run.py`` calls it; "" where nothing is trained.
         artifact: ours: gives the artifact, or the bundle for PyTorch.
         form: ours: that runs.
+        module: ours: of the worker.
         environment: of a peer.
         with_backbone: its files go beside the backbone's own weights.
         copies: how often its files are needed.
@@ -42,6 +44,7 @@ class Contender:
     method: str = ""
     artifact: Callable[[Bench], Path] | None = None
     form: str = ""
+    module: str = WORKER
     environment: str = ""
     with_backbone: bool = False
     copies: int = 1
@@ -58,28 +61,12 @@ def _whole(bench: Bench) -> Path:
 
 
 CONTENDERS = {
-    "folded": _ours("ProPETL folded", "folded", (*_SHARED, "folded/*/model.onnx"), _whole),
+    "folded": _ours("ProPETL folded", "folded", _FOLDED, _whole),
     "switchable": _ours("ProPETL switchable", "switchable", (*_STAGED, "switchable/*"), _whole),
     "bank": _ours("ProPETL bank", "bank", (*_STAGED, "bank/*"), _whole),
-    "fused": _ours(
-        "ProPETL folded, --operators onnxruntime",
-        "folded",
-        (*_SHARED, "folded/*/model.onnx"),
-        lambda bench: bench.fused,
-    ),
-    "tuned": _ours(
-        "ProPETL folded, --tune cpu",
-        "folded",
-        (*_SHARED, "folded/*/model.onnx", "tuned/**/*"),
-        lambda bench: bench.tuned,
-    ),
-    "int8": _ours(
-        "ProPETL folded, --quantize int8",
-        "folded",
-        (*_SHARED, "folded/*/model.onnx"),
-        lambda bench: bench.int8,
-        "int8",
-    ),
+    "fused": _ours("ProPETL folded, --operators onnxruntime", "folded", _FOLDED, lambda bench: bench.fused),
+    "tuned": _ours("ProPETL folded, --tune cpu", "folded", (*_FOLDED, "tuned/**/*"), lambda bench: bench.tuned),
+    "int8": _ours("ProPETL folded, --quantize int8", "folded", _FOLDED, lambda bench: bench.int8, "int8"),
     "bare": Contender(
         "ProPETL's export without adapter",
         (*_SHARED, "bare/*"),
@@ -87,7 +74,15 @@ CONTENDERS = {
         form="bare",
         tasks=False,
     ),
-    "propetl-eager": _ours("ProPETL in PyTorch eager", EAGER, ("**/*",), lambda bench: bench.bundle),
+    "propetl-eager": Contender(
+        "ProPETL in PyTorch eager",
+        ("**/*",),
+        MASKS,
+        artifact=lambda bench: bench.bundle,
+        form="eager",
+        module=EAGER,
+        with_backbone=True,
+    ),
     "eager": Contender("PyTorch eager, no adapter", (), environment="peft", with_backbone=True, tasks=False),
     "compiled": Contender("torch.compile, no adapter", (), environment="peft", with_backbone=True, tasks=False),
     "peft": Contender(
@@ -131,10 +126,7 @@ def runtime_of(name: str, bench: Bench, backbone: Path, environments: str) -> Ru
     if contender.artifact is None:
         python = f"{environments}{contender.environment}/bin/python"
         return Runtime(backbone, name, MODULES[contender.environment], python)
-    source = contender.artifact(bench)
-    if contender.form == EAGER:
-        return Runtime(source, "eager", EAGER)
-    return Runtime(source, contender.form)
+    return Runtime(contender.artifact(bench), contender.form, contender.module)
 
 
 def disk_bytes(name: str, bench: Bench, backbone: Path, exported: Path) -> int:
@@ -142,7 +134,7 @@ def disk_bytes(name: str, bench: Bench, backbone: Path, exported: Path) -> int:
     contender = CONTENDERS[name]
     folder = contender.artifact(bench) if contender.artifact else exported
     paths = [path for pattern in contender.files for path in folder.glob(pattern) if path.is_file()]
-    if contender.with_backbone or contender.form == EAGER:
+    if contender.with_backbone:
         paths.append(backbone / _BACKBONE)
     by_file = {path.stat().st_ino: path.stat().st_size for path in paths}
     return contender.copies * sum(by_file.values())

@@ -18,10 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from propetl.export.parity import compare
+from propetl.export.quantisation_loss import loss_of
 from propetl.files import file_record, json_bytes
 from propetl.runtime.bench.conditions import conditions_now
-from propetl.runtime.losses import Loss
-from propetl.runtime.report import Comparison
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
@@ -39,7 +38,7 @@ def main() -> None:
         copy = Path(folder) / "artifact"
         shutil.copytree(asked.artifact, copy)
         _quantise(copy, f"{asked.environments}optimum/bin/python")
-        losses = [_loss(item) for item in compare(copy, asked.bundle, asked.data, form="folded")]
+        losses = [asdict(loss_of(item)) for item in compare(copy, asked.bundle, asked.data, form="folded")]
     method = {"quantised": {"optimum-int8": losses}}
     report = {"methods": {"optimum-onnx, dynamic int8": method}, "conditions": asdict(conditions_now(eager=True))}
     (RESULTS / "peers_int8.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -60,12 +59,6 @@ def _quantise(artifact: Path, python: str) -> None:
             shutil.copyfile(Path(folder) / "model_quantized.onnx", graph)
         manifest["files"][entry["path"]] = file_record(graph)
     (artifact / "artifact.json").write_bytes(json_bytes(manifest))
-
-
-def _loss(item: Comparison) -> dict[str, object]:
-    metric = next(iter(item.metrics_reference))
-    reference, quantised = item.metrics_reference[metric], item.metrics_artifact[metric]
-    return asdict(Loss(item.task, item.form, item.rows, item.agreement, metric, reference, quantised))
 
 
 if __name__ == "__main__":
