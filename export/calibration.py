@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.data.tables import chosen, load_split
+from propetl.data.tasks import spec_of
 from propetl.errors import ConfigurationError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.batching import Feeds, batches_of_feeds, batches_of_token_rows
@@ -82,11 +84,6 @@ def rows_in(batches: Iterable[Feeds]) -> int:
 
 
 def _batches_of(artifact: Artifact, task: str, data: str) -> list[Feeds]:
-    # Imported here: reading data sets needs what trains, and a device that builds engines may have none of it.
-    from propetl.data.tables import load_split
-    from propetl.export.parity import spec_of
-    from propetl.training.tasks import chosen
-
     manifest = artifact.manifest
     rows = chosen(load_split(spec_of(task, artifact.task(task).info), data, _SPLIT), CALIBRATION_ROWS)
     texts: list[Text] = [row[0] if len(row) == 1 else (row[0], row[1]) for row in rows.texts]

@@ -1,10 +1,10 @@
 """Parity: every real row through PyTorch and through the artifact, in numbers and in the task's metric."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from propetl.bundle.reader import read_bundle
 from propetl.bundle.words import at_words, in_one_array, tags_of
 from propetl.data.metrics import compute
 from propetl.data.tables import Rows, label_array, load_split
-from propetl.data.tasks import TASKS, Problem, TaskSpec
+from propetl.data.tasks import spec_of
 from propetl.data.tokenise import collate_with, encode_task_rows
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
@@ -115,24 +115,6 @@ def compare(
         for name in artifact.forms if form is None else (form,):
             options = EngineOptions(provider, threads, device=device, engine_cache=engine_cache, precision=precision)
             yield from _compare_form(artifact, name, references, options, progress)
-
-
-def spec_of(task: str, info: TaskInfo) -> TaskSpec:
-    """The task's columns and labels: GLUE's where it is one of theirs, else as the bundle describes them."""
-    if task in TASKS and TASKS[task].labels == info.labels:
-        known = TASKS[task]
-        return known if info.text is None else replace(known, problem="text", text=info.text)
-    problem = cast(Problem, info.problem)
-    return TaskSpec(
-        task,
-        info.columns,
-        info.label_column,
-        problem,
-        info.labels,
-        info.metrics,
-        info.label_values,
-        text=info.text,
-    )
 
 
 def _bar() -> Progress:

@@ -26,6 +26,8 @@ Label = float | str | tuple[str | None, ...]
 
 LARGEST = float(np.finfo(np.float32).max)
 
+_CHOICE_SEED = 20230517  # not a run's seed: runs that differ by seed are scored on the same rows
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -74,6 +76,15 @@ def load_split(spec: TaskSpec, source: str | Path, split: str, max_rows: int | N
     if not texts:
         raise DataError(f"{source_names} has no rows: give at least one row below the column names")
     return Rows(texts, label_array(labels, _LABEL_TYPES.get(spec.asks, object)), source_names)
+
+
+def chosen(rows: Rows, limit: int | None) -> Rows:
+    """At most ``limit`` rows, chosen at random (a file may be sorted by label) and kept in order."""
+    if limit is None or limit >= len(rows):
+        return rows
+    choice = np.random.default_rng(_CHOICE_SEED).permutation(len(rows))[:limit]
+    places = sorted(choice.tolist())
+    return Rows([rows.texts[place] for place in places], rows.labels[places], rows.source)
 
 
 def label_array(labels: Sequence[Label], dtype: Any = object) -> NDArray[Any]:

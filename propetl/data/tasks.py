@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
 
 from propetl.bundle import format as bundle_format
 from propetl.bundle.text import PLACE, TextInfo, check_text_info
@@ -222,3 +222,21 @@ TASKS: dict[str, TaskSpec] = {
     )
 }
 """The GLUE tasks, named as on the hub; labels in GLUE's order (Wang et al. 2018, table 1)."""
+
+
+def spec_of(task: str, info: bundle_format.TaskInfo) -> TaskSpec:
+    """The task's columns and labels: GLUE's where it is one of theirs, else as the bundle describes them."""
+    if task in TASKS and TASKS[task].labels == info.labels:
+        known = TASKS[task]
+        return known if info.text is None else replace(known, problem="text", text=info.text)
+    problem = cast(Problem, info.problem)
+    return TaskSpec(
+        task,
+        info.columns,
+        info.label_column,
+        problem,
+        info.labels,
+        info.metrics,
+        info.label_values,
+        text=info.text,
+    )

@@ -16,7 +16,7 @@ from propetl.bundle.text import TextInfo
 from propetl.data.as_text import as_text
 from propetl.data.generated import GENERATED
 from propetl.data.own_task import language_of
-from propetl.data.tables import Rows, label_array, load_split
+from propetl.data.tables import Rows, chosen, label_array, load_split
 from propetl.data.tasks import TASKS, TaskSpec
 from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_answers, encode_task_rows
 from propetl.errors import ConfigurationError
@@ -24,8 +24,6 @@ from propetl.families import Kind
 from propetl.training.config import TrainConfig
 
 Batch = dict[str, Any]
-
-_CHOICE_SEED = 20230517  # not the run's seed: runs that differ by seed are scored on the same rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +181,3 @@ def _just_long_enough(text: TextInfo, rows: Rows, tokenizer: PreTrainedTokenizer
     answers = text.words or sorted({text.target(label) for label in rows.labels.tolist()})
     encoded = encode_answers(list(answers), tokenizer, None, continues=kind == "decoder")
     return replace(text, max_target_length=max(map(len, encoded)))
-
-
-def chosen(rows: Rows, limit: int | None) -> Rows:
-    """At most ``limit`` rows, chosen at random (a file may be sorted by label) and kept in order."""
-    if limit is None or limit >= len(rows):
-        return rows
-    choice = np.random.default_rng(_CHOICE_SEED).permutation(len(rows))[:limit]
-    places = sorted(choice.tolist())
-    return Rows([rows.texts[place] for place in places], rows.labels[places], rows.source)

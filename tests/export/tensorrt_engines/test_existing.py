@@ -19,7 +19,7 @@ from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.manifest import MANIFEST
 from propetl.runtime.session import Session
 from tests.device_env import ROOT
-from tests.runtime.tiny_artifact import write_tiny_artifact
+from tests.runtime.tiny_artifact import TASKS, write_tiny_artifact
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -129,22 +129,45 @@ def test_the_command_wants_a_target(tiny):
     assert done.exit_code == 2 and "say which engines by --target tensorrt or tensorrt-rtx" in done.output
 
 
-def test_no_pytorch_is_needed(tiny):
-    """A device has an artifact, and neither the bundle nor what trained it."""
-    code = """
+WITHOUT = """
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "transformers", "onnxscript", "onnxruntime", "datasets"}:
+        if name.partition(".")[0] in set(sys.argv[1].split(",")):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Refuse())
 from propetl.cli.main import main
-main(sys.argv[1:])
+main(sys.argv[2:])
 """
-    words = ["build", str(tiny.path), "--target", "tensorrt-rtx", "--sm", "86", "--precision", "fp16"]
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
+"""Runs the command line where the modules of the first argument are not installed."""
+
+TRAINS = "torch,transformers,onnxscript,datasets,pyarrow,pandas,sklearn,scipy,accelerate,pydantic,yaml"
+
+
+def build_without(modules, *words):
+    build = ["build", *map(str, words), "--target", "tensorrt-rtx", "--sm", "86"]
+    command = [sys.executable, "-c", WITHOUT, modules, *build]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_no_pytorch_is_needed(tiny):
+    """A device has an artifact, and neither the bundle nor what trained it."""
+    done = build_without(f"{TRAINS},onnxruntime", tiny.path, "--precision", "fp16")
     assert done.returncode == 0, done.stderr
     assert len(read_artifact(tiny.path).manifest.engines) == 2
+
+
+def test_no_pytorch_is_needed_to_calibrate_on_task_data(tiny, tmp_path):
+    """As before, but for ONNX Runtime, which measures the ranges."""
+    for task, info in TASKS.items():
+        (tmp_path / "data" / task).mkdir(parents=True)
+        label = "0" if info.labels else "0.5"
+        lines = ["\t".join((*info.columns, "label")), *("\t".join((*["good film"] * len(info.columns), label)),) * 5]
+        (tmp_path / "data" / task / "train.tsv").write_text("\n".join(lines) + "\n")
+    done = build_without(TRAINS, tiny.path, "--precision", "int8", "--calibration", tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    engines = read_artifact(tiny.path).manifest.engines
+    assert {engine.calibration_rows for engine in engines} == {5 * len(TASKS)}
 
 
 def test_a_missing_extra_is_named():

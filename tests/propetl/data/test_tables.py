@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from propetl.data.tables import load_split
+from propetl.data.tables import Rows, chosen, load_split
 from propetl.data.tasks import TASKS, TaskSpec
 from propetl.errors import ConfigurationError, DataError
 
@@ -244,3 +244,14 @@ def test_tsv_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactor
     )
     loaded = load_split(SINGLE, path, "train")
     assert [(text, int(label)) for (text,), label in zip(loaded.texts, loaded.labels, strict=True)] == kept
+
+
+def test_a_choice_mixes_a_sorted_file_and_keeps_its_order():
+    rows = Rows([(str(place),) for place in range(100)], np.repeat([0, 1], 50), "memory")
+    some = chosen(rows, 40)
+    places = [int(text) for (text,) in some.texts]
+    assert places == sorted(places)
+    assert (some.labels == (np.array(places) >= 50)).all()
+    assert 10 < some.labels.sum() < 30
+    assert chosen(rows, 100) is rows
+    assert chosen(rows, None) is rows

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from propetl.data.tables import Rows
 from propetl.errors import ConfigurationError, DataError
 from propetl.training.config_file import config_from
-from propetl.training.tasks import chosen, load_tasks, specs_of, tokenizer_of
+from propetl.training.tasks import load_tasks, specs_of, tokenizer_of
 from tests.propetl.training.conftest import DEV_ROWS, ROWS, TASKS
 
 
@@ -97,17 +96,6 @@ def test_limits_choose_the_same_rows_for_every_seed(make_config, tokenizer):
     )
     assert (len(first.train), len(first.dev)) == (10, 5)
     assert first.train.rows.columns == again.train.rows.columns
-
-
-def test_a_choice_mixes_a_sorted_file_and_keeps_its_order():
-    rows = Rows([(str(place),) for place in range(100)], np.repeat([0, 1], 50), "memory")
-    some = chosen(rows, 40)
-    places = [int(text) for (text,) in some.texts]
-    assert places == sorted(places)
-    assert (some.labels == (np.array(places) >= 50)).all()
-    assert 10 < some.labels.sum() < 30
-    assert chosen(rows, 100) is rows
-    assert chosen(rows, None) is rows
 
 
 def test_a_wrong_row_is_named(make_config, tokenizer, tmp_path):
