@@ -1,5 +1,6 @@
 """Reading an artifact: nothing is used before its hash and its signature were checked."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from propetl.bundle.format import PROTOTYPE_FILE, pack_path
 from propetl.bundle.pack import TaskPack, check_belongs, parse_pack
 from propetl.errors import ArtifactError, TaskError
-from propetl.files import check_paths_inside, read_json, verify_bytes, verify_files
+from propetl.files import check_paths_inside, read_json, verify_bytes, verify_files, whole_file
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
     GOLDEN_FILE,
@@ -74,7 +75,7 @@ class Artifact:
     def content(self, relative: str) -> bytes:
         """The bytes of a file of the manifest, hashed if that is asked for."""
         try:
-            content = (self.path / relative).read_bytes()
+            content = whole_file(os.path.join(self.path, relative))
         except FileNotFoundError as error:
             raise self._missing(relative) from error
         except OSError as error:
@@ -93,11 +94,11 @@ class Artifact:
     def pack(self, name: str) -> TaskPack:
         """The pack of task ``name``, checked against prototype, backbone and shapes."""
         relative = self.task(name).pack
-        source = self.path / relative
+        source = os.path.join(self.path, relative)
         pack = parse_pack(self.content(relative), source)
         if pack.task != name:
             raise ArtifactError(f"{source}: holds task {pack.task!r}, expected {name!r}; export it again")
-        self.check_pack(pack, str(source))
+        self.check_pack(pack, source)
         return pack
 
     def check_pack(self, pack: TaskPack, source: str) -> None:

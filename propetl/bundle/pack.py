@@ -125,13 +125,13 @@ def read_pack(path: Path) -> TaskPack:
     stated = described.pop(CONTENT_SHA256, None)
     if stated != content_sha256(tensors, described):
         raise BundleError(f"{path}: its content is not what its {CONTENT_SHA256} says; it was changed or damaged")
-    return _pack_from(tensors, described, path)
+    return _pack_from(tensors, described, str(path))
 
 
-def parse_pack(content: bytes, source: Path) -> TaskPack:
+def parse_pack(content: bytes, source: str) -> TaskPack:
     """:func:`read_pack` for the content of file ``source``, for which a manifest vouches: it is not hashed again."""
     tensors, described = tensors_of(content, source)
-    check_format(described, PACK_FORMAT, VERSION, str(source), BundleError)
+    check_format(described, PACK_FORMAT, VERSION, source, BundleError)
     return _pack_from(tensors, described, source)
 
 
@@ -166,7 +166,7 @@ def content_sha256(tensors: Arrays, description: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _pack_from(tensors: Arrays, described: dict[str, Any], source: Path) -> TaskPack:
+def _pack_from(tensors: Arrays, described: dict[str, Any], source: str) -> TaskPack:
     try:
         return _described_pack(tensors, described)
     except (KeyError, TypeError, ValueError, AttributeError, ProPETLError) as error:

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from propetl.bits import padding_is_zero
 from propetl.bundle.format import METADATA_KEY, metadata
@@ -17,10 +15,17 @@ from propetl.prototypes.spec import TaskLayout
 Arrays = dict[str, NDArray[Any]]
 
 _LENGTH_BYTES = 8  # a file begins with the length of its header
+_TYPES = {
+    "BOOL": np.dtype("?"),
+    **{f"{kind.upper()}{8 * size}": np.dtype(f"<{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)},
+    **{f"F{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
+}
 
 
 def tensor_bytes(tensors: Arrays, description: dict[str, Any]) -> bytes:
     """One safetensors file: ``tensors`` sorted by name, ``description`` as its metadata."""
+    from safetensors.numpy import save  # here: what only reads does without
+
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     return save(ordered, metadata=metadata(description))
 
@@ -38,21 +43,41 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
     except PermissionError as error:
         raise BundleError(f"{path}: no permission to read it") from error
     except OSError as error:
-        raise _unreadable(path, error) from error
-    return tensors_of(content, path)
+        raise _unreadable(str(path), error) from error
+    return tensors_of(content, str(path))
 
 
-def tensors_of(content: bytes, source: Path) -> tuple[Arrays, dict[str, Any]]:
+def tensors_of(content: bytes, source: str) -> tuple[Arrays, dict[str, Any]]:
     """:func:`read_tensors` for the content of file ``source``, which was read already."""
+    start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
     try:
-        tensors = load(content)  # which checks the header that is read again here
-        header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")])
-        return tensors, json.loads(header.get("__metadata__", {}).get(METADATA_KEY, "{}"))
-    except (SafetensorError, json.JSONDecodeError, RecursionError, KeyError, TypeError, ValueError) as error:
+        header = json.loads(content[_LENGTH_BYTES:start].decode())
+        described = json.loads(header.pop("__metadata__", {}).get(METADATA_KEY, "{}"))
+        if start > len(content):
+            raise ValueError("its header is incomplete")
+        return _views(header, bytearray(content[start:])), described
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise _unreadable(source, error) from error
 
 
-def _unreadable(source: Path, error: Exception) -> BundleError:
+def _views(header: dict[str, dict[str, Any]], values: bytearray) -> Arrays:
+    """Arrays over ``values``, which they have to fill one after the other, with no bytes between them or left over.
+
+    Read here and not by the library, which does not give the description: the header would be read twice, and every
+    task's first answer waits for it.
+    """
+    tensors, place = {}, 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        tensors[name] = array = np.ndarray(entry["shape"], _TYPES[entry["dtype"]], values, place)
+        if entry["data_offsets"] != [place, place + array.nbytes]:
+            raise ValueError(f"bytes {entry['data_offsets']} are not those of {name}")
+        place += array.nbytes
+    if place != len(values):
+        raise ValueError(f"{len(values)} bytes of values, where its header says {place}")
+    return tensors
+
+
+def _unreadable(source: str, error: Exception) -> BundleError:
     return BundleError(f"{source}: not a readable safetensors file ({error}); it was truncated or damaged")
 
 

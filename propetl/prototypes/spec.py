@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from math import inf, prod
 from typing import Any, Literal, get_args
 
@@ -176,12 +177,12 @@ class TensorSpec:
     slots: int
     masked: bool = True
 
-    @property
+    @cached_property  # as are a layout's tensors: every pack that is read is checked against them
     def size(self) -> int:
         """Weights in the tensor."""
         return prod(self.shape)
 
-    @property
+    @cached_property
     def mask_bytes(self) -> int:
         """Bytes of one packed mask over the tensor."""
         return packed_length(self.size)
@@ -241,7 +242,7 @@ class TaskLayout:
             place -= slots
         raise IndexError(f"slot {slot} of {self.slots}")
 
-    @property
+    @cached_property
     def tensors(self) -> tuple[TensorSpec, ...]:
         """All prototypes' tensors, one after the other."""
         return tuple(
@@ -250,7 +251,7 @@ class TaskLayout:
             for name, shape in self.shapes.items()
         )
 
-    @property
+    @cached_property
     def masked_tensors(self) -> tuple[TensorSpec, ...]:
         """Tensors that masks apply to."""
         return tuple(tensor for tensor in self.tensors if tensor.masked)

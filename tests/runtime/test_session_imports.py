@@ -11,7 +11,7 @@ import json, sys
 from propetl.runtime import Session
 with Session.open(sys.argv[1], form=sys.argv[2], threads=1) as session:
     session.run("mood", ["good film"])
-print(json.dumps(sorted(name for name in sys.modules if name.startswith("propetl."))))
+print(json.dumps(sorted(name for name in sys.modules if name.startswith(("propetl.", "safetensors")))))
 """
 
 UNUSED = (
@@ -34,6 +34,7 @@ UNUSED = (
     "propetl.runtime.report",
     "propetl.runtime.text_writer",
     "propetl.runtime.tuned",
+    "safetensors",
 )
 
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from propetl.bundle.format import metadata
 from propetl.bundle.pack import TaskPack, parse_pack, read_pack
-from propetl.bundle.tensors import check_shapes, read_tensors
+from propetl.bundle.tensors import read_tensors
 from propetl.errors import BundleError
 from propetl.prototypes.spec import PrototypeConfig, layout_of
 from tests.tiny_bundle import random_task
@@ -53,9 +53,9 @@ def test_writing_and_reading(tmp_path, method, sharing, head):
     again.check(layout, "here")
 
 
-def test_content_that_was_read_already_is_the_same_pack(tmp_path):
+def test_content_that_was_read_already_is_the_same_pack():
     pack, _ = pack_of()
-    found = parse_pack(pack.to_bytes(), tmp_path / "not there")
+    found = parse_pack(pack.to_bytes(), "not there")
     same(pack, found)
     assert found.to_bytes() == pack.to_bytes()
 
@@ -146,8 +146,8 @@ class TestRefused:
     def test_a_type_that_numpy_does_not_know(self, tmp_path):
         content = save({"x": np.zeros(4, np.float16)}, metadata({"format": "propetl-task-pack", "version": 1}))
         (tmp_path / "pack").write_bytes(content.replace(b'"F16"', b'"BF16"').replace(b"}  ", b"} ", 1))
-        with pytest.raises(BundleError):  # on reading, or by its type where a library has taught numpy bfloat16
-            check_shapes(read_tensors(tmp_path / "pack")[0], {"x": (4,)}, "float32", "here")
+        with pytest.raises(BundleError, match="BF16"):
+            read_tensors(tmp_path / "pack")
 
     @pytest.mark.parametrize("name", ["down.weight", "up.weight"])
     def test_stray_bits(self, name):
