@@ -37,7 +37,7 @@ class Machine:
         packages: version of those that are installed.
         ort_providers: that the installed ONNX Runtime serves.
         rtx_capabilities: that the installed TensorRT for RTX supports.
-        nvinfer: whether TensorRT's library can be loaded.
+        nvinfer: whether the library of TensorRT 10 is on a search path; one that pip installed is not.
     """
 
     compute_capability: int | None
@@ -57,7 +57,7 @@ def machine_here() -> Machine:
         packages=_packages(),
         ort_providers=_ort_providers(),
         rtx_capabilities=_rtx_capabilities(),
-        nvinfer=_loads("libnvinfer.so.10") or find_spec("tensorrt") is not None,
+        nvinfer=_loads("libnvinfer.so.10"),
     )
 
 
@@ -81,7 +81,8 @@ def _cuda(machine: Machine) -> str:
 def _tensorrt(machine: Machine) -> str:
     if "TensorrtExecutionProvider" not in machine.ort_providers:
         return _cuda(machine) or "this onnxruntime-gpu was built without TensorRT"
-    return "" if machine.nvinfer else "libnvinfer.so.10 is not there"
+    installed = machine.packages.get("tensorrt", "").startswith("10.")
+    return "" if machine.nvinfer or installed else "libnvinfer.so.10 is not there"
 
 
 def _rtx_supported(machine: Machine) -> str:

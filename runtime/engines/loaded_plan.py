@@ -40,6 +40,8 @@ def load_plan(artifact: Artifact, library: Any, flavour: Flavour, info: EngineIn
         BackendError: the library refuses the plan or the weights.
     """
     runtime = created(library, library.Runtime, error_log(library))
+    # Such a plan brings a runtime of the version that built it, which TensorRT loads only where it is allowed to.
+    runtime.engine_host_code_allowed = info.version_compatible
     engine = runtime.deserialize_cuda_engine(artifact.content(info.path))
     if engine is None:
         raise refused(library, f"{artifact.path / info.path}")

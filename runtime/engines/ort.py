@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -216,6 +216,9 @@ def _onnxruntime(provider: OrtProvider) -> Any:
     if provider.on_gpu and provider.plugin is None:
         with redirect_stdout(StringIO()):  # it prints what it does not find, and a command may be writing JSON there
             onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them, which no search path names
+    if provider.libraries is not None:
+        with suppress(ImportError, OSError):  # they may be elsewhere; if they are not, the provider says so
+            import_module(provider.libraries)
     return onnxruntime
 
 

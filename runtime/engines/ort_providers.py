@@ -26,6 +26,7 @@ class OrtProvider:
         builds: whether it builds engines for ranges of shapes and keeps them in a folder.
         helpers: providers that may take what it leaves; none of them is the CPU's.
         plugin: package of a provider that is registered at run time.
+        libraries: package that loads its shared libraries when imported: pip puts them where no search path leads.
     """
 
     name: str
@@ -34,13 +35,20 @@ class OrtProvider:
     builds: bool = False
     helpers: tuple[str, ...] = ()
     plugin: str | None = None
+    libraries: str | None = None
 
 
 ORT_PROVIDERS = {
     "cpu": OrtProvider(CPU_PROVIDER, "cpu", on_gpu=False),
     "cuda": OrtProvider("CUDAExecutionProvider", "gpu"),
     # Microsoft's advice: CUDA takes what TensorRT's parser refuses, such as the cast of packed masks.
-    "tensorrt": OrtProvider("TensorrtExecutionProvider", "gpu", builds=True, helpers=("CUDAExecutionProvider",)),
+    "tensorrt": OrtProvider(
+        "TensorrtExecutionProvider",
+        "gpu",
+        builds=True,
+        helpers=("CUDAExecutionProvider",),
+        libraries="tensorrt_libs",
+    ),
     "nv-tensorrt-rtx": OrtProvider(
         "NvTensorRTRTXExecutionProvider", "rtx-ep", builds=True, plugin="onnxruntime_ep_nv_tensorrt_rtx"
     ),

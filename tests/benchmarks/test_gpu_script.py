@@ -16,6 +16,12 @@ from propetl.runtime.engines import PLAN_PROVIDERS, PROVIDERS
 from tests.device_env import ROOT
 
 GPU_PROVIDERS = [name for name in PROVIDERS if name != "cpu"]
+PACKAGES = {
+    "tensorrt": "10.9",
+    "tensorrt_rtx": "1.7",
+    "cuda-bindings": "13",
+    "onnxruntime-ep-nv-tensorrt-rtx": "0.5",
+}
 
 
 def module(name):
@@ -36,14 +42,8 @@ def gpu_machine():
 @pytest.fixture
 def full(gpu_machine):
     """A machine that has everything."""
-    packages = {
-        "tensorrt": "10.9",
-        "tensorrt_rtx": "1.7",
-        "cuda-bindings": "13",
-        "onnxruntime-ep-nv-tensorrt-rtx": "0.5",
-    }
     served = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
-    return gpu_machine.Machine(89, {"name": "a GPU"}, packages, served, (86, 89, 120), True)
+    return gpu_machine.Machine(89, {"name": "a GPU"}, PACKAGES, served, (86, 89, 120), True)
 
 
 def test_every_provider_of_a_gpu_is_looked_for(gpu_machine, full):
@@ -62,7 +62,11 @@ def test_without_a_gpu_nothing_runs(gpu_machine, full):
             {"ort_providers": ()},
             {"cuda": "onnxruntime-gpu is not installed", "tensorrt": "onnxruntime-gpu is not installed"},
         ),
-        ({"nvinfer": False}, {"tensorrt": "libnvinfer.so.10 is not there"}),
+        ({"nvinfer": False}, {}),
+        (
+            {"nvinfer": False, "packages": PACKAGES | {"tensorrt": "11.4.0.106"}},
+            {"tensorrt": "libnvinfer.so.10 is not there"},
+        ),
         (
             {"compute_capability": 90},
             dict.fromkeys(("nv-tensorrt-rtx", "tensorrt-rtx-plan"), "TensorRT for RTX does not support SM 90"),

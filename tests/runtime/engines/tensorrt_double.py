@@ -1,6 +1,7 @@
 """Stands in for TensorRT: a plan is JSON that names an ONNX graph, which ONNX Runtime runs when the stream does.
 
-It refuses what TensorRT refuses: shapes outside the active profile, tensors without an address or at an odd one.
+It refuses what TensorRT refuses: shapes outside the active profile, tensors without an address or at an odd one,
+code of the host in a plan unless that is allowed.
 """
 
 import ctypes
@@ -54,13 +55,16 @@ class TensorRTDouble:
         self.engines, self.contexts, self.refits = [], [], 0
 
     def Runtime(self, log):
-        return SimpleNamespace(deserialize_cuda_engine=lambda content: self._engine(log, content))
+        return RuntimeDouble(self, log)
 
-    def _engine(self, log, content):
+    def engine(self, log, content, host_code):
         try:
             plan = json.loads(content)
         except ValueError:
             log.log(ILogger.Severity.ERROR, "magicTag does not match\n  the plan")
+            return None
+        if plan.get("host_code") and not host_code:
+            log.log(ILogger.Severity.ERROR, "the plan has code of the host")
             return None
         engine = EngineDouble(self, log, plan)
         self.engines.append(engine)
@@ -68,6 +72,16 @@ class TensorRTDouble:
 
     def Refitter(self, engine, log):
         return RefitterDouble(engine)
+
+
+class RuntimeDouble:
+    engine_host_code_allowed = False
+
+    def __init__(self, library, log):
+        self.library, self.log = library, log
+
+    def deserialize_cuda_engine(self, content):
+        return self.library.engine(self.log, content, self.engine_host_code_allowed)
 
 
 class RefitterDouble:

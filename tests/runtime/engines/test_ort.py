@@ -159,6 +159,23 @@ def test_tensorrt_is_given_its_options_and_a_helper(artifact, graph, monkeypatch
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("error", [None, ImportError("no module"), OSError("libcudart.so.13: cannot open")])
+def test_tensorrt_as_pip_installs_it_is_loaded_before_the_provider_looks_for_it(artifact, graph, monkeypatch, error):
+    """No search path names it; where it is not there, or not whole, the provider itself says what it misses."""
+    placed = [("TensorrtExecutionProvider", kind("MatMul"))]
+    gpu = OnGpu(monkeypatch, placed, ["TensorrtExecutionProvider", "CUDAExecutionProvider"])
+    asked = []
+
+    def imported(name):
+        asked.append((name, len(gpu.asked)))
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(ort, "import_module", imported)
+    load_engine(artifact, graph, EngineOptions("tensorrt"))
+    assert asked == [("tensorrt_libs", 0)]
+
+
 def test_an_operator_that_falls_back_to_the_cpu_is_an_error(artifact, graph, monkeypatch):
     placed = [("CUDAExecutionProvider", kind("MatMul")), ("CPUExecutionProvider", kind("Softmax"))]
     OnGpu(monkeypatch, placed, ["CUDAExecutionProvider", "CPUExecutionProvider"])

@@ -171,6 +171,21 @@ def test_many_threads_have_a_context_each_and_not_more_than_four(machine, planne
     assert 1 <= len(machine.library[TARGETS[provider]].contexts) <= 4
 
 
+def test_a_version_compatible_plan_may_bring_code_and_no_other(machine, tmp_path):
+    """It holds a runtime of the version that built it, and TensorRT loads that only where it is told to."""
+    planned = write_planned(tmp_path / "artifact")
+    change_engines(planned, version_compatible=True)
+    plan = json.loads((planned.path / "engines/bank/model.plan").read_text()) | {"host_code": True}
+    planned.rewrite("engines/bank/model.plan", json.dumps(plan).encode())
+    machine.library["tensorrt"].__version__ = "10.12.0"
+    with Session.open(planned.path, "tensorrt-plan", form="bank") as session:
+        np.testing.assert_allclose(session.run("mood", ["good"]), planned.expected("mood", ["good"]), atol=1e-5)
+    machine.library["tensorrt"].__version__ = "10.9.0"
+    change_engines(planned, version_compatible=False)
+    with pytest.raises(BackendError, match="refuses it: the plan has code of the host"):
+        Session.open(planned.path, "tensorrt-plan", form="bank")
+
+
 def test_memory_is_given_back(machine, planned, provider):
     engine = engine_of(planned, provider)
     prepared = engine.prepare(planned.packs["mood"].tensors())

@@ -29,7 +29,7 @@ USED = {
     "MemoryPoolType": "WORKSPACE",
     "HardwareCompatibilityLevel": "AMPERE_PLUS",
     "NetworkDefinitionCreationFlag": "STRONGLY_TYPED",
-    "Runtime": "deserialize_cuda_engine",
+    "Runtime": "deserialize_cuda_engine engine_host_code_allowed",
     "Refitter": "set_named_weights refit_cuda_engine get_missing_weights",
     "OnnxParserRefitter": "refit_from_bytes",
     "ICudaEngine": "num_io_tensors get_tensor_name get_tensor_dtype get_tensor_shape get_tensor_mode "
