@@ -20,6 +20,7 @@ from propetl.export.passes.keep_task import KeepTask
 from propetl.export.passes.keep_text import KeepText
 from propetl.export.passes.pick_rows import PickRows
 from propetl.export.passes.remove_nan_guard import RemoveNanGuard
+from propetl.export.passes.reuse_sums import ReuseSums
 from propetl.export.passes.share_row import ShareRow
 from propetl.export.passes.state_reshapes import StateReshapes
 from propetl.export.passes.transpose_once import TransposeOnce
@@ -34,8 +35,8 @@ Arrays = dict[str, NDArray[Any]]
 def trace_passes(operators: str, precision: str, masks_stay: bool, encoder: bool) -> list[ir.passes.PassBase]:
     """Once per trace, before anything is bound: the constants that these leave belong to all graphs of the trace."""
     fusions = _fusions(encoder) if operators == ONNXRUNTIME else []
-    shapes = [TransposeOnce(), StateReshapes()]
-    return [FoldConstants(), RemoveNanGuard(), *fusions, *shapes, *trace_quantisation(precision, masks_stay)]
+    tidied = [TransposeOnce(), StateReshapes(), ReuseSums()]
+    return [FoldConstants(), RemoveNanGuard(), *fusions, *tidied, *trace_quantisation(precision, masks_stay)]
 
 
 def _fusions(encoder: bool) -> list[ir.passes.PassBase]:
