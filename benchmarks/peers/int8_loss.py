@@ -36,8 +36,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "artifact"
-        shutil.copytree(asked.artifact, copy)
-        _quantise(copy, f"{asked.environments}optimum/bin/python")
+        optimum_copy(asked.artifact, copy, asked.environments)
         losses = [asdict(loss_of(item)) for item in compare(copy, asked.bundle, asked.data, form="folded")]
     method = {"quantised": {"optimum-int8": losses}}
     report = {"methods": {"optimum-onnx, dynamic int8": method}, "conditions": asdict(conditions_now(eager=True))}
@@ -46,8 +45,10 @@ def main() -> None:
         print(f"{loss['task']:8} {loss['metric']:10} {100 * (loss['reference'] - loss['quantised']):+.2f} points lost")
 
 
-def _quantise(artifact: Path, python: str) -> None:
-    """Puts optimum's graphs in the place of the artifact's own, and their hashes into its manifest."""
+def optimum_copy(source: Path, artifact: Path, environments: str) -> None:
+    """Copies a folded artifact, with optimum's graphs in the place of its own and their hashes in its manifest."""
+    shutil.copytree(source, artifact)
+    python = f"{environments}optimum/bin/python"
     manifest = json.loads((artifact / "artifact.json").read_bytes())
     for task, entry in manifest["forms"]["folded"]["graphs"].items():
         graph = artifact / entry["path"]
