@@ -1,9 +1,10 @@
 """From what a user asks for to what is going to be measured; all that can be refused is refused here."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from propetl.bundle.reader import read_bundle
 from propetl.errors import ConfigurationError, MissingExtraError
@@ -14,6 +15,8 @@ from propetl.runtime.engines.cuda_runtime import has_cuda_bindings
 from propetl.runtime.engines.tensorrt_flavour import PLAN_FLAVOURS
 from propetl.runtime.forms.choose import choose_form
 from propetl.runtime.signatures import BARE, SWITCHABLE
+
+Rounds = TypeVar("Rounds")
 
 EAGER = "eager"
 SEQUENCES = (16, 64, 128)
@@ -192,6 +195,11 @@ class Plan:
     def first_cell(self) -> Cell:
         """Size of the first answer of a cold process."""
         return Cell(1, min(_FIRST_ANSWER_TOKENS, self.artifact.manifest.max_length))
+
+    def in_order(self, measured: Mapping[tuple[str, Cell], Rounds]) -> list[tuple[tuple[str, Cell], Rounds]]:
+        """What was measured by runtime and cell: by length, then as planned, whatever the first round began with."""
+        names = [runtime.name for runtime in self.runtimes]
+        return sorted(measured.items(), key=lambda item: (item[0][1].sequence, names.index(item[0][0])))
 
 
 def plan_of(path: Path | str, options: BenchOptions) -> Plan:

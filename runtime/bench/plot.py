@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from propetl.errors import ConfigurationError, MissingExtraError
 from propetl.files import write_atomically
-from propetl.runtime.bench.report import GenerationFigures, LatencyFigures, Report
+from propetl.runtime.bench.call_figures import LatencyFigures
+from propetl.runtime.bench.report import Report
+from propetl.runtime.bench.token_figures import GenerationFigures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

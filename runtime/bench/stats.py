@@ -65,6 +65,11 @@ def spread_of(values: Sequence[float]) -> Spread:
     return Spread(min(values), float(np.median(values)), max(values), len(values))
 
 
+def spread_ms(ns: Sequence[int]) -> Spread:
+    """:func:`spread_of` nanoseconds, in milliseconds."""
+    return spread_of([value / NS_PER_MS for value in ns])
+
+
 def ratio_spread(values: Sequence[float], references: Sequence[float]) -> Spread:
     """Spread of ``value / reference``, each taken within its own round: drift between rounds cancels."""
     return spread_of([value / reference for value, reference in zip(values, references, strict=True)])

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from propetl.runtime.bench.call_figures import LatencyFigures, StartFigures
 from propetl.runtime.bench.memory import Memory
-from propetl.runtime.bench.report import LatencyFigures, MemoryFigures, Report, StartFigures
+from propetl.runtime.bench.report import MemoryFigures, Report
 from propetl.runtime.bench.stats import Spread
 
 _FEW_CALLS = 100
