@@ -1,6 +1,6 @@
 """Random bundles of backbones that generate, exported: what generation without PyTorch is tested on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,9 @@ def make_text_artifact(
         token_inputs=("input_ids", "attention_mask"),
     )
     random = np.random.default_rng(3)
-    tasks = {name: random_text_task(config, backbone, info, random) for name, info in TASKS.items()}
+    tasks = {
+        name: random_text_task(config, backbone, info, random, turn) for turn, (name, info) in enumerate(TASKS.items())
+    }
     write_bundle(folder / "bundle", BundleContents(**{**drawn.__dict__, "tasks": tasks}))
     bundle = read_bundle(folder / "bundle")
     manifest = export_bundle(bundle.path, folder / "artifact", ExportOptions(forms=forms, **options))
@@ -87,12 +89,14 @@ def make_text_artifact(
 
 
 def random_text_task(
-    config: PrototypeConfig, backbone: Backbone, info: TaskInfo, random: np.random.Generator
+    config: PrototypeConfig, backbone: Backbone, info: TaskInfo, random: np.random.Generator, turn: int = 0
 ) -> TaskContents:
-    """Masks (or weights) and sample rows of one task that is answered in text."""
+    """Masks (or weights) and sample rows of one task that is answered in text; ``turn`` chooses its language."""
     seed = int(random.integers(1 << 30))
     drawn = random_contents(config, backbone.info, {"task": 2}, seed=seed).tasks["task"]
-    return TaskContents(info, drawn.masks, drawn.weights, {}, prompts(random, rows=4, length=9))
+    language = config.languages[turn % len(config.languages)] if config.languages else None
+    spoken = replace(info, language=language)
+    return TaskContents(spoken, drawn.masks, drawn.weights, {}, prompts(random, rows=4, length=9))
 
 
 def prompts(random: np.random.Generator, rows: int, length: int) -> dict[str, Ids]:

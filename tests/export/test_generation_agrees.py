@@ -1,6 +1,7 @@
 """Every form generates, token for token, what transformers' ``generate`` does on the torch model."""
 
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import torch
 from propetl.bundle import add_task, read_bundle
 from propetl.bundle.format import pack_path
 from propetl.errors import TaskError
+from propetl.families import FAMILIES
 from propetl.model import ProPETLModel
-from propetl.prototypes.spec import PrototypeConfig
+from propetl.prototypes.spec import Combination, MaskKind, PrototypeConfig
 from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions
@@ -29,11 +31,21 @@ CASES = {
         "bart", PrototypeConfig(scope="stack", masks="hybrid", combine="and", bottleneck=5, sites=("attention", "ffn"))
     ),
     "mt5-loras-each": ("mt5", PrototypeConfig("lora", scope="stack", masks="hybrid", combine="add", rank=3, alpha=4.5)),
-    "t5-prefixes-each": ("t5", PrototypeConfig("prefix", scope="stack", prefix_length=3)),
+    "t5-prefixes-only-tasks": ("t5", PrototypeConfig("prefix", scope="stack", masks="only-tasks", prefix_length=3)),
     "t5-loras-of-all-tasks": ("t5", PrototypeConfig("lora", "tasks", rank=2, alpha=3.0)),
     "gpt2-lora": ("gpt2", PrototypeConfig("lora", rank=3, alpha=9.0)),
     "llama-prefix": ("llama", PrototypeConfig("prefix", prefix_length=3)),
     "qwen2-adapter": ("qwen2", PrototypeConfig(bottleneck=5, sites=("attention", "ffn"))),
+    "t5-adapter-hybrid-or-languages": (
+        "t5", PrototypeConfig(masks="hybrid", languages=("de", "en"), bottleneck=5, sparsity=0.3)
+    ),
+    "t5-lora-only-layers": ("t5", PrototypeConfig("lora", masks="only-layers", rank=3, alpha=4.5)),
+    "gpt2-prefix-hybrid-add": ("gpt2", PrototypeConfig("prefix", masks="hybrid", combine="add", prefix_length=3)),
+    "gpt2-adapter-only-layers": ("gpt2", PrototypeConfig(masks="only-layers", bottleneck=5)),
+    "llama-lora-hybrid-and-languages": (
+        "llama", PrototypeConfig("lora", masks="hybrid", combine="and", languages=("de", "en"), rank=3, alpha=9.0)
+    ),
+    "qwen2-lora-only-tasks": ("qwen2", PrototypeConfig("lora", masks="only-tasks", rank=3, alpha=9.0)),
 }  # fmt: skip
 
 WAYS: list[dict[str, Any]] = [
@@ -66,6 +78,26 @@ def running(made):
     forms = {form: open_form(artifact, form, EngineOptions(threads=1)) for form in ALL_FORMS}
     whole = EngineOptions(threads=1, staged=False)
     return forms | {f"{form}, one graph": open_form(artifact, form, whole) for form in ("switchable", "bank")}
+
+
+def test_the_cases_cover_whose_masks_there_are_in_both_kinds_of_backbone() -> None:
+    met = {(FAMILIES[family].kind, config.masks) for family, config in CASES.values()}
+    assert met == set(product(("encoder-decoder", "decoder"), get_args(MaskKind)))
+    hybrid = [(family, config) for family, config in CASES.values() if config.masks == "hybrid"]
+    assert {config.combine for _, config in hybrid} == set(get_args(Combination))
+    assert {config.method for _, config in hybrid} == {"adapter", "lora", "prefix"}
+    spoken = {FAMILIES[family].kind for family, config in hybrid if config.languages}
+    assert spoken == {"encoder-decoder", "decoder"}
+
+
+def test_stages_take_what_a_task_owns_and_run_without_bits(made) -> None:
+    """Layers' masks are in the stage; a task's and its language's go in, and into no graph that runs."""
+    stages = made.manifest.forms["switchable"].stages
+    owned = made.bundle.packs["echo"].tensors()
+    assert (stages is not None) == bool(owned) and stages == made.manifest.forms["bank"].stages
+    if stages is not None:
+        assert {item.name for item in stages.apply.inputs} == owned.keys()
+        assert all(item.dtype != "uint8" for graph in stages.run.values() for item in graph.inputs)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
