@@ -8,7 +8,8 @@ import pytest
 from propetl.errors import ArtifactError, BundleError, TaskError
 from propetl.files import file_record, sha256_of_bytes
 from propetl.runtime.artifact import MANIFEST, read_artifact
-from tests.runtime.tiny_artifact import ROWS, TASKS, TinyModel, write_tiny_artifact
+from tests.runtime.tiny_artifact import ROWS, TASKS, write_tiny_artifact
+from tests.runtime.tiny_model import TinyModel
 
 
 def test_reading_gives_what_was_written(tiny):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from propetl.runtime.batching import batches_of_feeds, batches_of_token_rows
 from propetl.runtime.tokenise import Tokeniser, TokenRow
-from tests.runtime.tiny_artifact import INPUTS, tokenizer_json
+from tests.runtime.tiny_tokenizer import INPUTS, tokenizer_json
 
 
 @pytest.fixture(scope="module")

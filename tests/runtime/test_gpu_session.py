@@ -13,7 +13,8 @@ from propetl.runtime.engines.precision import computed_precision
 from propetl.runtime.report import TOLERANCES
 from propetl.runtime.selftest import self_test
 from tests.runtime.gpu import GPU_PROVIDERS, open_or_skip
-from tests.runtime.tiny_artifact import ROWS, token_ids
+from tests.runtime.tiny_artifact import ROWS
+from tests.runtime.tiny_tokenizer import token_ids
 
 pytestmark = [pytest.mark.gpu, pytest.mark.parametrize("provider", GPU_PROVIDERS)]
 

@@ -3,7 +3,8 @@ import pytest
 
 from propetl.errors import ConfigurationError, TaskError
 from propetl.runtime.rows import check_text, check_texts, token_feeds
-from tests.runtime.tiny_artifact import INPUTS, TASKS
+from tests.runtime.tiny_artifact import TASKS
+from tests.runtime.tiny_tokenizer import INPUTS
 
 SINGLE, PAIR = TASKS["mood"], TASKS["entails"]
 

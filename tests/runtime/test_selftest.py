@@ -11,7 +11,8 @@ from propetl.files import sha256_of_bytes
 from propetl.runtime.golden import Golden, golden_bytes
 from propetl.runtime.replay import MIXED, SINGLY, TOGETHER
 from propetl.runtime.selftest import self_test
-from tests.runtime.tiny_artifact import ROWS, TASKS, token_ids
+from tests.runtime.tiny_artifact import ROWS, TASKS
+from tests.runtime.tiny_tokenizer import token_ids
 
 
 def goldens_of(tiny):

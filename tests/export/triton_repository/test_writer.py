@@ -10,7 +10,8 @@ from propetl.files import file_record
 from propetl.runtime.artifact import read_artifact, read_manifest
 from propetl.runtime.selftest import self_test
 from tests.export.random_artifact import export
-from tests.runtime.tiny_artifact import ROWS, token_ids, write_tiny_artifact
+from tests.runtime.tiny_artifact import ROWS, write_tiny_artifact
+from tests.runtime.tiny_tokenizer import token_ids
 
 
 def test_graphs_and_weights_are_links_and_what_is_written_is_recorded(tmp_path):

@@ -36,7 +36,8 @@ from propetl.runtime.engines.cuda_runtime import Cuda
 from propetl.runtime.engines.ort_held import TimedOrtEngine
 from tests.runtime.bench.test_report import CONDITIONS, MS
 from tests.runtime.engines.cuda_double import CudaDouble
-from tests.runtime.tiny_artifact import INPUTS, ROWS, VOCABULARY, token_ids
+from tests.runtime.tiny_artifact import ROWS
+from tests.runtime.tiny_tokenizer import INPUTS, VOCABULARY, token_ids
 
 CELL = Cell(2, 8)
 WORDS = Vocabulary(len(VOCABULARY), 0, INPUTS)

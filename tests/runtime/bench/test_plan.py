@@ -14,7 +14,8 @@ from propetl.errors import (
 from propetl.runtime.bench.messages import Cell, Vocabulary
 from propetl.runtime.bench.plan import MOST_TASKS, BenchOptions, plan_of
 from tests.runtime import tiny_artifact
-from tests.runtime.tiny_artifact import INPUTS, MAX_LENGTH, TASKS, VOCABULARY, write_tiny_artifact
+from tests.runtime.tiny_artifact import MAX_LENGTH, TASKS, write_tiny_artifact
+from tests.runtime.tiny_tokenizer import INPUTS, VOCABULARY
 
 
 def test_the_defaults(tiny):

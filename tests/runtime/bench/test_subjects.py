@@ -6,7 +6,8 @@ from propetl.runtime import Session
 from propetl.runtime.bench.messages import Cell, Load, Vocabulary
 from propetl.runtime.bench.subjects import load_subject
 from propetl.runtime.bench.tokens import feeds_of
-from tests.runtime.tiny_artifact import INPUTS, TASKS, VOCABULARY, write_tiny_artifact
+from tests.runtime.tiny_artifact import TASKS, write_tiny_artifact
+from tests.runtime.tiny_tokenizer import INPUTS, VOCABULARY
 
 WORDS = Vocabulary(len(VOCABULARY), 0, INPUTS)
 FEEDS = feeds_of(Cell(6, 5), WORDS)

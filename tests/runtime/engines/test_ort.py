@@ -14,7 +14,8 @@ from propetl.runtime.artifact import read_artifact, read_manifest
 from propetl.runtime.engines import EngineOptions, load_engine, ort
 from propetl.runtime.engines.ort_providers import ORT_PROVIDERS
 from tests.device_env import ROOT
-from tests.runtime.tiny_artifact import ROWS, token_ids
+from tests.runtime.tiny_artifact import ROWS
+from tests.runtime.tiny_tokenizer import token_ids
 
 
 def graph_of(artifact, form):

@@ -8,7 +8,8 @@ import pytest
 
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions, load_engine, ort_memory
-from tests.runtime.tiny_artifact import ROWS, token_ids
+from tests.runtime.tiny_artifact import ROWS
+from tests.runtime.tiny_tokenizer import token_ids
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from tests.runtime.engines.planned import (
     write_engines,
     write_planned,
 )
-from tests.runtime.tiny_artifact import ROWS, token_ids
+from tests.runtime.tiny_artifact import ROWS
+from tests.runtime.tiny_tokenizer import token_ids
 
 
 def engine_of(planned, provider="tensorrt-plan", form="switchable"):

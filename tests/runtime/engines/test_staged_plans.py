@@ -13,7 +13,8 @@ from propetl.runtime.forms.switchable import SwitchableForm
 from propetl.runtime.selftest import self_test
 from propetl.runtime.session import Session
 from tests.runtime.engines.planned import RANGES, TARGETS, engines_of, write_engines, write_planned
-from tests.runtime.tiny_artifact import ROWS, token_ids
+from tests.runtime.tiny_artifact import ROWS
+from tests.runtime.tiny_tokenizer import token_ids
 
 MIXED = [(task, row) for task in ROWS for row in ROWS[task]]
 

@@ -15,7 +15,9 @@ from propetl.runtime.engines.ort import OrtEngine
 from propetl.runtime.forms.choose import open_form
 from propetl.runtime.forms.staged import StagedForm
 from propetl.runtime.forms.switchable import SwitchableForm
-from tests.runtime.tiny_artifact import HIDDEN, LAYERS, RANK, ROWS, TASKS, token_ids
+from tests.runtime.tiny_artifact import ROWS, TASKS
+from tests.runtime.tiny_model import HIDDEN, LAYERS, RANK
+from tests.runtime.tiny_tokenizer import token_ids
 
 OPTIONS = EngineOptions(threads=1)
 
