@@ -19,6 +19,21 @@ TASKS: dict[str, Any] = {
 }
 ROWS = {"mood": 52, "topic": 30, "degree": 21}
 DEV_ROWS = 20
+HYBRID: dict[str, Any] = {
+    "tasks": {"mood": {**TASKS["mood"], "language": "de"}, "topic": {**TASKS["topic"], "language": "en"}},
+    "prototype": {"bottleneck": 4, "masks": "hybrid", "sparsity": 0.3},
+    "temperature": 10,
+    "label_smoothing": 0.1,
+}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where one process is enough; test_kill.py sends the real one."""
+
+
+def kill(*_: object) -> None:
+    """In place of a function: a run ends where it would have called it."""
+    raise Killed
 
 
 @pytest.fixture(scope="session")
