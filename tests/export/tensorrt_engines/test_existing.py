@@ -28,6 +28,9 @@ def quiet(*told):
     """Reports nothing."""
 
 
+FORMS = ("bank", "switchable")
+
+
 def options(*precisions, gpus=(86,), **chosen):
     return TensorRTOptions(("tensorrt-rtx",), precisions or ("fp32",), (parse_shapes("1x1/2x8/4x16"),), gpus, **chosen)
 
@@ -35,7 +38,7 @@ def options(*precisions, gpus=(86,), **chosen):
 @pytest.fixture
 def tiny(tmp_path):
     """A hand-made artifact of two tasks' folded graphs and a bank, which builds in a second."""
-    return write_tiny_artifact(tmp_path / "artifact", forms=("bank", "switchable"))
+    return write_tiny_artifact(tmp_path / "artifact", forms=FORMS)
 
 
 def test_engines_are_added_and_the_artifact_stays_whole(tiny):
@@ -148,6 +151,30 @@ def build_without(modules, *words):
     build = ["build", *map(str, words), "--target", "tensorrt-rtx", "--sm", "86"]
     command = [sys.executable, "-c", WITHOUT, modules, *build]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_another_process_gives_the_builder_the_same_bytes(tmp_path):
+    """Whatever the order of its sets; plans made of them may differ, see docs/exporting.md."""
+    code = """
+import hashlib, sys
+from pathlib import Path
+from propetl.export.tensorrt_engines import engines
+from propetl.export.tensorrt_engines.options import TensorRTOptions
+from propetl.runtime.artifact import read_artifact
+options = TensorRTOptions(("tensorrt-rtx",), ("fp32", "fp16", "bf16", "int8"), compute_capabilities=(86,))
+source = engines._Source(read_artifact(Path(sys.argv[1])), Path(sys.argv[2]), options, lambda line: None)
+graphs = [hashlib.sha256(item.graph.content).hexdigest() for item in engines._lowered(source, Path(sys.argv[2]))]
+weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(sys.argv[2]).glob("*.data"))]
+print(len(graphs), len(weights), *graphs, *weights)
+"""
+    path, told = write_tiny_artifact(tmp_path / "artifact", forms=("folded", *FORMS), staged=True).path, []
+    for seed in ("1", "2"):
+        (folder := tmp_path / seed).mkdir()
+        command, seeded = [sys.executable, "-c", code, str(path), str(folder)], os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=seeded)
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout.split())
+    assert told[0][:2] == ["32", "4"] and told[0] == told[1]
 
 
 def test_no_pytorch_is_needed(tiny):
