@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from propetl.export.options import ExportOptions
+from propetl.export.tensorrt_engines.existing import add_engines
 from propetl.export.tensorrt_engines.options import TensorRTOptions, parse_shapes
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.artifact import read_artifact
@@ -14,6 +15,7 @@ from propetl.runtime.report import TOLERANCES
 from propetl.runtime.selftest import self_test
 from propetl.runtime.session import Session
 from tests.export.random_artifact import ALL_FORMS, Case, make
+from tests.export.random_text_artifact import make_text_artifact
 
 PROVIDERS = {"tensorrt-plan": ("tensorrt", "tensorrt"), "tensorrt-rtx-plan": ("tensorrt-rtx", "tensorrt_rtx")}
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
@@ -77,6 +79,20 @@ def test_a_refitted_plan_answers_for_every_task(provider, precision, tmp_path):
                 for _ in range(3):
                     found, expected = session.run(task, inputs), made.logits(task, inputs)
                     np.testing.assert_allclose(found, expected, atol=tolerance.absolute, rtol=tolerance.relative)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("family", ["t5", "gpt2"])
+def test_texts_are_those_of_pytorch(provider, family, precision, tmp_path):
+    """Encoder, decoders and their cache, folded and in two stages."""
+    target, module = PROVIDERS[provider]
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    made = make_text_artifact(tmp_path, CONFIGS[1], family, ("folded", "switchable"))
+    options = TensorRTOptions((target,), (precision,), (parse_shapes("1x1/2x16/16x64"),))
+    add_engines(made.artifact, options, lambda line: None, lambda phase, share: None)
+    report = self_test(made.artifact, provider=provider, precision=precision)
+    assert report.passed, report.breaches
 
 
 def test_the_self_test_passes(planned, provider):
