@@ -35,8 +35,8 @@ Arrays = dict[str, NDArray[Any]]
 def trace_passes(operators: str, precision: str, masks_stay: bool, encoder: bool) -> list[ir.passes.PassBase]:
     """Once per trace, before anything is bound: the constants that these leave belong to all graphs of the trace."""
     fusions = _fusions(encoder) if operators == ONNXRUNTIME else []
-    tidied = [TransposeOnce(), StateReshapes(), ReuseSums()]
-    return [FoldConstants(), RemoveNanGuard(), *fusions, *tidied, *trace_quantisation(precision, masks_stay)]
+    detours, tidied = [RemoveNanGuard(), TransposeOnce()], [StateReshapes(), ReuseSums()]
+    return [FoldConstants(), *detours, *fusions, *tidied, *trace_quantisation(precision, masks_stay)]
 
 
 def _fusions(encoder: bool) -> list[ir.passes.PassBase]:

@@ -155,6 +155,11 @@ class Artifact:
                 "export that one, or pass the one it came from"
             )
 
+    @property
+    def may_be_tuned(self) -> bool:
+        """Whether there is a folder ``tuned/``: few artifacts have one, and the others load nothing that reads it."""
+        return (self.path / TUNED).is_dir()
+
     def golden(self, task: str) -> "Golden":
         """Golden inputs and outputs of ``task``."""
         from propetl.runtime.golden import read_golden
@@ -248,7 +253,7 @@ def _verify(artifact: Artifact, records: dict[str, dict[str, Any]]) -> None:
     chosen = {relative: records[relative] for relative in unique.values()}
     try:
         verify_files(artifact.path, chosen, ArtifactError)
-        _verify_tuned(artifact.path)
+        _verify_tuned(artifact)
     except PermissionError as error:
         raise ArtifactError(f"{artifact.path}: no permission to read {error.filename}") from error
 
@@ -257,11 +262,11 @@ def _files_in(artifact: Artifact, folder: str) -> dict[str, dict[str, Any]]:
     return {name: record for name, record in artifact.manifest.files.items() if name.startswith(f"{folder}/")}
 
 
-def _verify_tuned(path: Path) -> None:
-    if (path / TUNED).is_dir():
+def _verify_tuned(artifact: Artifact) -> None:
+    if artifact.may_be_tuned:
         from propetl.runtime.tuned import read_tuned
 
-        tuned = read_tuned(path)
+        tuned = read_tuned(artifact.path)
         if tuned is not None:
             tuned.verify()
 

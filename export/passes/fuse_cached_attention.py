@@ -8,6 +8,7 @@ import onnx_ir as ir
 from propetl.export.passes.reading import made_by, require_shapes
 from propetl.runtime.operators import ONNXRUNTIME_DOMAIN
 
+_SWAPPED = [0, 1, 3, 2]
 _HEADS_INSIDE = [0, 2, 1, 3]  # [batch, seq, heads, size] to [batch, heads, seq, size], and back
 
 
@@ -42,7 +43,8 @@ class FuseCachedAttention(ir.passes.InPlacePass):
 
     Run on the trace, before binding: see :class:`~propetl.export.passes.fuse_attention.FuseAttention`.
 
-    Requires: shapes on the values between inputs and outputs.
+    Requires: shapes on the values between inputs and outputs; keys that are transposed by one operator, as
+    :class:`~propetl.export.passes.transpose_once.TransposeOnce` leaves them.
     Ensures: no Softmax whose inputs are products is left.
     """
 
@@ -115,14 +117,9 @@ def _without_scale(value: ir.Value | None) -> tuple[ir.Value | None, float]:
 
 
 def _transposed_back(value: ir.Value | None) -> ir.Value | None:
-    """``key`` of ``key.T``: the tracer transposes matrices one by one, behind a Reshape to three axes."""
-    direct = made_by(value, "Transpose")
-    if direct is not None and _axes(direct) == [0, 1, 3, 2]:
-        return direct.inputs[0]
-    outer = made_by(value, "Reshape")
-    swapped = made_by(outer.inputs[0], "Transpose") if outer is not None else None
-    inner = made_by(swapped.inputs[0], "Reshape") if swapped is not None and _axes(swapped) == [0, 2, 1] else None
-    return inner.inputs[0] if inner is not None else None
+    """``key`` of ``key.T``."""
+    swapped = made_by(value, "Transpose")
+    return swapped.inputs[0] if swapped is not None and _axes(swapped) == _SWAPPED else None
 
 
 def _joined_heads(weighted: ir.Node) -> ir.Node | None:

@@ -7,7 +7,7 @@ from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, slower_optimizers
-from propetl.runtime.manifest import TUNED, GraphInfo
+from propetl.runtime.manifest import GraphInfo
 
 if TYPE_CHECKING:
     from propetl.runtime.tuned import Tuned
@@ -44,7 +44,7 @@ def content_and_options(
 
 
 def _tuned(artifact: Artifact, version: str) -> "Tuned | None":
-    if not (artifact.path / TUNED).is_dir():
+    if not artifact.may_be_tuned:
         return None
     from propetl.runtime.tuned import tuned_for_this_device  # here: few artifacts are tuned
 

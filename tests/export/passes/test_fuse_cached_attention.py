@@ -16,7 +16,7 @@ def step(scores: str, weights: str = "p") -> str:
     """Two heads of three, one repeated key and value; how ``scores`` are made, and which ``weights`` are used."""
     return f"""{HEAD}
 graph (float[b,s,6] x, float[b,1,past,3] k, float[b,1,past,3] v, float[b,1,s,past] mask) => (float[b,s,6] y)
-<int64[4] split = {{{{0,0,2,3}}}}, int64[3] joined = {{{{0,0,6}}}}, int64[1] all = {{{{-1}}}}, float c = {{{{0.75}}}},
+<int64[4] split = {{{{0,0,2,3}}}}, int64[3] joined = {{{{0,0,6}}}}, float c = {{{{0.75}}}},
  int64[4] heads = {{{{1,2,1,1}}}}, float zero = {{{{0}}}},
  float[b,s,2,3] q4, float[b,2,s,3] q, float[b,2,past,3] k2, float[b,2,past,3] v2, float[b,2,s,past] p,
  float[b,2,s,3] o, float[b,s,2,3] ot> {{{{
@@ -35,19 +35,12 @@ graph (float[b,s,6] x, float[b,1,past,3] k, float[b,1,past,3] v, float[b,1,s,pas
 }}}}""".replace("{{", "{").replace("}}", "}")
 
 
-SCALED = """sizes = Shape(k2) b0 = Slice(sizes, i0, i2) present = Slice(sizes, i2, i3) size = Slice(sizes, i3, i4)
-    flat = Concat<axis = 0>(all, present, size) k3 = Reshape(k2, flat) kt3 = Transpose<perm = [0,2,1]>(k3)
-    turned = Concat<axis = 0>(b0, size, present) kt = Reshape(kt3, turned)
-    qs = Mul(q, c) ks = Mul(kt, c) scores = MatMul(qs, ks)"""
+SCALED = "kt = Transpose<perm = [0,1,3,2]>(k2) qs = Mul(q, c) ks = Mul(kt, c) scores = MatMul(qs, ks)"
 PLAIN = "kt = Transpose<perm = [0,1,3,2]>(k2) scores = MatMul(q, kt)"
 
 
 def model_of(scores=PLAIN, weights="p"):
-    text = step(scores, weights)
-    for name, value in {"i0": 0, "i2": 2, "i3": 3, "i4": 4}.items():
-        if name in scores:
-            text = text.replace("float zero", f"int64[1] {name} = {{{value}}}, float zero")
-    model = ir.from_onnx_text(text)
+    model = ir.from_onnx_text(step(scores, weights))
     ir.passes.common.RemoveUnusedNodesPass()(model)
     return model
 
