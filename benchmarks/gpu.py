@@ -42,6 +42,7 @@ TESTS = tuple(
     f"tests/{name}"
     for name in (
         "runtime/test_gpu_session.py",
+        "export/test_halves_on_a_gpu.py",
         "export/tensorrt_engines/test_gpu_plans.py",
         "export/tensorrt_engines/test_on_a_gpu.py",
     )

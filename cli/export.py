@@ -57,8 +57,9 @@ _OTHER_STEPS = 3
     type=click.Choice(QUANTISATIONS),
     default=FP32,
     show_default=True,
-    help="Weights as integers: int8 (a quarter of the size, faster), int8-static (the same with activations' ranges "
-    "from training rows of --data), int4 (smaller, needs --operators onnxruntime).",
+    help="Weights and arithmetic of half the bits for GPUs: fp16, bf16. Weights as integers: int8 (a quarter of the "
+    "size, faster), int8-static (the same with activations' ranges from training rows of --data), int4 (smaller, needs "
+    "--operators onnxruntime).",
 )
 @click.option(
     "--data", help="Rows on which to measure what --quantize costs each task, and ranges.  [default: the golden rows]"

@@ -22,10 +22,13 @@ OLDEST_FOR_INT8 = 19
 """Before it, an integer can become float32 only."""
 
 PEFT, ONNX_ADAPTER = "peft", "onnx-adapter"
-FP32, INT8, INT8_STATIC, INT4 = "fp32", "int8", "int8-static", "int4"
-QUANTISATIONS = (FP32, INT8, INT8_STATIC, INT4)
-"""fp32 quantises nothing; int8: weights by column, activations as they come, or by ranges measured before; int4:
-weights by block of 32."""
+FP32, FP16, BF16, INT8, INT8_STATIC, INT4 = "fp32", "fp16", "bf16", "int8", "int8-static", "int4"
+QUANTISATIONS = (FP32, FP16, BF16, INT8, INT8_STATIC, INT4)
+"""fp32 quantises nothing; fp16 and bf16 halve weights and arithmetic, for GPUs; int8: weights by column, activations as
+they come, or by ranges measured before; int4: weights by block of 32."""
+
+HALVES = (FP16, BF16)
+"""Floats of half the bits: the finished float32 graphs are brought to them."""
 
 DEFAULT_MAX_DROP = 1.0
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from propetl.errors import CheckFailed
-from propetl.export.options import ExportOptions
+from propetl.errors import BackendError, CheckFailed
+from propetl.export.options import BF16, FP32, ExportOptions
+from propetl.runtime.engines.ort import onnxruntime_of
+from propetl.runtime.engines.ort_providers import ORT_PROVIDERS
 from propetl.runtime.losses import Loss
 from propetl.runtime.replay import GENERATED, TOGETHER
 from propetl.runtime.report import Comparison
@@ -15,12 +17,15 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
     """Losses of every task and form of a quantised artifact.
 
     With ``options.data``, on every development row, in the task's main metric; without, on the golden rows, as
-    agreement alone.
+    agreement alone. At bf16 it takes a GPU, and none are measured without ``options.data``.
 
     Raises:
+        BackendError: bf16, and no GPU to measure it on.
         CheckFailed: a metric fell by more than ``options.max_drop`` points, or a golden answer cannot be had.
         DataError: a row cannot be used.
     """
+    if not is_measured(options):
+        return ()
     if options.data is None:
         report = self_test(artifact, threads=None)
         if failed := [check.breach for check in report.checks if not check.passed]:
@@ -29,10 +34,32 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
         return tuple(loss_of(item) for item in report.comparisons if item.batching == wanted)
     from propetl.export.parity import compare
 
-    compared = compare(artifact, bundle, options.data, backbone=options.backbone)
+    provider = "cuda" if options.quantize == BF16 else "cpu"
+    compared = compare(artifact, bundle, options.data, provider=provider, backbone=options.backbone)
     losses = tuple(loss_of(item) for item in compared if item.batching == "batch")
     _check(losses, options)
     return losses
+
+
+def is_measured(options: ExportOptions) -> bool:
+    """Whether the export finds out what quantising cost: bf16 takes a GPU, which only ``options.data`` asks for."""
+    return options.quantize != FP32 and (options.quantize != BF16 or options.data is not None)
+
+
+def check_measurable(options: ExportOptions) -> None:
+    """Refuses rows that nothing here could measure on.
+
+    Raises:
+        BackendError: bf16, and an ONNX Runtime without CUDA.
+    """
+    if options.quantize != BF16 or options.data is None:
+        return
+    name = ORT_PROVIDERS["cuda"].name
+    if name not in onnxruntime_of("cuda").get_available_providers():
+        raise BackendError(
+            f"--data measures --quantize {BF16} on a GPU, and the onnxruntime here has no {name}: leave --data out, "
+            "and run propetl validate with --provider cuda where there is one"
+        )
 
 
 def loss_of(item: Comparison) -> Loss:

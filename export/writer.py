@@ -2,7 +2,7 @@
 
 import dataclasses
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -16,11 +16,22 @@ from propetl.export.compiler import Compiled, Compiler
 from propetl.export.generation_compiler import GenerationCompiler, generation_info
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info, write_checked
+from propetl.export.halved_graphs import halved_graphs
 from propetl.export.lowered_graphs import quantize_statically
 from propetl.export.merged_decoder import merged_graphs
-from propetl.export.options import FP32, INT4, INT8_STATIC, OLDEST_FOR_INT8, OPSETS, QUANTISATIONS, ExportOptions
+from propetl.export.options import (
+    BF16,
+    FP32,
+    HALVES,
+    INT4,
+    INT8_STATIC,
+    OLDEST_FOR_INT8,
+    OPSETS,
+    QUANTISATIONS,
+    ExportOptions,
+)
 from propetl.export.polygraphy_files import check_polygraphy, write_polygraphy_files
-from propetl.export.quantisation_loss import measured_losses
+from propetl.export.quantisation_loss import check_measurable, is_measured, measured_losses
 from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.tensorrt_engines.requirements import Graphs, check_graphs
@@ -45,7 +56,7 @@ from propetl.runtime.manifest import (
     Stages,
     common_head,
 )
-from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS
+from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE
 from propetl.runtime.tuning import tune
 
@@ -70,7 +81,7 @@ def export_bundle(
 
     Raises:
         ConfigurationError: options that do not go together, or ``output`` exists.
-        BackendError: an engine that cannot be built here.
+        BackendError: an engine that cannot be built here, or a loss that cannot be measured here.
         BundleError: the bundle is damaged, or the backbone found is another one.
         TaskError: a task that the bundle does not have.
         CheckFailed: quantising costs more than ``options.max_drop``.
@@ -105,7 +116,7 @@ def export_bundle(
         (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
         report("checking the artifact")
         read_artifact(staging, verify=False)  # the hashes were taken from these very files just now
-        if options.quantize != FP32:
+        if is_measured(options):
             report("measuring what quantising costs")
             manifest = dataclasses.replace(manifest, losses=measured_losses(staging, bundle.path, options))
             (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
@@ -238,6 +249,16 @@ def _check_quantisation(options: ExportOptions) -> None:
         )
     if options.quantize == INT4 and options.operators != ONNXRUNTIME:
         raise ConfigurationError(f"--quantize {INT4} is an operator of ONNX Runtime; add --operators {ONNXRUNTIME}")
+    if options.quantize in HALVES and options.operators != STANDARD:
+        raise ConfigurationError(
+            f"--quantize {options.quantize} brings ONNX's own operators to that type: export without --operators "
+            f"{options.operators}"
+        )
+    if options.quantize == BF16 and options.tune:
+        raise ConfigurationError(
+            f"--quantize {BF16} needs a GPU, and --tune is for the CPU of this machine; leave it out"
+        )
+    check_measurable(options)
     check_drop(options.max_drop)
 
 
@@ -249,12 +270,18 @@ def _write_graphs(
     options: ExportOptions,
     report: Report,
 ) -> list[tuple[Compiled, GraphInfo]]:
-    with WeightStore(staging / BACKBONE_FILE) as store:
-        kind = GenerationCompiler if _answers_in_text(bundle, tasks) else Compiler
+    kind = GenerationCompiler if _answers_in_text(bundle, tasks) else Compiler
+
+    def compiled(store: WeightStore) -> Iterator[Compiled]:
         compiler = kind(model, bundle, tasks, options.opset, options.operators, options.quantize, store, report)
-        compiled = chain.from_iterable(map(compiler.compile, options.forms))
-        staged = compiler.stages() if _staged(options.forms) else ()
-        written = [(one, _write_graph(staging, one)) for one in chain(compiled, staged)]
+        yield from chain.from_iterable(map(compiler.compile, options.forms))
+        if _staged(options.forms):
+            yield from compiler.stages()
+
+    with WeightStore(staging / BACKBONE_FILE) as store:
+        halve = options.quantize in HALVES
+        graphs = halved_graphs(compiled, options.quantize, store, report) if halve else compiled(store)
+        written = [(one, _write_graph(staging, one)) for one in graphs]
         if options.merge_decoders:
             report("merging decoders")
             for merged in merged_graphs(one for one, _ in written):

@@ -1,4 +1,4 @@
-"""Which operators an artifact's graphs use: ONNX's own, or also those of one engine."""
+"""Which operators an artifact's graphs use, ONNX's own or also those of one engine, and who can run them."""
 
 from dataclasses import dataclass
 
@@ -30,6 +30,9 @@ OPERATOR_SETS = {
 }
 """By the manifest's ``operators``."""
 
+# ONNX Runtime has casts to and from bfloat16 on a CPU, and hardly an operator in between.
+_WITHOUT = {"bf16": "cpu"}
+
 
 def check_operators(name: str) -> None:
     """Refuses a set of operators that this version does not know.
@@ -41,11 +44,12 @@ def check_operators(name: str) -> None:
         raise ArtifactError(f"operators {name!r} are unknown (known: {', '.join(OPERATOR_SETS)}); upgrade propetl")
 
 
-def check_provider(operators: str, provider: str, source: str) -> None:
-    """Refuses a provider that cannot run graphs with these operators.
+def check_provider(operators: str, precision: str, provider: str, source: str) -> None:
+    """Refuses a provider that cannot run graphs with these operators at this precision.
 
     Args:
         operators: of the artifact.
+        precision: of the artifact.
         provider: that was asked for.
         source: the artifact, for the message.
 
@@ -57,4 +61,8 @@ def check_provider(operators: str, provider: str, source: str) -> None:
         raise ConfigurationError(
             f"{source} uses {OPERATOR_SETS[operators].what}, which provider {provider!r} cannot run "
             f"({' and '.join(sorted(providers))} can); export the bundle with --operators {STANDARD}"
+        )
+    if _WITHOUT.get(precision) == provider:
+        raise ConfigurationError(
+            f"{source} computes in {precision}, which provider {provider!r} cannot; run it on a GPU, --provider cuda"
         )

@@ -11,6 +11,7 @@ from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.engines.ort import onnxruntime_of
 from propetl.runtime.engines.ort_tuned import optimise
 from propetl.runtime.manifest import MANIFEST, TUNED, GraphInfo
+from propetl.runtime.operators import check_provider
 from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, Tuned, TunedGraph, read_tuned, this_device
 
 _FLOAT_BYTES = 4
@@ -29,9 +30,10 @@ def tune(path: Path, report: Callable[[str], None] = lambda line: None) -> bool:
 
     Raises:
         ArtifactError: the artifact is damaged.
-        ConfigurationError: the folder cannot be written.
+        ConfigurationError: the folder cannot be written, or a CPU cannot run the graphs.
     """
     artifact = read_artifact(path)
+    check_provider(artifact.manifest.operators, artifact.manifest.precision, "cpu", str(path))
     runtime = onnxruntime_of("cpu")
     here = this_device(runtime.__version__)
     there = read_tuned(path)

@@ -9,7 +9,14 @@ from onnx_ir.passes.common import ShapeInferencePass
 LOWERED_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 # Sums of squares over the hidden size: they leave float16's range and bfloat16's digits first.
-_KEPT = frozenset({"LayerNormalization", "ReduceMean", "ReduceSum", "ReduceL2"})
+_SUMS = frozenset({"ReduceMean", "ReduceSum", "ReduceL2"})
+_SQUARES, _ROOTS = frozenset({"Pow", "Mul"}), frozenset({"Add", "Sqrt", "Reciprocal"})
+
+# Of angles in the thousands: bfloat16 counts to 256.
+_WAVES = frozenset({"Cos", "Sin"})
+
+# Operators of these graphs that ONNX Runtime's CUDA provider has for float16 and not for bfloat16.
+_WITHOUT_BFLOAT16 = frozenset({"Pad", "Reciprocal"})
 
 _LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 3.3895313892515355e38}
 
@@ -17,11 +24,13 @@ _LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 3.38953138925153
 class LowerFloats(ir.passes.InPlacePass):
     """Computes in float16 or bfloat16 what was float32; constants keep their names, values are clipped to the type.
 
-    Float32 stay: inputs and outputs of the graph; normalisations; and whatever a conversion to integers depends
-    on, such as buckets of relative positions, where rounding would pick another entry of a table.
+    Float32 stay: inputs and outputs of the graph; normalisations, whether they are one operator or squares, their mean
+    and its root; and whatever a conversion to integers depends on, such as buckets of relative positions, where
+    rounding would pick another entry of a table, or the angles of rotary positions.
 
     Requires: standard operators, types of all values that :class:`onnx_ir`'s inference can find.
-    Ensures: inputs and outputs have the types they had, and every MatMul multiplies the lower type.
+    Ensures: inputs and outputs have the types they had, and every MatMul multiplies the lower type, but for those that
+        make angles.
     """
 
     def __init__(self, dtype: ir.DataType) -> None:
@@ -39,7 +48,7 @@ class LowerFloats(ir.passes.InPlacePass):
         """Types first, then constants, casts and the borders to what stays float32."""
         ShapeInferencePass()(model)
         graph = model.graph
-        exact = _exact_nodes(graph)
+        exact = _exact_nodes(graph, self.dtype)
         floats = {value for value in _values(graph) if value.dtype == ir.DataType.FLOAT}
         inputs = {value for value in graph.inputs if value in floats}
         outputs = [value for value in graph.outputs if value in floats]
@@ -57,16 +66,17 @@ class LowerFloats(ir.passes.InPlacePass):
 
     def ensures(self, model: ir.Model) -> None:
         """Looks at every MatMul, and at the graph's outputs."""
+        exact = _exact_nodes(model.graph, self.dtype)
         for node in model.graph:
             types = {value.dtype for value in node.inputs if value is not None}
-            if node.op_type in ("MatMul", "Gemm") and types != {self.dtype}:
+            if node.op_type in ("MatMul", "Gemm") and node not in exact and types != {self.dtype}:
                 raise ir.passes.PostconditionError(f"{node.op_type} ({node.name}) multiplies {types}")
         for output in model.graph.outputs:
             if output.dtype == self.dtype:
                 raise ir.passes.PostconditionError(f"output {output.name} is {output.dtype}")
 
     def _lower(self, value: ir.Value) -> None:
-        value.dtype = self.dtype
+        value.type = ir.TensorType(self.dtype)  # a new one: clones of a graph share theirs
         if value.const_value is not None:
             value.const_value = self._lowered_tensor(value.const_value, str(value.name))
 
@@ -115,10 +125,12 @@ def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir
     return node.outputs[0]
 
 
-def _exact_nodes(graph: ir.Graph) -> set[ir.Node]:
-    """Normalisations, and nodes on whose float results an integer depends."""
-    indices = [node for node in graph if node.op_type == "Cast" and _makes_integers(node)]
-    found: set[ir.Node] = {node for node in graph if node.op_type in _KEPT}
+def _exact_nodes(graph: ir.Graph, dtype: ir.DataType) -> set[ir.Node]:
+    """Normalisations, nodes on whose float results an integer or a wave depends, and those that ``dtype`` lacks."""
+    waves = {node for node in graph if node.op_type in _WAVES}
+    kept = {"LayerNormalization"} | (_WITHOUT_BFLOAT16 if dtype == ir.DataType.BFLOAT16 else set())
+    found = waves | {node for node in graph if node.op_type in kept} | _normalising(graph)
+    indices = [node for node in graph if node in waves or (node.op_type == "Cast" and _makes_integers(node))]
     waiting = [value.producer() for node in indices for value in node.inputs if value is not None]
     while waiting:
         node = waiting.pop()
@@ -127,6 +139,17 @@ def _exact_nodes(graph: ir.Graph) -> set[ir.Node]:
         found.add(node)
         waiting += [value.producer() for value in node.inputs if value is not None]
     return found
+
+
+def _normalising(graph: ir.Graph) -> set[ir.Node]:
+    """Sums, the squares that they alone read, and what is made of sums up to the root."""
+    found = {node for node in graph if node.op_type in _SUMS}
+    squares = {node for node in graph if node.op_type in _SQUARES and _read_by(node.outputs[0], found)}
+    for node in graph:  # in the order of computation
+        computed = [value for value in node.inputs if value is not None and not value.is_initializer()]
+        if node.op_type in _ROOTS and computed and all(value.producer() in found for value in computed):
+            found.add(node)
+    return found | squares
 
 
 def _makes_integers(cast: ir.Node) -> bool:
@@ -139,7 +162,7 @@ def _makes_integers(cast: ir.Node) -> bool:
 
 
 def _read_by(value: ir.Value, nodes: set[ir.Node]) -> bool:
-    """Whether all that reads a constant is among ``nodes``: it stays as it is for them."""
+    """Whether all that reads ``value`` is among ``nodes``."""
     readers = value.consumers()
     return bool(readers) and all(node in nodes for node in readers)
 

@@ -28,7 +28,7 @@ def weights_file(precision: str) -> str:
 def load_graph(source: Path, root: Path) -> ir.Model:
     """The graph in file ``source``, whose weights lie in folder ``root``, with the weights mapped."""
     model = ir.load(source)
-    _hold_weights(model, root)
+    hold_weights(model, root)
     return model
 
 
@@ -62,7 +62,7 @@ def backbone_products(source: Path) -> list[str]:
     ]
 
 
-def _hold_weights(model: ir.Model, root: Path) -> None:
+def hold_weights(model: ir.Model, root: Path) -> None:
     """Maps external weights: onnx_ir refuses to read files with hard links, and folded folders hold such."""
     for value in model.graph.initializers.values():
         tensor = value.const_value

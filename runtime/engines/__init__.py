@@ -154,6 +154,7 @@ def load_engine(artifact: Artifact, graph: GraphInfo, options: EngineOptions) ->
         ArtifactError: the engine does not accept the graph.
         ConfigurationError: the graphs were made for another engine.
     """
-    check_provider(artifact.manifest.operators, options.provider, str(artifact.path))
+    manifest = artifact.manifest
+    check_provider(manifest.operators, manifest.precision, options.provider, str(artifact.path))
     loader: EngineLoader = import_module(PROVIDERS[options.provider]).load
     return loader(artifact, graph, options)

@@ -85,8 +85,9 @@ def provider_options(
         return {}
     chosen = {"device_id": str(options.device)}
     if name == "CUDAExecutionProvider":
-        # By default CUDA rounds float32 products to TF32, ten bits, and no answer would be within fp32's tolerance.
-        chosen["use_tf32"] = "0" if manifest.precision == "fp32" else "1"
+        # By default CUDA rounds float32 products to TF32, ten bits: no answer would be within fp32's tolerance, nor the
+        # angles of rotary positions, which graphs of half the bits keep in float32.
+        chosen["use_tf32"] = "0" if manifest.precision in ("fp32", "fp16", "bf16") else "1"
         if options.memory == "small":
             chosen["arena_extend_strategy"] = "kSameAsRequested"
         return chosen

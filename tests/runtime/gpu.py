@@ -13,10 +13,10 @@ GPU_PROVIDERS = tuple(provider for provider in PROVIDERS if provider not in ("cp
 _NOT_INSTALLED = ("the onnxruntime here serves", "Please install TensorRT libraries")
 
 
-def open_or_skip(tiny, provider, **options):
+def open_or_skip(path, provider, **options):
     """A session on ``provider`` with its first engine loaded; skipped where the provider is not installed."""
     try:
-        session = Session.open(tiny.path, provider, **options)
+        session = Session.open(path, provider, **options)
         session.task(session.tasks[0])
     except BackendError as error:
         if isinstance(error, MissingExtraError) or any(sign in str(error) for sign in _NOT_INSTALLED):

@@ -10,7 +10,7 @@ from propetl.runtime.session import Session
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_any_provider_may_run_standard_graphs(provider):
-    check_provider(STANDARD, provider, "somewhere")
+    check_provider(STANDARD, "fp32", provider, "somewhere")
 
 
 def test_providers_of_operators_are_known():
@@ -18,9 +18,19 @@ def test_providers_of_operators_are_known():
 
 
 def test_own_operators_are_for_onnxruntime():
-    check_provider(ONNXRUNTIME, "cpu", "somewhere")
+    check_provider(ONNXRUNTIME, "fp32", "cpu", "somewhere")
     with pytest.raises(ConfigurationError, match=r"somewhere uses operators of .* 'tensorrt' cannot run .*standard"):
-        check_provider(ONNXRUNTIME, "tensorrt", "somewhere")
+        check_provider(ONNXRUNTIME, "fp32", "tensorrt", "somewhere")
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_bf16_is_for_gpus(provider):
+    check_provider(STANDARD, "fp16", provider, "somewhere")
+    if provider != "cpu":
+        check_provider(STANDARD, "bf16", provider, "somewhere")
+        return
+    with pytest.raises(ConfigurationError, match=r"somewhere computes in bf16, which provider 'cpu' cannot; .*cuda"):
+        check_provider(STANDARD, "bf16", provider, "somewhere")
 
 
 def test_unknown_operators_are_refused():

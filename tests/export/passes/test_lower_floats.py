@@ -102,6 +102,55 @@ def test_a_float_input_is_cast_once_for_all_its_readers():
     assert [node.op_type for node in model.graph] == ["Cast", "MatMul", "MatMul", "Add", "Cast"]
 
 
+RMS = """
+    two = Constant<value = float {2.0}>() axis = Constant<value_ints = [-1]>()
+    square = Pow(x, two) mean = ReduceMean(square, axis) shifted = Add(mean, small)
+    root = Sqrt(shifted) by = Reciprocal(root) scaled = Mul(x, by) y = MatMul(scaled, w)
+"""
+
+
+def test_squares_beyond_the_range_do_not_overflow():
+    """Values of T5's hidden states are in the hundreds; 300 squared is no float16."""
+    constants = CONSTANTS.replace("1e30", "2") + ", float small = {1e-6}"
+    x = np.array([[300, -2000, 5]], np.float32)
+    expected = run(model_of(RMS, constants=constants), x=x)
+    model = model_of(RMS, constants=constants)
+    LowerFloats(FP16)(model)
+    np.testing.assert_allclose(run(model, x=x), expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [FP16, BF16])
+def test_angles_of_positions_stay_exact(dtype):
+    """In bfloat16 position 1001 would be 1000."""
+    body = """
+        at = Cast<to = 1>(positions) angles = MatMul(at, speeds) wave = Cos(angles)
+        h = MatMul(x, w) y = Mul(h, wave)
+    """
+    model = model_of(
+        body, "float[n, 3] x, int64[n, 1] positions", constants=CONSTANTS + ", float[1, 3] speeds = {1, 2, 3}"
+    )
+    LowerFloats(dtype)(model)
+    exact = {node.op_type: node for node in model.graph if node.outputs[0].name in ("at", "angles", "wave")}
+    assert set(exact) == {"Cast", "MatMul", "Cos"}
+    assert all(node.outputs[0].dtype == ir.DataType.FLOAT for node in exact.values())
+    assert [value.dtype for value in list(model.graph)[-2].inputs] == [dtype, dtype]
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [(FP16, FP16), (BF16, ir.DataType.FLOAT)])
+def test_what_cuda_has_no_kernel_for_stays(dtype, kept):
+    body = "h = MatMul(x, w) sizes = Constant<value_ints = [0, 0, 0, 1]>() y = Pad(h, sizes)"
+    model = model_of(body, output="float[n, 4] y")
+    LowerFloats(dtype)(model)
+    assert types(model)["Pad"][0] == kept and types(model)["MatMul"] == [dtype, dtype]
+
+
+def test_the_graph_that_one_was_cloned_from_is_left_as_it_was():
+    model = model_of(LAYER)
+    LowerFloats(FP16)(model.clone())
+    assert model.graph.initializers["w"].dtype == ir.DataType.FLOAT
+    assert types(model)["MatMul"] == [ir.DataType.FLOAT] * 2
+
+
 def test_nothing_to_do_without_floats():
     assert not LowerFloats(FP16)(model_of("y = Add(x, x)", "int64[n] x", "int64[n] y", "int64 unused = {0}")).modified
 
