@@ -173,7 +173,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"quantize": "int2"}, "'int2' is not known; known: fp32, int8, int8-static, int4"),
+            ({"quantize": "int2"}, "'int2' is not known; known: fp32, fp16, bf16, int8, int8-static, int4"),
             ({"quantize": "int4"}, "add --operators onnxruntime"),
             ({"quantize": "int8-static", "opset": 18}, "--quantize int8-static needs --opset 19 or later; got 18"),
             ({"data": "rows"}, "--data .* goes with --quantize"),
