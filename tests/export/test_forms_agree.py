@@ -5,26 +5,24 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as draw
 
-from propetl.bundle import add_task, read_bundle
-from propetl.bundle.format import pack_path
 from propetl.errors import TaskError
 from propetl.export.options import ExportOptions
 from propetl.families import FAMILIES
-from propetl.model import ProPETLModel
 from propetl.prototypes.spec import Combination, PrototypeConfig
 from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.forms.bank import BankForm
-from propetl.runtime.forms.choose import open_form
 from propetl.runtime.forms.staged import StagedForm
-from tests.export.random_artifact import ALL_FORMS, Case, make, torch_logits
-from tests.tiny_bundle import random_task
-
-TOLERANCE = 1e-5
+from tests.export.agreement import (
+    assert_a_later_task_runs_beside_the_others,
+    assert_every_form_is_the_torch_model,
+    assert_mixed_rows_are_those_alone,
+    close,
+    row_of,
+)
+from tests.export.random_artifact import ALL_FORMS, Case, make
 
 ADAPTER = PrototypeConfig(bottleneck=5, sparsity=0.5, activation="gelu")
 HOULSBY = PrototypeConfig(bottleneck=3, sparsity=0.3, sites=("attention", "ffn"))
@@ -110,43 +108,16 @@ def random_artifact(request, tmp_path_factory):
     return make(tmp_path_factory.mktemp("random"), request.param, ExportOptions(forms=ALL_FORMS))
 
 
-def close(found: np.ndarray, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
-
-
 def test_every_form_is_the_torch_model(random_artifact) -> None:
-    artifact = read_artifact(random_artifact.artifact)
-    one_graph = EngineOptions(threads=1, staged=False)
-    forms = [open_form(artifact, form, way) for form in ALL_FORMS for way in (EngineOptions(threads=1), one_graph)]
-    tasks = sorted(random_artifact.bundle.packs)
-
-    @settings(max_examples=12, deadline=None, database=None)
-    @given(
-        seed=draw.integers(0, 2**32 - 1),
-        rows=draw.integers(1, 5),
-        length=draw.integers(1, 20),
-        task=draw.sampled_from(tasks),
-    )
-    @example(seed=0, rows=1, length=1, task=tasks[0])
-    @example(seed=0, rows=3, length=1, task=tasks[-1])
-    @example(seed=0, rows=1, length=9, task=tasks[0])
-    def agree(seed: int, rows: int, length: int, task: str) -> None:
-        inputs = random_artifact.inputs(rows, length, seed)
-        expected = random_artifact.logits(task, inputs)
-        for form in forms:
-            close(form.bind(task).infer(inputs), expected)
-
-    agree()
+    assert_every_form_is_the_torch_model(random_artifact, drawn=12)
 
 
 def test_a_batch_of_mixed_tasks_is_its_rows_one_by_one(random_artifact) -> None:
     texts = ["a man, a dog", "no good", "not bad at all, man!", "the dog was bad", "is", "man is not a dog"]
-    rows = [(task, _text(task, text)) for text in texts for task in random_artifact.manifest.tasks]
+    rows = [(task, row_of(task, text)) for text in texts for task in random_artifact.manifest.tasks]
     for form in ("bank", "switchable"):
         with Session.open(random_artifact.artifact, form=form, threads=1) as session:
-            mixed = session.run_mixed(rows)
-            for (task, text), logits in zip(rows, mixed, strict=True):
-                close(logits, session.run(task, [text])[0])
+            assert_mixed_rows_are_those_alone(session, rows)
 
 
 def test_rows_of_token_ids_pick_their_tasks(random_artifact) -> None:
@@ -173,24 +144,9 @@ def test_answers_differ_between_tasks(random_artifact) -> None:
     assert all(np.abs(first - other).max() > 1e-2 for other in others)
 
 
-def test_a_task_that_came_later_runs_in_the_switchable_graph(random_artifact, tmp_path) -> None:
+def test_a_task_that_came_later_runs_in_the_switchable_graph(random_artifact) -> None:
     """Trained over the same prototype, with more labels than any task that was exported."""
-    path, bundle = random_artifact.bundle.path, random_artifact.bundle
-    if "later" not in read_bundle(path).packs:
-        random = np.random.default_rng(7)
-        contents = random_task(bundle.info.layout, 7, random, bundle.info.head, tuple(random_artifact.inputs(1, 1)))
-        add_task(path, "later", contents)
-    grown = read_bundle(path)
-    model = ProPETLModel.from_bundle(grown, random_artifact.backbone)
-    inputs = random_artifact.inputs(4, 11)
     with Session.open(random_artifact.artifact, form="switchable", threads=1) as session:
         with pytest.raises(TaskError, match="later"):
-            session.run("later", inputs)
-        session.add_task(path / pack_path("later"))
-        for task in session.tasks:
-            close(session.run(task, inputs), torch_logits(model, task, inputs))
-
-
-def _text(task: str, text: str) -> str | tuple[str, str]:
-    """The regression of these bundles reads pairs."""
-    return (text, text[::-1]) if task == "value" else text
+            session.run("later", random_artifact.inputs(1, 1))
+        assert_a_later_task_runs_beside_the_others(random_artifact, session, 7)

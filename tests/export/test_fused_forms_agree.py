@@ -3,11 +3,8 @@
 import dataclasses
 from collections import Counter
 
-import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as draw
 
 from propetl.errors import ConfigurationError
 from propetl.export.options import ExportOptions
@@ -15,9 +12,8 @@ from propetl.export.writer import export_bundle
 from propetl.families import FAMILIES
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
+from tests.export.agreement import assert_every_form_is_the_torch_model
 from tests.export.random_artifact import ALL_FORMS, Case, make
-
-TOLERANCE = 1e-5
 
 ADAPTER = PrototypeConfig(bottleneck=3, sparsity=0.5, activation="gelu")
 LORA = PrototypeConfig("lora", rank=2, alpha=3, sparsity=0.6)
@@ -52,27 +48,7 @@ def fused(request, tmp_path_factory):
 
 
 def test_every_fused_form_is_the_torch_model(fused):
-    sessions = {form: Session.open(fused.artifact, form=form, threads=1) for form in ALL_FORMS}
-    tasks = sorted(fused.bundle.packs)
-
-    @settings(max_examples=10, deadline=None, database=None)
-    @given(
-        seed=draw.integers(0, 2**32 - 1),
-        rows=draw.integers(1, 5),
-        length=draw.integers(1, 20),
-        task=draw.sampled_from(tasks),
-    )
-    @example(seed=0, rows=1, length=1, task=tasks[0])
-    @example(seed=0, rows=3, length=1, task=tasks[-1])
-    def agree(seed: int, rows: int, length: int, task: str) -> None:
-        inputs = fused.inputs(rows, length, seed)
-        expected = fused.logits(task, inputs)
-        for session in sessions.values():
-            np.testing.assert_allclose(session.run(task, inputs), expected, rtol=TOLERANCE, atol=TOLERANCE)
-
-    agree()
-    for session in sessions.values():
-        session.close()
+    assert_every_form_is_the_torch_model(fused, drawn=10)
 
 
 def test_attention_of_every_layer_is_fused(fused):

@@ -7,25 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as draw
 
-from propetl.bundle import add_task, read_bundle
 from propetl.bundle.format import pack_path
 from propetl.bundle.words import first_tokens, word_spans
 from propetl.errors import ConfigurationError, TaskError
 from propetl.export.options import ExportOptions
 from propetl.export.writer import export_bundle
-from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
-from propetl.runtime.artifact import read_artifact
-from propetl.runtime.engines import EngineOptions
 from propetl.runtime.forms import MixingForm
-from propetl.runtime.forms.choose import open_form
 from propetl.runtime.selftest import self_test
 from propetl.training.tasks import tokenizer_of
-from tests.export.random_artifact import ALL_FORMS, Case, make, random_bundle, torch_logits
-from tests.tiny_bundle import random_task
-
-TOLERANCE = 1e-5
+from tests.export.agreement import (
+    assert_a_later_task_runs_beside_the_others,
+    assert_mixed_rows_are_those_alone,
+    close,
+    every_form,
+    row_of,
+)
+from tests.export.random_artifact import ALL_FORMS, Case, make, random_bundle
 
 NER = ("O", "B-X", "I-X", "B-Y", "I-Y")
 BOTH = {"value": 0, "ner": NER, "two": 2, "pos": ("noun", "verb")}
@@ -52,16 +51,8 @@ def tagged(request, tmp_path_factory):
     return make(tmp_path_factory.mktemp("tagged"), request.param, ExportOptions(forms=(*ALL_FORMS, "bare")))
 
 
-def close(found: np.ndarray, expected: np.ndarray) -> None:
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
-
-
 def test_every_form_is_the_torch_model(tagged) -> None:
-    artifact = read_artifact(tagged.artifact)
-    one_graph = EngineOptions(threads=1, staged=False)
-    forms = [open_form(artifact, form, way) for form in ALL_FORMS for way in (EngineOptions(threads=1), one_graph)]
-    tasks = sorted(tagged.bundle.packs)
+    forms, tasks = every_form(tagged.artifact), sorted(tagged.bundle.packs)
 
     @settings(max_examples=8, deadline=None, database=None)
     @given(
@@ -104,11 +95,10 @@ def test_words_have_the_logits_of_their_first_tokens(tagged) -> None:
 
 def test_mixed_texts_are_answered_as_each_alone(tagged) -> None:
     tasks = list(tagged.manifest.tasks)
-    rows = [(task, _text(task, text)) for text in TEXTS for task in tasks]
+    rows = [(task, row_of(task, text)) for text in TEXTS for task in tasks]
     for form in ALL_FORMS:
         with Session.open(tagged.artifact, form=form, threads=1) as session:
-            for (task, text), logits in zip(rows, session.run_mixed(rows), strict=True):
-                close(logits, session.run(task, [text])[0])
+            assert_mixed_rows_are_those_alone(session, rows)
             mixed, alone = session.predict_mixed(rows), [session.predict(task, [text])[0] for task, text in rows]
             assert [one.label for one in mixed] == [one.label for one in alone]
             tags = [[[word.tag for word in one.words] for one in found] for found in (mixed, alone)]
@@ -153,19 +143,8 @@ def test_an_artifact_checks_itself(tagged) -> None:
 
 
 def test_a_tagger_that_came_later_runs_in_the_switchable_graph(tagged) -> None:
-    path, bundle = tagged.bundle.path, tagged.bundle
-    if "later" not in read_bundle(path).packs:
-        tags = tuple("abcdefg")
-        contents = random_task(
-            bundle.info.layout, tags, np.random.default_rng(7), bundle.info.head, tuple(tagged.inputs(1, 1))
-        )
-        add_task(path, "later", contents)
-    model = ProPETLModel.from_bundle(read_bundle(path), tagged.backbone)
-    inputs = tagged.inputs(4, 11)
     with Session.open(tagged.artifact, form="switchable", threads=1) as session:
-        session.add_task(path / pack_path("later"))
-        for task in session.tasks:
-            close(session.run(task, inputs), torch_logits(model, task, inputs))
+        assert_a_later_task_runs_beside_the_others(tagged, session, tuple("abcdefg"))
 
 
 class TestRefusals:
@@ -201,8 +180,3 @@ def _torch_words(tagged, task: str, text: str) -> np.ndarray:
     logits = tagged.logits(task, {name: encoded[name] for name in tagged.inputs(1, 1)})[0]
     logits[-1] = np.nan  # behind the last token of any word: the place -1 is that of a word that was cut off
     return logits[places]
-
-
-def _text(task: str, text: str) -> str | tuple[str, str]:
-    """The regression of these bundles reads pairs."""
-    return (text, text[::-1]) if task == "value" else text
