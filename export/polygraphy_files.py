@@ -13,13 +13,15 @@ from propetl.errors import MissingExtraError
 from propetl.export.transformers_layout import add_file
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.manifest import BACKBONE_FILE, GraphInfo
+from propetl.runtime.report import TOLERANCES
 from propetl.runtime.signatures import BANK, BARE, FOLDED, LOGITS, SWITCHABLE, TASK_ID
 
 POLYGRAPHY_FOLDER = "polygraphy"
 SCRIPT = "run.sh"
 
 _RUNNER = "PyTorch"
-_TOLERANCE = "1e-4"
+_LEAST_TOLERANCE = 1e-4
+"""Engines add up in other orders than ONNX Runtime, which fp32's own tolerance is made for."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,14 @@ def write_polygraphy_files(artifact: Artifact, standalone: bool) -> None:
     """
     root = artifact.path / POLYGRAPHY_FOLDER
     root.mkdir()
+    tolerance = max(TOLERANCES[artifact.manifest.precision].absolute, _LEAST_TOLERANCE)
     commands = []
     for form, info in artifact.manifest.forms.items():
         if form == BARE:
             continue  # its head is of no task, so nothing is recorded of it
         for case in _cases(artifact, form, info.all_graphs()):
             _write_case(root, case)
-            commands.append(_command(case))
+            commands.append(_command(case, tolerance))
         if info.graph is not None:
             for source in (info.graph.path, BACKBONE_FILE):
                 add_file(artifact.path / source, root / form / Path(source).name, standalone)
@@ -105,13 +108,13 @@ def _write_case(root: Path, case: _Case) -> None:
     (folder / "outputs.json").write_text(RunResults([(_RUNNER, [recorded])]).to_json(), "utf-8")
 
 
-def _command(case: _Case) -> str:
+def _command(case: _Case, tolerance: float) -> str:
     """The command of one case; TensorRT, unlike ONNX Runtime, wants the shapes that will come."""
     shapes = [shlex.quote(f"{name}:{list(array.shape)}".replace(" ", "")) for name, array in case.feeds.items()]
     profile = [word for kind in ("min", "opt", "max") for word in (f"--trt-{kind}-shapes", *shapes)]
     folder = shlex.quote(case.folder)
     words = ["polygraphy run", shlex.quote(case.graph), '"$@"', f"--load-inputs {folder}/inputs.json"]
-    words += [f"--load-outputs {folder}/outputs.json", f"--atol {_TOLERANCE} --rtol {_TOLERANCE}", *profile]
+    words += [f"--load-outputs {folder}/outputs.json", f"--atol {tolerance:g} --rtol {tolerance:g}", *profile]
     return " ".join(words)
 
 

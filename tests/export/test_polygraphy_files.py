@@ -60,6 +60,24 @@ def test_every_graph_passes(recorded):
     assert len(re.findall(r"onnxrt-runner\S* vs\. PyTorch \| Passed: 1/1 iterations", done.stdout)) == 6, done.stdout
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", "0.0001"), ("fp16", "0.01"), ("int8", "0.25")])
+def test_the_precision_decides_what_is_close_enough(lora, precision, tolerance, tmp_path):
+    export_bundle(lora[1].path, tmp_path / "artifact", ExportOptions(quantize=precision, polygraphy=True))
+    commands = [line for line in script_of(tmp_path / "artifact") if line.startswith("polygraphy")]
+    assert commands and all(f"--atol {tolerance} --rtol {tolerance} " in line for line in commands)
+
+
+@pytest.mark.slow
+def test_half_the_bits_pass(lora, tmp_path):
+    export_bundle(lora[1].path, tmp_path / "artifact", ExportOptions(quantize="fp16", polygraphy=True))
+    done = run(tmp_path / "artifact")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def script_of(folder: Path) -> list[str]:
+    return (folder / "polygraphy" / SCRIPT).read_text().splitlines()
+
+
 @pytest.mark.slow
 def test_a_difference_is_found(recorded, tmp_path):
     """Of 0.01 in one logit of the first task; the second is compared all the same."""
