@@ -51,6 +51,8 @@ TESTS = tuple(
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 PLANS = {"tensorrt-plan": "tensorrt", "tensorrt-rtx-plan": "tensorrt-rtx"}
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+HALVES = {"cpu": ("fp16",), "cuda": ("fp16", "bf16")}
+"""Of graphs that are quantised at export, by the provider that runs them."""
 TEXT = "t5-small"
 TEXT_PRECISIONS = ("fp32", "fp16", "bf16")
 TEXT_PROVIDERS = ("cpu", "cuda", *PLANS)
@@ -184,17 +186,14 @@ class Run:
             step.detail = f"on the CPU, tiny: a dry run. {step.detail}".strip()
 
     def _backbone(self, name: str, size: Size) -> None:
-        artifact = self._work / name / "artifact"
-        bundle = self._work / name / "bundle"
+        artifact, bundle = self._work / name / "artifact", self._work / name / "bundle"
         made = self._call(
             f"{name}: bundle of {TASKS} random tasks",
             lambda: _bundle(bundle, self._source(name, size), self._scale.longest),
         )
         if made.status != PASSED:
             return
-        forms = [flag for form in (*FORMS, "bare") for flag in ("--form", form)]
-        export = [*_propetl("export"), str(bundle), "-o", str(artifact), "--overwrite", *forms]
-        if self._command(f"{name}: export graphs", export).status != PASSED:
+        if not self._export(name, artifact, (*FORMS, "bare")):
             return
         for provider, reason in self.against.items():
             if reason:
@@ -204,6 +203,22 @@ class Run:
                     self._with_plans(name, artifact, provider, precision, self._profiles())
             else:
                 self._measure(name, artifact, provider, None)
+                self._with_halves(name, provider, (*FORMS, "bare"))
+
+    def _export(self, name: str, artifact: Path, forms: tuple[str, ...], precision: str = "fp32") -> bool:
+        """Whether the bundle of ``name`` could be exported."""
+        command = [*_propetl("export"), str(self._work / name / "bundle"), "-o", str(artifact), "--overwrite"]
+        command += ["--quantize", precision, *(flag for form in forms for flag in ("--form", form))]
+        what = "graphs" if precision == "fp32" else precision
+        return self._command(f"{name}: export {what}", command).status == PASSED
+
+    def _with_halves(self, name: str, provider: str, forms: tuple[str, ...]) -> None:
+        """Graphs that compute in half the bits, where the provider runs them."""
+        for precision in HALVES.get(provider, ()):
+            artifact = self._work / name / precision
+            if self._export(name, artifact, forms, precision):
+                self._measure(name, artifact, provider, precision)
+            shutil.rmtree(artifact, ignore_errors=True)
 
     def _profiles(self) -> list[str]:
         """One for a single row, one for batches."""
@@ -238,9 +253,8 @@ class Run:
         )
         if made.status != PASSED:
             return
-        artifact, forms = folder / "artifact", [flag for form in FORMS for flag in ("--form", form)]
-        export = [*_propetl("export"), str(folder / "bundle"), "-o", str(artifact), "--overwrite", *forms]
-        if self._command(f"{TEXT}: export graphs", export).status != PASSED:
+        artifact = folder / "artifact"
+        if not self._export(TEXT, artifact, FORMS):
             return
         for provider, reason in self.against.items():
             if provider not in TEXT_PROVIDERS:
@@ -253,12 +267,13 @@ class Run:
                     self._with_plans(TEXT, artifact, provider, precision, shapes)
             else:
                 self._measure(TEXT, artifact, provider, None)
+                self._with_halves(TEXT, provider, FORMS)
 
     def _measure(self, name: str, artifact: Path, provider: str, precision: str | None) -> None:
         """Validates and benchmarks all forms of ``artifact``."""
         what = " ".join(filter(None, (provider, precision)))
         slug = f"{name}-{what}".replace(" ", "-")
-        told = ["--provider", provider, *(["--precision", precision] if precision else [])]
+        told = ["--provider", provider, *(["--precision", precision] if precision and provider in PLANS else [])]
         told += ["--engine-cache", str(self._work / "engine-cache")]
         self._validate(name, what, artifact, told)
         found = self._work / "reports" / f"bench-{slug}.json"

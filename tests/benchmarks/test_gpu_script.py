@@ -131,6 +131,10 @@ def test_every_command_is_one_that_there_is(script, full, tmp_path, monkeypatch,
             assert f"roberta-base: bench {provider} {precision}" in names
         for precision in ("fp32", "fp16", "bf16"):
             assert {f"t5-small: {step} {provider} {precision}" for step in ("build", "validate", "bench")} <= set(names)
+    for precision in ("fp16", "bf16"):
+        halves = {f"{one}: {step} cuda {precision}" for one in ("minilm", "t5-small") for step in ("validate", "bench")}
+        assert (halves <= set(names)) == (device == "gpu")
+    assert ("minilm: bench cpu fp16" in names) == (device == "cpu")
     assert "t5-small: bench cuda" in names and "t5-small: bench tensorrt" not in names
     assert ("minilm: bench cpu" in names) == (device == "cpu")
 
@@ -185,6 +189,9 @@ def test_a_dry_run_on_the_cpu(gpu_machine, tmp_path):
     assert passed >= {"train one task", "minilm: export graphs", "minilm: validate cpu", "minilm: bench cpu"}
     assert "a dry run" in steps["train one task"]["detail"]
     assert steps["minilm: validate cpu"]["figures"]["largest_error"] < 1e-5
+    halves = steps["minilm: validate cpu fp16"]["figures"]
+    assert halves["precision"] == "fp16" and halves["comparisons"] > 0
+    assert steps["minilm: bench cpu fp16"]["status"] == "passed"
     cells = {
         (item["runtime"], item["batch"], item["sequence"])
         for item in steps["minilm: bench cpu"]["figures"]["bench"]["latency"]
