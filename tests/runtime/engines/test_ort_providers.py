@@ -31,7 +31,7 @@ def test_the_cpu_takes_no_options(manifest):
 
 def test_fp32_is_fp32_on_cuda(manifest):
     assert options_of(manifest, EngineOptions("cuda", device=1)) == {"device_id": "1", "use_tf32": "0"}
-    coarser = replace(manifest, precision="fp16")
+    coarser = replace(manifest, precision="tf32")
     assert options_of(coarser, EngineOptions("cuda"))["use_tf32"] == "1"
 
 
