@@ -21,7 +21,8 @@ DEV_STAMP  := $(VENV)/.installed-dev
 SOURCES    := pyproject.toml constraints.txt Makefile
 
 # Two processes, each with one thread for its sums; the tests of a file share what they build, so they stay together.
-TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
+# In their own order: by default files of few tests come last, and these are the longest, for which one process then waits.
+TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
 .PHONY: demo test check lint clean

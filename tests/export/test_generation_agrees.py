@@ -26,26 +26,28 @@ from tests.export.random_text_artifact import TASKS, make_text_artifact, prompts
 TOLERANCE = 1e-5
 
 CASES = {
-    "bart-lora": ("bart", PrototypeConfig("lora", rank=3, alpha=9.0, targets=("query", "key", "value"))),
+    "bart-lora-only-layers": (
+        "bart",
+        PrototypeConfig("lora", masks="only-layers", rank=3, alpha=9.0, targets=("query", "key", "value")),
+    ),
     "bart-adapters-each": (
         "bart", PrototypeConfig(scope="stack", masks="hybrid", combine="and", bottleneck=5, sites=("attention", "ffn"))
     ),
     "mt5-loras-each": ("mt5", PrototypeConfig("lora", scope="stack", masks="hybrid", combine="add", rank=3, alpha=4.5)),
     "t5-prefixes-only-tasks": ("t5", PrototypeConfig("prefix", scope="stack", masks="only-tasks", prefix_length=3)),
     "t5-loras-of-all-tasks": ("t5", PrototypeConfig("lora", "tasks", rank=2, alpha=3.0)),
-    "gpt2-lora": ("gpt2", PrototypeConfig("lora", rank=3, alpha=9.0)),
+    "gpt2-lora-only-tasks": ("gpt2", PrototypeConfig("lora", masks="only-tasks", rank=3, alpha=9.0)),
     "llama-prefix": ("llama", PrototypeConfig("prefix", prefix_length=3)),
-    "qwen2-adapter": ("qwen2", PrototypeConfig(bottleneck=5, sites=("attention", "ffn"))),
+    "qwen2-adapter-only-layers": (
+        "qwen2", PrototypeConfig(masks="only-layers", bottleneck=5, sites=("attention", "ffn"))
+    ),
     "t5-adapter-hybrid-or-languages": (
         "t5", PrototypeConfig(masks="hybrid", languages=("de", "en"), bottleneck=5, sparsity=0.3)
     ),
-    "t5-lora-only-layers": ("t5", PrototypeConfig("lora", masks="only-layers", rank=3, alpha=4.5)),
     "gpt2-prefix-hybrid-add": ("gpt2", PrototypeConfig("prefix", masks="hybrid", combine="add", prefix_length=3)),
-    "gpt2-adapter-only-layers": ("gpt2", PrototypeConfig(masks="only-layers", bottleneck=5)),
     "llama-lora-hybrid-and-languages": (
         "llama", PrototypeConfig("lora", masks="hybrid", combine="and", languages=("de", "en"), rank=3, alpha=9.0)
     ),
-    "qwen2-lora-only-tasks": ("qwen2", PrototypeConfig("lora", masks="only-tasks", rank=3, alpha=9.0)),
 }  # fmt: skip
 
 WAYS: list[dict[str, Any]] = [
