@@ -205,18 +205,19 @@ class Run:
                 self._measure(name, artifact, provider, None)
                 self._with_halves(name, provider, (*FORMS, "bare"))
 
-    def _export(self, name: str, artifact: Path, forms: tuple[str, ...], precision: str = "fp32") -> bool:
+    def _export(
+        self, name: str, artifact: Path, forms: tuple[str, ...], precision: str = "fp32", what: str = "graphs"
+    ) -> bool:
         """Whether the bundle of ``name`` could be exported."""
         command = [*_propetl("export"), str(self._work / name / "bundle"), "-o", str(artifact), "--overwrite"]
         command += ["--quantize", precision, *(flag for form in forms for flag in ("--form", form))]
-        what = "graphs" if precision == "fp32" else precision
         return self._command(f"{name}: export {what}", command).status == PASSED
 
     def _with_halves(self, name: str, provider: str, forms: tuple[str, ...]) -> None:
         """Graphs that compute in half the bits, where the provider runs them."""
         for precision in HALVES.get(provider, ()):
             artifact = self._work / name / precision
-            if self._export(name, artifact, forms, precision):
+            if self._export(name, artifact, forms, precision, f"{provider} {precision}"):
                 self._measure(name, artifact, provider, precision)
             shutil.rmtree(artifact, ignore_errors=True)
 

@@ -133,7 +133,7 @@ def test_every_command_is_one_that_there_is(script, full, tmp_path, monkeypatch,
             assert {f"t5-small: {step} {provider} {precision}" for step in ("build", "validate", "bench")} <= set(names)
     for precision in ("fp16", "bf16"):
         halves = {f"{one}: {step} cuda {precision}" for one in ("minilm", "t5-small") for step in ("validate", "bench")}
-        assert (halves <= set(names)) == (device == "gpu")
+        assert halves <= set(names)
     assert ("minilm: bench cpu fp16" in names) == (device == "cpu")
     assert "t5-small: bench cuda" in names and "t5-small: bench tensorrt" not in names
     assert ("minilm: bench cpu" in names) == (device == "cpu")
