@@ -17,21 +17,21 @@ def script(monkeypatch):
 
 def test_a_figure_may_be_worse_by_its_spread_and_no_more(script):
     guard = script("guard")
-    known = {"a": {"median": 1.0, "spread": 0.02}, "b": {"median": 2.0, "spread": 0.1}}
+    known = {"a": [1.0, 1.01, 0.99], "b": [2.0, 2.05, 1.95]}
     assert guard.compare(known, {"a": 1.02, "b": 1.5}) == []
     (worse,) = guard.compare(known, {"a": 1.021, "b": 2.0})
     assert worse == "a: 1.021, recorded 1.000 with a spread of 0.020"
-    (gone,) = guard.compare(known, {"a": 1.0})
-    assert gone.startswith("b: not measured")
+    (unknown,) = guard.compare(known, {"a": 1.0, "c": 1.0})
+    assert unknown.startswith("c: not on record")
 
 
 def test_the_guard_ends_with_an_error_where_one_is_worse(script, monkeypatch, tmp_path):
     guard = script("guard")
-    monkeypatch.setattr(guard, "RECORD", tmp_path / "guard.json")
+    monkeypatch.setattr(guard, "RESULTS", tmp_path / "targets.json")
     monkeypatch.setattr("sys.argv", ["guard.py", "--work", str(tmp_path)])
-    with pytest.raises(SystemExit, match="--record"):
+    with pytest.raises(SystemExit, match=r"targets\.py"):
         guard.main()
-    (tmp_path / "guard.json").write_text(json.dumps({"figures": {"a": {"median": 1.0, "spread": 0.1}}}))
+    (tmp_path / "targets.json").write_text(json.dumps({"figures": {"a": [0.95, 1.0, 1.05]}}))
     for found, code in ((1.05, 0), (1.2, "a: 1.200, recorded 1.000 with a spread of 0.100")):
         monkeypatch.setattr(guard, "measured", lambda _, found=found: {"a": found})
         with pytest.raises(SystemExit) as ended:
