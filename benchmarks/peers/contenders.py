@@ -12,6 +12,8 @@ from peers import TASKS
 LORA, ADAPTER, FINE_TUNED = "LoRA, unshared", "adapter, unshared", "full fine-tuning"
 MASKS = "ProAdapter, hybrid masks (or), joint"
 
+PEFT, ADAPTERHUB, GRAPHS = "peers.peft_worker", "peers.adapterhub_worker", "peers.graphs_worker"
+
 Files = tuple[str, ...]
 """Patterns below a folder; what hard links share is counted once."""
 
@@ -31,7 +33,7 @@ class Contender:
         method: as ``examples/real_run.py`` calls it; "" where nothing is trained.
         artifact: ours: gives the artifact, or the bundle for PyTorch.
         form: ours: that runs.
-        module: ours: of the worker.
+        module: of the worker.
         environment: of a peer.
         with_backbone: its files go beside the backbone's own weights.
         copies: how often its files are needed.
@@ -83,28 +85,43 @@ CONTENDERS = {
         module=EAGER,
         with_backbone=True,
     ),
-    "eager": Contender("PyTorch eager, no adapter", (), environment="peft", with_backbone=True, tasks=False),
-    "compiled": Contender("torch.compile, no adapter", (), environment="peft", with_backbone=True, tasks=False),
+    "eager": Contender(
+        "PyTorch eager, no adapter", (), module=PEFT, environment="peft", with_backbone=True, tasks=False
+    ),
+    "compiled": Contender(
+        "torch.compile, no adapter", (), module=PEFT, environment="peft", with_backbone=True, tasks=False
+    ),
     "peft": Contender(
-        "PEFT LoRA in PyTorch, adapter_names", ("peft/**/*",), LORA, environment="peft", with_backbone=True
+        "PEFT LoRA in PyTorch, adapter_names", ("peft/**/*",), LORA, module=PEFT, environment="peft", with_backbone=True
     ),
     "peft-merged": Contender(
-        "PEFT LoRA merged, a graph per task, ONNX Runtime", ("peft-merged-*.onnx",), LORA, environment="peft"
+        "PEFT LoRA merged, a graph per task, ONNX Runtime",
+        ("peft-merged-*.onnx",),
+        LORA,
+        module=GRAPHS,
+        environment="peft",
     ),
     "ort-adapters": Contender(
         "ONNX Runtime LoRA adapters (Olive's conversion)",
         ("ort-adapters.onnx", "*.onnx_adapter"),
         LORA,
+        module=GRAPHS,
         environment="peft",
     ),
     "adapterhub": Contender(
-        "AdapterHub adapters in PyTorch", ("adapterhub/**/*",), ADAPTER, environment="adapters", with_backbone=True
+        "AdapterHub adapters in PyTorch",
+        ("adapterhub/**/*",),
+        ADAPTER,
+        module=ADAPTERHUB,
+        environment="adapters",
+        with_backbone=True,
     ),
     **{
         f"optimum-{level}": Contender(
             f"optimum-onnx {title}",
             (f"optimum-{level}/{name}.onnx",),
             FINE_TUNED,
+            module=GRAPHS,
             environment="optimum",
             copies=len(TASKS),
             quantised=quantised,
@@ -117,7 +134,6 @@ CONTENDERS = {
         )
     },
 }
-MODULES = {"peft": "peers.peft_worker", "adapters": "peers.adapterhub_worker", "optimum": "peers.optimum_worker"}
 
 
 def runtime_of(name: str, bench: Bench, backbone: Path, environments: str) -> Runtime:
@@ -125,7 +141,7 @@ def runtime_of(name: str, bench: Bench, backbone: Path, environments: str) -> Ru
     contender = CONTENDERS[name]
     if contender.artifact is None:
         python = f"{environments}{contender.environment}/bin/python"
-        return Runtime(backbone, name, MODULES[contender.environment], python)
+        return Runtime(backbone, name, contender.module, python)
     return Runtime(contender.artifact(bench), contender.form, contender.module)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from peers import TASKS
+
 Feeds = Mapping[str, np.ndarray]
 
 
@@ -15,6 +17,27 @@ def work_folder() -> Path:
     folder = Path(os.environ["PEERS_WORK"])
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def merged_graphs() -> dict[str, Path]:
+    """By task: a LoRA merged into its backbone."""
+    return {task: work_folder() / f"peft-merged-{task}.onnx" for task in TASKS}
+
+
+def adapter_graph() -> Path:
+    """The graph that takes LoRA weights."""
+    return work_folder() / "ort-adapters.onnx"
+
+
+def adapter_files() -> dict[str, Path]:
+    """By task: LoRA weights as ONNX Runtime loads them."""
+    return {task: work_folder() / f"{task}.onnx_adapter" for task in TASKS}
+
+
+def optimum_graph(kind: str) -> Path:
+    """What optimum-onnx optimised or quantised: ``o1``, ``o2``, ``o3`` or ``int8``."""
+    name = "model_quantized.onnx" if kind == "int8" else "model_optimized.onnx"
+    return work_folder() / f"optimum-{kind}" / name
 
 
 def opened(path: Path, threads: int) -> Any:
@@ -47,6 +70,36 @@ class GraphPerTask:
 
     def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> list[np.ndarray]:
         """One call for the rows of each task."""
+        return by_task(self, tasks, feeds)
+
+    def adding_times(self, task: str, repeats: int) -> list[int]:
+        """Not measured."""
+        return []
+
+
+class AdapterFiles:
+    """One graph whose LoRA weights come from ONNX Runtime's adapter files."""
+
+    def __init__(self, graph: Path, adapters: Mapping[str, Path], threads: int) -> None:
+        import onnxruntime
+
+        self._runtime = onnxruntime
+        self._session = opened(graph, threads)
+        self._adapters: dict[str, Any] = {}
+        self._options: dict[str, Any] = {}
+        for task, path in adapters.items():
+            self._adapters[task] = onnxruntime.LoraAdapter()
+            self._adapters[task].Load(str(path))
+            self._options[task] = onnxruntime.RunOptions()
+            self._options[task].add_active_adapter(self._adapters[task])
+
+    def run(self, task: str, feeds: Feeds) -> np.ndarray:
+        """Logits of one batch."""
+        logits: np.ndarray = self._session.run(None, dict(feeds), self._options[task])[0]
+        return logits
+
+    def run_mixed(self, tasks: Sequence[str], feeds: Feeds) -> list[np.ndarray]:
+        """One call for the rows of each task: an adapter serves a whole call."""
         return by_task(self, tasks, feeds)
 
     def adding_times(self, task: str, repeats: int) -> list[int]:
