@@ -1,6 +1,6 @@
 """ProPETL beside what a user would pick instead: one backbone, one set of rows, one number of threads.
 
-    make bench-peers                                   # environments, then this; half an hour
+    make bench-peers                                   # environments, then this; a quarter of an hour
     python benchmarks/compare_peers.py [--quick] [--threads 1] [--only peft,folded] [--environments .venv-peers-]
 
 Every runtime has a process of its own, in the environment that it needs; rounds are interleaved. Then each is started
