@@ -80,6 +80,7 @@ class Bench:
         """A thousand tasks in form switchable."""
 
         def make(path: Path) -> None:
+            shutil.rmtree(self.work / "bundle-1000", ignore_errors=True)  # of a call that was broken off
             thousand_tasks.make_artifact(self.work / "bundle-1000", path, 1000)
 
         return self._made("artifact-1000", make, MANIFEST)
