@@ -8,14 +8,13 @@ and quantiser the root mean square of what changed in a logit, as a share of the
 mean taken off where a task has classes), and how many answers changed. Six minutes.
 """
 
-import argparse
 import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from int8_loss import RESULTS, optimum_copy
+from int8_loss import RESULTS, optimum_copy, parser_of
 from numpy.typing import NDArray
 
 from propetl.data.tables import load_split
@@ -31,11 +30,7 @@ Logits = NDArray[np.float32]
 
 def main() -> None:
     """Quantises twice, compares, writes and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("artifact", type=Path)
-    parser.add_argument("data")
-    parser.add_argument("--environments", default=".venv-peers-", help="what the environments' folders begin with")
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=300, help="of each task's development rows (default: 300)")
     asked = parser.parse_args()
     expected = _logits(asked.artifact, asked.data, asked.rows)

@@ -28,12 +28,7 @@ RESULTS = HERE.parent / "results"
 
 def main() -> None:
     """Quantises, measures, writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("artifact", type=Path)
-    parser.add_argument("data")
-    parser.add_argument("--environments", default=".venv-peers-", help="what the environments' folders begin with")
-    asked = parser.parse_args()
+    asked = parser_of(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "artifact"
         optimum_copy(asked.artifact, copy, asked.environments)
@@ -43,6 +38,16 @@ def main() -> None:
     (RESULTS / "peers_int8.json").write_text(json.dumps(report, indent=2) + "\n")
     for loss in losses:
         print(f"{loss['task']:8} {loss['metric']:10} {100 * (loss['reference'] - loss['quantised']):+.2f} points lost")
+
+
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """Of a trained bundle, its folded artifact, its tasks' data, and where the peers' environments are."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("data")
+    parser.add_argument("--environments", default=".venv-peers-", help="what the environments' folders begin with")
+    return parser
 
 
 def optimum_copy(source: Path, artifact: Path, environments: str) -> None:

@@ -29,15 +29,21 @@ CONFIGS = (
 pytestmark = [pytest.mark.gpu, pytest.mark.parametrize("provider", PROVIDERS)]
 
 
+def target_of(provider):
+    """What engines are built for; without the library that runs them, a test has nothing to run on."""
+    target, module = PROVIDERS[provider]
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    return target
+
+
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
     """A function from provider and method to an artifact with engines for the GPU here."""
     made = {}
 
     def of(provider, config):
-        target, module = PROVIDERS[provider]
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
+        target = target_of(provider)
         key = (provider, config.method)
         if key not in made:
             engines = TensorRTOptions((target,), PRECISIONS, SHAPES)
@@ -66,9 +72,7 @@ def test_answers_are_those_of_pytorch(planned, provider, config, form, precision
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_refitted_plan_answers_for_every_task(provider, precision, tmp_path):
     """Tasks in turn, so that every call but the repeated ones refits, and every task is come back to."""
-    target, module = PROVIDERS[provider]
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed")
+    target = target_of(provider)
     engines = TensorRTOptions((target,), (precision,), SHAPES, refit=True)
     made = make(tmp_path, Case("bert", CONFIGS[0]), ExportOptions(forms=("folded",), engines=engines))
     tolerance = TOLERANCES[precision]
@@ -85,9 +89,7 @@ def test_a_refitted_plan_answers_for_every_task(provider, precision, tmp_path):
 @pytest.mark.parametrize("family", ["t5", "gpt2"])
 def test_texts_are_those_of_pytorch(provider, family, precision, tmp_path):
     """Encoder, decoders and their cache, folded and in two stages."""
-    target, module = PROVIDERS[provider]
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed")
+    target = target_of(provider)
     made = make_text_artifact(tmp_path, CONFIGS[1], family, ("folded", "switchable"))
     options = TensorRTOptions((target,), (precision,), (parse_shapes("1x1/2x16/16x64"),))
     add_engines(made.artifact, options, lambda line: None, lambda phase, share: None)

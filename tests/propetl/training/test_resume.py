@@ -54,6 +54,27 @@ def test_overwriting(make_config):
     assert files_of(make_config().output / "bundle") != before
 
 
+def killed_and_resumed(config, monkeypatch, module, name, call, before):
+    """Result of a run that was killed at a call of ``name``, before what it does or after, and gone on with."""
+    calls, real = [], getattr(module, name)
+
+    def killing(*arguments, **keywords):
+        calls.append(name)
+        if before and len(calls) == call:
+            raise Killed
+        result = real(*arguments, **keywords)
+        if len(calls) == call:
+            raise Killed
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, killing)
+        with pytest.raises(Killed):
+            train(config)
+    (resumed,) = train(config, resume=True)
+    return resumed
+
+
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
@@ -71,22 +92,7 @@ def test_overwriting(make_config):
 def test_killed_anywhere_it_ends_as_undisturbed(make_config, undisturbed, monkeypatch, module, name, call, before):
     """Dropout is on, and the kill hits within an epoch, at its end, and while writing."""
     config = make_config(**INTERRUPTED)
-    calls, real = [], getattr(module, name)
-
-    def killing(*arguments, **keywords):
-        calls.append(name)
-        if before and len(calls) == call:
-            raise Killed
-        result = real(*arguments, **keywords)
-        if len(calls) == call:
-            raise Killed
-        return result
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, name, killing)
-        with pytest.raises(Killed):
-            train(config)
-    (resumed,) = train(config, resume=True)
+    resumed = killed_and_resumed(config, monkeypatch, module, name, call, before)
     assert files_of(resumed.bundle) == files_of(undisturbed.bundle)
     assert resumed.scores == undisturbed.scores
     assert _losses(resumed) == _losses(undisturbed)
@@ -96,19 +102,7 @@ def test_killed_anywhere_it_ends_as_undisturbed(make_config, undisturbed, monkey
 def test_hybrid_masks_at_a_temperature_go_on_as_undisturbed(make_config, tmp_path, monkeypatch, module, name):
     options = {**INTERRUPTED, **HYBRID}
     (undisturbed,) = train(make_config(**options, output=str(tmp_path / "undisturbed")))
-    config, calls, real = make_config(**options), [], getattr(module, name)
-
-    def killing(*arguments, **keywords):
-        calls.append(name)
-        if len(calls) == 2:
-            raise Killed
-        return real(*arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, name, killing)
-        with pytest.raises(Killed):
-            train(config)
-    (resumed,) = train(config, resume=True)
+    resumed = killed_and_resumed(make_config(**options), monkeypatch, module, name, call=2, before=True)
     assert files_of(resumed.bundle) == files_of(undisturbed.bundle)
     assert _losses(resumed) == _losses(undisturbed)
 
