@@ -56,14 +56,19 @@ def _moved_right(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.gather(1, order) for name, tensor in inputs.items()}
 
 
-def token_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy over the places of ``labels`` ``[batch, target]`` that are not :data:`IGNORED`.
+def summed_token_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy summed over the places of ``labels`` ``[batch, target]`` that are not :data:`IGNORED`.
 
     ``smoothing`` is spread over all classes of ``logits`` ``[batch, target, classes]`` alike.
     """
     return functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
     )
+
+
+def target_count(labels: Tensor) -> int:
+    """How many places of ``labels`` ``[batch, target]`` a loss is taken over."""
+    return int((labels != IGNORED).sum())
 
 
 def generated_ids(network: Any, text: TextInfo, inputs: Mapping[str, Tensor], **options: Any) -> Tensor:

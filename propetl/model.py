@@ -17,7 +17,7 @@ from propetl.backbone import Backbone, check_backbone
 from propetl.bundle.format import HEADS, TaskInfo, check_task_name
 from propetl.bundle.reader import Bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
-from propetl.generation import generated_ids, only_tokens, token_logits, token_loss
+from propetl.generation import generated_ids, only_tokens, summed_token_loss, target_count, token_logits
 from propetl.heads import Head, logits_of, pooled, token_states
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, new_shared_masks
@@ -31,7 +31,7 @@ class TaskOutput(ModelOutput):
     """What one task says of a batch.
 
     Attributes:
-        loss: mean over rows, or over the tokens of the answers; None without labels.
+        loss: mean over rows, or over the tokens that have a label; None without labels.
         logits: ``[batch, outputs]`` of the task's head, ``[batch, seq, outputs]`` of one that tags, or
             ``[batch, target, vocabulary]`` for text.
     """
@@ -177,6 +177,7 @@ class ProPETLModel(nn.Module):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        divisor: float | None = None,
     ) -> TaskOutput:
         """Runs one task on a batch.
 
@@ -188,11 +189,13 @@ class ProPETLModel(nn.Module):
             labels: int64 ``[batch]`` classes, or float ``[batch]`` for regression; for text int64
                 ``[batch, target]`` tokens of the answer, -100 behind it; for tags int64 ``[batch, seq]``, -100 where a
                 token has none.
+            divisor: of the summed loss; where the batch is a part of a larger one, its own number of rows or tokens is
+                not what makes the mean.
 
         Returns:
             Logits: of the head ``[batch, outputs]``, or ``[batch, seq, outputs]`` for tags; for text
             ``[batch, target, vocabulary]``, or those of the first token alone without labels. With labels also the
-            loss: the mean cross-entropy or squared error.
+            loss: the mean cross-entropy or squared error, or their sum over ``divisor``.
 
         Raises:
             TaskError: the task is not in this model.
@@ -209,8 +212,12 @@ class ProPETLModel(nn.Module):
             logits = self.head_logits(task, weights, inputs)
         if labels is None:
             return TaskOutput(logits=logits)
-        loss = token_loss if info.text is not None or info.per_token else _loss
-        return TaskOutput(loss(logits.float(), labels, self.label_smoothing), logits)
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        per_token = info.text is not None or info.per_token
+        summed = (summed_token_loss if per_token else _summed_loss)(exact, labels, self.label_smoothing)
+        if divisor is None:
+            divisor = target_count(labels) if per_token else len(labels)
+        return TaskOutput(summed / divisor, logits)
 
     @torch.no_grad()
     def generate(self, task: str, inputs: Mapping[str, Tensor], **options: Any) -> Tensor:
@@ -352,10 +359,10 @@ def _dropout_of(backbone: Backbone) -> float:
     return float(probability)
 
 
-def _loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+def _summed_loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
     if labels.is_floating_point():
-        return functional.mse_loss(logits.squeeze(-1), labels.float())
-    return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
+    return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="sum")
 
 
 def _key(task: str) -> str:

@@ -30,6 +30,6 @@ def conditions_of(
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "rows": {task.spec.name: {"train": len(task.train), "dev": len(task.dev)} for task in tasks},
-        "batches_per_epoch": dict(zip(names, joint_sampler(tasks, config, processes).batches, strict=True)),
+        "batches_per_epoch": dict(zip(names, joint_sampler(tasks, config).batches, strict=True)),
         "sources": {task.spec.name: {"train": task.train.source, "dev": task.dev.source} for task in tasks},
     }

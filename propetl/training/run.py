@@ -146,7 +146,7 @@ def _fit(
     model: ProPETLModel, tasks: list[TrainingTask], config: TrainConfig, folder: RunFolder, manner: Manner
 ) -> None:
     """Trains to the end, from the newest checkpoint if there is one."""
-    schedule = schedule_of(config, len(joint_sampler(tasks, config, manner.processes)))
+    schedule = schedule_of(config, len(joint_sampler(tasks, config)))
     newest = manner.processes.on_first(folder.newest_checkpoint)
     if newest and is_done(newest.state(), schedule.max_steps, config.early_stopping_patience):
         return

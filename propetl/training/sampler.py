@@ -36,21 +36,18 @@ def batches_by_task(rows: Sequence[int], batch_size: int, temperature: float = 1
 
 
 class TaskBatchSampler(Sampler[list[Row]]):
-    """Yields this process's part of every batch of an epoch.
+    """Yields every batch of an epoch.
 
     An epoch holds the batches of each task that :func:`batches_by_task` says, in one shuffled order. Every batch
     is full: a task goes through its rows in a new permutation as often as its batches want. The order is a
-    function of seed and epoch alone, so it is the same in every process and after a resume; process ``r`` of
-    ``N`` takes the r-th part of each batch.
+    function of seed and epoch alone, so it is the same in every process and after a resume.
 
     Args:
         lengths: tokens of each row, by task.
-        batch_size: rows per batch over all processes; a multiple of ``processes``.
+        batch_size: rows per batch over all processes.
         seed: of the order.
         temperature: see :func:`batches_by_task`.
         group_by_length: sort runs of 16 batches by length before cutting them, so that a batch pads little.
-        process: index of this process.
-        processes: how many there are.
     """
 
     def __init__(
@@ -61,19 +58,15 @@ class TaskBatchSampler(Sampler[list[Row]]):
         *,
         temperature: float = 1.0,
         group_by_length: bool = False,
-        process: int = 0,
-        processes: int = 1,
     ) -> None:
-        if not all(map(len, lengths)) or batch_size % processes:
-            raise ValueError(f"every task needs rows, and {batch_size} has to be a multiple of {processes}")
+        if not all(map(len, lengths)):
+            raise ValueError("every task needs rows")
         self.lengths = list(lengths)
         self.batches = batches_by_task([len(each) for each in lengths], batch_size, temperature)
         self.batch_size = batch_size
         self.seed = seed
         self.group_by_length = group_by_length
         self.epoch = 0
-        part = batch_size // processes
-        self._part = slice(process * part, (process + 1) * part)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch that the next iteration yields."""
@@ -85,7 +78,7 @@ class TaskBatchSampler(Sampler[list[Row]]):
     def __iter__(self) -> Iterator[list[Row]]:
         batches = [iter(self._task_batches(task)) for task in range(len(self.lengths))]
         for task in self._task_order():
-            yield [(task, row) for row in next(batches[task])[self._part].tolist()]
+            yield [(task, row) for row in next(batches[task]).tolist()]
 
     def _task_batches(self, task: int) -> NDArray[Any]:
         """The epoch's rows of one task, ``[batches, batch_size]``."""

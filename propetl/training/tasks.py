@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from propetl.backbone import Backbone
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
+from propetl.bundle.words import IGNORED
 from propetl.data.as_text import as_text
 from propetl.data.generated import GENERATED
 from propetl.data.own_task import language_of
@@ -55,6 +56,13 @@ class Split:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row, ``[n]``."""
         return np.array([len(ids) for ids in self.rows.columns["input_ids"]])
+
+    def targets(self, places: Sequence[int]) -> int:
+        """How many losses the rows at ``places`` have: one each, or one for each token that has a label."""
+        rows = self.rows.targets
+        if rows is None:
+            return len(places)
+        return sum(label != IGNORED for place in places for label in rows[place])
 
     def batch(self, places: Sequence[int]) -> Batch:
         """What the model's ``forward`` takes for the rows at ``places``."""

@@ -1,6 +1,6 @@
 """transformers' Trainer with two learning rates, one task per batch and small checkpoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ from propetl.model import ProPETLModel
 from propetl.training.checkpoints import WEIGHTS, mark_complete, rotate
 from propetl.training.config import TrainConfig
 from propetl.training.evaluate import eval_log, evaluate_tasks
-from propetl.training.loader import EpochLoader, joint_loader
+from propetl.training.loader import EpochLoader, Part, joint_loader, loss_divisors
 from propetl.training.processes import Processes
 from propetl.training.progress import stopped_early
 from propetl.training.tasks import Batch, TrainingTask
@@ -24,7 +24,7 @@ from propetl.training.tasks import Batch, TrainingTask
 class Trained(nn.Module):
     """The model without its ``config``, which the Trainer would take for that of a transformers model."""
 
-    accepts_loss_kwargs = False  # the loss is a mean over the batch; the Trainer divides by the accumulation
+    accepts_loss_kwargs = False  # what a loss is divided by comes with the batch
 
     def __init__(self, network: ProPETLModel) -> None:
         super().__init__()
@@ -46,8 +46,10 @@ class ProPETLTrainer(Trainer):
 
     * scores have a learning rate of their own and no weight decay: only the order of their sizes matters, and
       decay would shrink all of them alike;
-    * batches come from :class:`TaskBatchSampler`, which deals out each batch to the processes; a batch is
-      computed in shards, so that one process does the sums that several do;
+    * batches come from :class:`TaskBatchSampler` and are dealt out to the processes; a batch is computed in shards,
+      so that one process does the sums that several do;
+    * the loss of a step is that of :func:`propetl.training.loader.loss_divisors`, however the step is split into
+      shards, processes and accumulated batches;
     * a checkpoint holds trainable tensors only, is marked when complete, and is written at every new best;
     * evaluation gives every task's metrics, and the best step is that of the best mean of the main ones.
     """
@@ -69,6 +71,7 @@ class ProPETLTrainer(Trainer):
         self.processes = processes
         self.network = model
         self.trained = Trained(model)
+        self._divisors: dict[str, float] = {}
         self._step = -1
         self._batch_of_step = 0
         dev = {task.spec.name: task.dev for task in self.tasks}
@@ -79,25 +82,33 @@ class ProPETLTrainer(Trainer):
         """Loader of this process's part of every batch; Accelerate has nothing to do about it."""
         return joint_loader(self.tasks, self.config, self.processes)
 
-    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Adds up the gradients of this process's shards of one batch; returns their mean loss.
+    def get_batch_samples(self, epoch_iterator: Iterator[Part], num_batches: int, device: Any) -> tuple[Any, None]:
+        """The batches of one optimizer step: before the first is computed, all have to be there to be counted."""
+        parts, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._divisors = loss_divisors(parts)
+        return parts, None
+
+    def training_step(self, model: nn.Module, inputs: Part, num_items_in_batch: Any = None) -> Tensor:
+        """Adds up the gradients of this process's shards of one batch; returns their share of the step's loss.
 
         Each shard has dropout of its own, drawn from seed, step and shard alone, and gradients are exchanged
-        once, after the last one. ``inputs`` are :data:`propetl.training.loader.Shards`.
+        once, after the last one.
         """
         model.train()
+        # Processes are averaged, both their gradients and their logged losses.
+        divisor = self._divisors[inputs["task"]] / self.processes.count
         shards = cast(list[Batch], self._prepare_inputs(inputs)["shards"])
-        losses = [self._shard_step(model, shard, place, len(shards)) for place, shard in enumerate(shards)]
+        losses = [self._shard_step(model, shard, place, len(shards), divisor) for place, shard in enumerate(shards)]
         self._batch_of_step = self._place_in_step() + 1
-        return torch.stack(losses).mean() / self.current_gradient_accumulation_steps
+        return torch.stack(losses).sum()
 
-    def _shard_step(self, model: nn.Module, shard: Batch, place: int, count: int) -> Tensor:
+    def _shard_step(self, model: nn.Module, shard: Batch, place: int, count: int, divisor: float) -> Tensor:
         torch.manual_seed(self._dropout_seed(place, count))
         exchange = nullcontext() if place == count - 1 else self.accelerator.no_sync(model)
         with exchange:
             with self.compute_loss_context_manager():
-                loss = cast(Tensor, self.compute_loss(model, shard))
-            self.accelerator.backward(loss / (count * self.current_gradient_accumulation_steps))
+                loss = cast(Tensor, self.compute_loss(model, {**shard, "divisor": divisor}))
+            self.accelerator.backward(loss)
         return loss.detach()
 
     def _dropout_seed(self, place: int, count: int) -> int:

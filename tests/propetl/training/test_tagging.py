@@ -1,5 +1,6 @@
 """Training tasks that tag words, alone and beside others."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,15 @@ def test_an_unknown_tag_stops_a_run_before_it_begins(make_config, tagged_data) -
     config = make_config(tasks={"shapes": {**SHAPES, "labels": ["O", "B-X", "I-Y"]}})
     with pytest.raises(DataError, match=r"train\.conll, line \d+: the tag of word \d+, 'I-X', is unknown"):
         train(config)
+
+
+@pytest.mark.parametrize("split", [{"shards": 4}, {"batch_size": 4, "gradient_accumulation": 4}], ids=str)
+def test_a_step_in_parts_logs_the_same_losses(make_config, tagged_data, tmp_path, split) -> None:
+    """Sentences differ in length, so a mean of the parts' means would weigh their words differently."""
+    options = {"tasks": {"shapes": SHAPES}, "max_steps": 3, "dropout": 0.0, "group_by_length": False}
+    losses = []
+    for place, changes in enumerate(({"batch_size": 16, "shards": 1}, {"batch_size": 16, **split})):
+        (result,) = train(make_config(**options, **changes, output=str(tmp_path / str(place))))
+        entries = [json.loads(line) for line in (result.output / "log.jsonl").read_text().splitlines()]
+        losses.append([entry["loss"] for entry in entries if "loss" in entry])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
