@@ -71,12 +71,9 @@ def command(
       propetl reproduce glue-roberta --only-table --markdown
       torchrun --nproc-per-node 2 -m propetl reproduce glue-t5
     """  # noqa: D301 (click looks for the control character)
-    from propetl.reproduce.plan import ReproduceOptions
-    from propetl.reproduce.run import reproduce
+    from propetl.reproduce.plan import ReproduceOptions, check_runs
     from propetl.reproduce.sets import read_sets
-    from propetl.reproduce.table import caption, markdown_table, rich_table
     from propetl.training.config_file import parse_settings
-    from propetl.training.processes import is_first_process
 
     check_output_file("--json", json_file)
     sets = read_sets(configs)
@@ -85,6 +82,13 @@ def command(
         return
     overrides = {**parse_settings(settings), **{key: value for key, value in given.items() if value is not None}}
     options = ReproduceOptions(output, _numbers(seeds), tasks, rows, overrides)
+    check_runs(sets.get(name), sets.folder, options)
+
+    # PyTorch takes seconds: a wrong configuration is refused before.
+    from propetl.reproduce.run import reproduce
+    from propetl.reproduce.table import caption, markdown_table, rich_table
+    from propetl.training.processes import is_first_process
+
     results = reproduce(sets, name, options, only_results=only_table, console=Console(stderr=True))
     if not is_first_process() or not write_json(results.to_json(), json_file):
         return

@@ -103,12 +103,11 @@ def command(config: Path, tasks: tuple[str, ...], settings: tuple[str, ...], **o
     from rich.console import Console
 
     from propetl.training.config_file import load_config, parse_settings
-    from propetl.training.run import train
 
     manner = {key: options.pop(key) for key in ("resume", "overwrite", "separate", "add_to")}
     given = {key: value for key, value in options.items() if value is not None}
-    train(
-        load_config(config, {**parse_settings(settings), **given}, tasks),
-        console=Console(stderr=True),
-        **manner,
-    )
+    loaded = load_config(config, {**parse_settings(settings), **given}, tasks)
+
+    from propetl.training.run import train  # PyTorch takes seconds: a wrong configuration is refused before
+
+    train(loaded, console=Console(stderr=True), **manner)

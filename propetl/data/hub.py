@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from propetl.data.read import Record, Table
+from propetl.data.table import Record, Table
 from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError, MissingExtraError
 

@@ -7,9 +7,11 @@ from typing import Any, get_args
 from propetl.bundle.text import TextInfo
 from propetl.data.as_text import default_prompt
 from propetl.data.conll import TAGS, WORDS
+from propetl.data.table import shown
 from propetl.data.tag_metrics import are_entity_tags
 from propetl.data.tasks import METRICS, Problem, TaskSpec, check_task_name
 from propetl.errors import ConfigurationError
+from propetl.nearest import did_you_mean
 
 KEYS = ("columns", "label", "problem", "labels", "metrics", "language")
 TEXT_KEYS = tuple(item.name for item in fields(TextInfo))
@@ -20,11 +22,12 @@ def own_task(name: str, mapping: object) -> TaskSpec:
     """See ``TaskSpec.from_mapping``."""
     check_task_name(name)
     if not isinstance(mapping, Mapping):
-        raise _wrong(name, f"is {mapping!r}: give the keys {', '.join(KEYS)}")
+        raise _wrong(name, f"is {shown(mapping)}: give the keys {', '.join(KEYS)}")
     known = KEYS + (TEXT_KEYS if mapping.get("problem") == "text" else ())
     unknown = [str(key) for key in mapping if key not in known]
     if unknown:
-        raise _wrong(name, f"has the unknown key {', '.join(unknown)}: use {', '.join(known)}")
+        hint = did_you_mean(unknown[0], known)
+        raise _wrong(name, f"has the unknown key {', '.join(unknown)}: use {', '.join(known)}{hint}")
     problem = _problem(name, mapping)
     if problem == "tagging":
         mapping = {"columns": WORDS, "label": TAGS} | dict(mapping)
@@ -72,7 +75,8 @@ def _problem(name: str, mapping: Mapping[Any, Any]) -> Problem:
     for known in get_args(Problem):
         if problem == known:
             return known  # type: ignore[no-any-return]  # get_args is untyped
-    raise _wrong(name, f"has problem: {problem!r}: use one of {', '.join(METRICS)}")
+    hint = did_you_mean(str(problem), METRICS)
+    raise _wrong(name, f"has problem: {shown(problem)}: use one of {', '.join(METRICS)}{hint}")
 
 
 def _labels(name: str, given: object) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -85,14 +89,14 @@ def _labels(name: str, given: object) -> tuple[tuple[str, ...], dict[str, int]]:
     names = [_word(name, f"labels.{value}", label) for value, label in zip(raw, given.values(), strict=True)]
     labels = tuple(dict.fromkeys(names))
     if len(set(raw)) != len(raw):
-        raise _wrong(name, f"maps a value twice in labels: {raw}")
+        raise _wrong(name, f"maps a value twice in labels: {shown(raw)}")
     return labels, {value: labels.index(label) for value, label in zip(raw, names, strict=True)}
 
 
 def _raw_value(name: str, value: object) -> str:
     """A value as it stands in a file: YAML has read ``1:`` as a number and ``yes:`` as a truth value."""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _wrong(name, f"has the value {value!r} in labels: write it in quotes")
+        raise _wrong(name, f"has the value {shown(value)} in labels: write it in quotes")
     return str(value)
 
 
@@ -106,7 +110,7 @@ def _word(name: str, key: str, given: object) -> str:
     if isinstance(given, str) and given.strip():
         return given
     hint = "write it in quotes" if isinstance(given, bool | int | float) else "give a name"
-    raise _wrong(name, f"has {key}: {given!r}: {hint}")
+    raise _wrong(name, f"has {key}: {shown(given)}: {hint}")
 
 
 def _wrong(name: str, what: str) -> ConfigurationError:

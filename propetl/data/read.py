@@ -4,56 +4,12 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from propetl.data.conll import conll_columns, conll_sentences
+from propetl.data.table import Record, Table
 from propetl.errors import DataError, MissingExtraError
-
-
-@dataclass(frozen=True)
-class Record:
-    """One row: the number a message gives it, and its values in the order of the columns."""
-
-    number: int
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table being read.
-
-    Attributes:
-        name: the file or hub data set, for messages.
-        unit: what records are counted in, ``line`` of the file or ``row`` of the table, from 1.
-        columns: the column names.
-        records: read once; raises DataError at the first that is broken.
-    """
-
-    name: str
-    unit: str
-    columns: tuple[str, ...]
-    records: Iterator[Record]
-
-    def wrong(self, record: Record, what: str) -> DataError:
-        """The error for a record that cannot be used."""
-        return DataError(f"{self.name}, {self.unit} {record.number}: {what}")
-
-
-def shown(value: object) -> str:
-    """``value`` as an error shows it."""
-    written = repr(value)
-    return written if len(written) <= 60 else f"{written[:57]}..."
-
-
-def is_unicode(text: str) -> bool:
-    """False for a lone surrogate, which JSON can write but no tokenizer can read."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def read_table(path: Path) -> Table:

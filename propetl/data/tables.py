@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from propetl.data.find import split_files
 from propetl.data.hub import HUB, read_hub
-from propetl.data.read import Record, Table, is_unicode, read_table, shown
+from propetl.data.read import read_table
+from propetl.data.table import Record, Table, is_unicode, shown
 from propetl.data.tagged import tagged_row
 from propetl.data.tasks import Problem, TaskSpec
 from propetl.errors import ConfigurationError, DataError

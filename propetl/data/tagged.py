@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from propetl.bundle.words import is_word, word_spans
-from propetl.data.read import Record, Table, is_unicode, shown
+from propetl.data.table import Record, Table, is_unicode, shown
 from propetl.data.tasks import TaskSpec
 
 

@@ -9,6 +9,7 @@ from propetl.bundle import format as bundle_format
 from propetl.bundle.text import PLACE, TextInfo, check_text_info
 from propetl.data.tag_metrics import ENTITY_METRICS, OF_TAGS, are_entity_tags
 from propetl.errors import ConfigurationError, TaskError
+from propetl.nearest import did_you_mean
 
 Problem = Literal["classification", "regression", "tagging", "text"]
 METRICS: dict[Problem, tuple[str, ...]] = {
@@ -168,6 +169,7 @@ class TaskSpec:
             raise ConfigurationError(
                 f"task {self.name!r}: metrics are {list(self.metrics)}: "
                 f"a {self.asks} takes one or more of {', '.join(fitting)}, each once"
+                f"{did_you_mean(wrong[0], fitting) if wrong else ''}"
             )
         if ENTITY_METRICS.keys() & set(self.metrics) and not are_entity_tags(self.labels):
             raise ConfigurationError(

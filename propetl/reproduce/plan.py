@@ -1,11 +1,12 @@
 """From a set to the runs it takes: one for each experiment, seed and (where tasks are trained alone) task."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from propetl.errors import ConfigurationError
+from propetl.nearest import did_you_mean
 from propetl.reproduce.sets import ExperimentSet, Row
 from propetl.training.config import TrainConfig
 from propetl.training.config_file import load_config
@@ -65,11 +66,18 @@ def runs_of(chosen: ExperimentSet, folder: Path, options: ReproduceOptions) -> t
         ConfigurationError: a configuration or a change is wrong, or a row or task is not in the set.
     """
     if unknown := sorted(set(options.rows) - {row.name for row in chosen.rows}):
-        known = ", ".join(row.name for row in chosen.rows)
-        raise ConfigurationError(f"--row {unknown[0]!r} is not in the set; it has {known}")
+        known = [row.name for row in chosen.rows]
+        raise ConfigurationError(
+            f"--row {unknown[0]!r} is not in the set; it has {', '.join(known)}{did_you_mean(unknown[0], known)}"
+        )
     rows = [row for row in chosen.rows if not options.rows or row.name in options.rows]
     seeds = options.seeds or chosen.seeds
     return tuple(run for row in rows for seed in seeds for run in _runs_of_row(row, seed, folder, options))
+
+
+def check_runs(chosen: ExperimentSet, folder: Path, options: ReproduceOptions) -> None:
+    """Raises what :func:`runs_of` raises, having read each configuration for one seed."""
+    runs_of(chosen, folder, replace(options, seeds=(options.seeds or chosen.seeds)[:1]))
 
 
 def _runs_of_row(row: Row, seed: int, folder: Path, options: ReproduceOptions) -> Iterator[PlannedRun]:
@@ -88,5 +96,8 @@ def _runs_of_row(row: Row, seed: int, folder: Path, options: ReproduceOptions) -
 
 def _tasks(config: TrainConfig, row: Row, options: ReproduceOptions) -> tuple[str, ...]:
     if unknown := sorted(set(options.tasks) - set(config.tasks)):
-        raise ConfigurationError(f"--task {unknown[0]!r} is not in {row.config}; it has {', '.join(config.tasks)}")
+        raise ConfigurationError(
+            f"--task {unknown[0]!r} is not in {row.config}; it has {', '.join(config.tasks)}"
+            f"{did_you_mean(unknown[0], config.tasks)}"
+        )
     return tuple(task for task in config.tasks if not options.tasks or task in options.tasks)

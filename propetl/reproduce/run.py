@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from propetl.data.known import specs_of
 from propetl.files import json_bytes, write_atomically
 from propetl.reproduce.plan import PlannedRun, ReproduceOptions, runs_of
 from propetl.reproduce.results import SetResults, results_of
@@ -12,7 +13,6 @@ from propetl.reproduce.table import markdown_table
 from propetl.training.folder import RunFolder
 from propetl.training.processes import is_first_process
 from propetl.training.run import train
-from propetl.training.tasks import specs_of
 
 
 def reproduce(

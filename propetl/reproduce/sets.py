@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from propetl.errors import ConfigurationError
-from propetl.training.config_file import read_yaml
+from propetl.nearest import did_you_mean, nearest
+from propetl.training.yaml_file import read_yaml
 
 SETS_FILE = "sets.yaml"
 AVERAGE = "average"
@@ -86,7 +88,10 @@ class SetsFile:
             ConfigurationError: naming those there are.
         """
         if name not in self.sets:
-            raise ConfigurationError(f"set {name!r} is not in {self.folder / SETS_FILE}; it has {', '.join(self.sets)}")
+            where = self.folder / SETS_FILE
+            raise ConfigurationError(
+                f"set {name!r} is not in {where}; it has {', '.join(self.sets)}{did_you_mean(name, self.sets)}"
+            )
         return self.sets[name]
 
 
@@ -107,4 +112,13 @@ def read_sets(folder: Path) -> SetsFile:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ConfigurationError(f"{path}: {error.title}: {where}: {first['msg']}") from error
+        raise ConfigurationError(f"{path}: {error.title}: {where}: {first['msg']}{_hint(first)}") from error
+
+
+def _hint(error: ErrorDetails) -> str:
+    """The nearest key of the level at which an unknown one stands."""
+    if error["type"] != "extra_forbidden":
+        return ""
+    *above, key = error["loc"]
+    model = Row if "rows" in above else ExperimentSet
+    return f"; {nearest(str(key), [field.alias or name for name, field in model.model_fields.items()])}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
 
+from propetl.nearest import nearest
 from propetl.prototypes.spec import PrototypeConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -47,7 +48,7 @@ def _prototype(value: Any) -> Any:
         return value
     unknown = sorted(set(map(str, value)) - set(_PROTOTYPE_KEYS))
     if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}; known: {', '.join(_PROTOTYPE_KEYS)}")
+        raise ValueError(f"unknown key {unknown[0]!r}; {nearest(unknown[0], _PROTOTYPE_KEYS)}")
     defaults = _DEFAULTS.get(str(value.get("method", "adapter")))
     return {"sparsity": defaults.sparsity, **value} if defaults else dict(value)
 

@@ -1,17 +1,23 @@
 """From a YAML file and overrides to a :class:`TrainConfig`; every refusal is one line that names the key."""
 
-import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from propetl.data.known import known_tasks, specs_of
+from propetl.data.table import shown
 from propetl.errors import ConfigurationError
+from propetl.nearest import did_you_mean, nearest
 from propetl.training.config import TrainConfig
+from propetl.training.yaml_file import parse_yaml, read_yaml, yaml_problem
 
 Overrides = Mapping[str, Any]
+Tasks = dict[str, dict[str, Any] | None]
 
 
 def load_config(path: Path, overrides: Overrides | None = None, only: Sequence[str] = ()) -> TrainConfig:
@@ -23,10 +29,26 @@ def load_config(path: Path, overrides: Overrides | None = None, only: Sequence[s
         only: the tasks to keep; one that the file does not name is taken as one of those known by name.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a key or value is wrong.
+        ConfigurationError: the file cannot be read, or a key or value is wrong, also in a task's definition.
     """
     config = config_from(read_yaml(path), overrides or {}, str(path))
-    return config.model_copy(update={"tasks": {name: config.tasks.get(name) for name in only}}) if only else config
+    if only:
+        config = config.model_copy(update={"tasks": _chosen_tasks(config.tasks, only)})
+    try:
+        specs_of(config.tasks)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    return config
+
+
+def _chosen_tasks(tasks: Tasks, only: Sequence[str]) -> Tasks:
+    known = [*tasks, *known_tasks()]
+    if unknown := [name for name in only if name not in known]:
+        raise ConfigurationError(
+            f"--task: {unknown[0]!r} has no definition in the configuration and is not known by name; "
+            f"{nearest(unknown[0], known)}"
+        )
+    return {name: tasks.get(name) for name in only}
 
 
 def config_from(values: Mapping[str, Any], overrides: Overrides, source: str) -> TrainConfig:
@@ -46,9 +68,15 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     """``key.sub=value`` strings to overrides; a value is read as YAML.
 
     Raises:
-        ConfigurationError: a string has no ``=``, or its value is not YAML.
+        ConfigurationError: a string has no ``=``, its value is not YAML, or a key is given twice.
     """
-    return dict(_setting(text) for text in settings)
+    overrides: dict[str, Any] = {}
+    for text in settings:
+        key, value = _setting(text)
+        if key in overrides:
+            raise ConfigurationError(f"--set {text!r}: {key} is set twice; give it once")
+        overrides[key] = value
+    return overrides
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -56,28 +84,11 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals or not all(key.strip().split(".")):
         raise ConfigurationError(f"--set {text!r}: write it as key=value or key.sub=value")
     try:
-        return key.strip(), yaml.safe_load(value)
+        return key.strip(), parse_yaml(value)
     except yaml.YAMLError as error:
         raise ConfigurationError(
-            f"--set {text!r}: the value is not YAML; put text with signs in it in quotes"
+            f"--set {text!r}: the value is not YAML ({yaml_problem(error)}); put text with signs in it in quotes"
         ) from error
-
-
-def read_yaml(path: Path) -> Mapping[str, Any]:
-    """The mapping in the YAML file ``path``.
-
-    Raises:
-        ConfigurationError: there is no such file, or it holds something else.
-    """
-    try:
-        value = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"{path}: no such file; give the path of a YAML configuration") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ConfigurationError(f"{path}: expected 'key: value' lines, found {type(value).__name__}")
-    return value
 
 
 def _with(values: Mapping[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
@@ -87,7 +98,7 @@ def _with(values: Mapping[str, Any], path: list[str], value: Any, key: str) -> d
         return {**values, first: value}
     inner = values.get(first) or {}
     if not isinstance(inner, Mapping):
-        raise ConfigurationError(f"{key}: {first} is {inner!r}, which has no keys below it")
+        raise ConfigurationError(f"{key}: {first} is {shown(inner)}, which has no keys below it")
     return {**values, first: _with(inner, rest, value, key)}
 
 
@@ -95,14 +106,14 @@ def _first_line(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return _unknown_key(key)
+        return f"unknown key {key!r}; {nearest(key, TrainConfig.model_fields)}"
     if first["type"] == "missing":
         return f"{key} is missing; it is needed"
-    return f"{key}: {first['msg'].removeprefix('Value error, ')}; found {first['input']!r}"
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}; found {shown(first['input'])}{_hint(first)}"
 
 
-def _unknown_key(key: str) -> str:
-    known = list(TrainConfig.model_fields)
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-    return f"unknown key {key!r}; {hint}"
+def _hint(error: ErrorDetails) -> str:
+    """The nearest of an enumeration's values."""
+    if error["type"] != "literal_error" or not isinstance(error["input"], str):
+        return ""
+    return did_you_mean(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))

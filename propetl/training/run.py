@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
 from propetl.bundle import read_bundle
+from propetl.data.known import specs_of
 from propetl.errors import ConfigurationError
 from propetl.model import ProPETLModel
 from propetl.training.arguments import processes_of, training_arguments
@@ -28,7 +29,7 @@ from propetl.training.report import print_report, report_json
 from propetl.training.result import RunResult, result_from_report
 from propetl.training.schedule import schedule_of
 from propetl.training.target import AddedTask, NewBundle, Target
-from propetl.training.tasks import TrainingTask, load_tasks, specs_of, tokenizer_of
+from propetl.training.tasks import TrainingTask, load_tasks, tokenizer_of
 from propetl.training.trainer import ProPETLTrainer
 
 SAMPLES = 8

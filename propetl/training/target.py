@@ -9,6 +9,7 @@ from typing import Any
 from propetl.backbone import Backbone, load_backbone, load_backbone_of
 from propetl.bundle import Bundle, add_task, read_bundle, write_bundle
 from propetl.bundle.tensors import Arrays
+from propetl.data.known import specs_of
 from propetl.errors import ConfigurationError, TaskError
 from propetl.files import sha256_of_bytes
 from propetl.harvest import bundle_contents, task_contents
@@ -17,7 +18,7 @@ from propetl.prototypes.spec import PrototypeConfig
 from propetl.training.config import TrainConfig
 from propetl.training.folder import RunFolder
 from propetl.training.result import Scores
-from propetl.training.tasks import TrainingTask, specs_of
+from propetl.training.tasks import TrainingTask
 
 Samples = Mapping[str, Arrays]
 

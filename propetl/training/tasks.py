@@ -1,6 +1,6 @@
 """The tasks of a configuration, with their rows as token ids."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,15 @@ from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
 from propetl.bundle.words import IGNORED
 from propetl.data.as_text import as_text
-from propetl.data.generated import GENERATED
-from propetl.data.own_task import language_of
+from propetl.data.known import specs_of
 from propetl.data.tables import Rows, chosen, label_array, load_split
-from propetl.data.tasks import TASKS, TaskSpec
+from propetl.data.tasks import TaskSpec
 from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_answers, encode_task_rows
 from propetl.errors import ConfigurationError
 from propetl.families import Kind
 from propetl.training.config import TrainConfig
+
+__all__ = ["Batch", "Split", "TrainingTask", "load_tasks", "specs_of", "tokenizer_of"]
 
 Batch = dict[str, Any]
 
@@ -126,28 +127,6 @@ def tokenizer_of(backbone: Backbone) -> PreTrainedTokenizerFast:
     inputs = ["input_ids", "attention_mask"]
     tokenizer.model_input_names = [*inputs, "token_type_ids"] if backbone.family.takes_token_types else inputs
     return tokenizer
-
-
-def specs_of(tasks: Mapping[str, dict[str, Any] | None]) -> dict[str, TaskSpec]:
-    """The tasks of a configuration by name.
-
-    Raises:
-        ConfigurationError: a task has no definition and is neither GLUE's nor generated.
-    """
-    return {name: _spec(name, definition) for name, definition in tasks.items()}
-
-
-def _spec(name: str, definition: dict[str, Any] | None) -> TaskSpec:
-    known = {**TASKS, **GENERATED}
-    if definition is not None and set(definition) == {"language"} and name in known:
-        return replace(known[name], language=language_of(name, definition))
-    if definition is not None:
-        return TaskSpec.from_mapping(name, definition)
-    if name not in known:
-        raise ConfigurationError(
-            f"tasks: {name!r} has no definition (columns, labels, metrics) and is none of {', '.join(known)}"
-        )
-    return known[name]
 
 
 def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, kind: Kind = "encoder") -> list[TrainingTask]:

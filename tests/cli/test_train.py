@@ -121,7 +121,7 @@ class TestOptions:
         (["--set", "seed"], "--set 'seed': write it as key=value"),
         (["--set", "sed=3"], "unknown key 'sed'; did you mean 'seed'?"),
         (["--set", "prototype.sparsity=3"], "sparsity"),
-        (["--task", "mystery"], "'mystery' has no definition"),
+        (["--task", "mystery"], "'mystery' has no definition in the configuration"),
         (["--data", "/nowhere"], "/nowhere is not there"),
         (["--add-to", "/nowhere"], "/nowhere: no bundle is there"),
         (["--add-to", "/nowhere", "--separate"], "--separate and --add-to"),

@@ -1,8 +1,11 @@
 """YAML files, --set and --task."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from propetl.errors import ConfigurationError
 from propetl.training.config_file import load_config, parse_settings
@@ -98,3 +101,120 @@ def test_a_wrong_setting_is_named(setting):
     with pytest.raises(ConfigurationError) as error:
         parse_settings([setting])
     assert repr(setting) in str(error.value)
+
+
+NEEDED = "backbone: b\ndata: d\noutput: o\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("tasks:\n  m: {columns: t, labels: [a, b]}\n  m: {columns: t, labels: [c, d]}\n", ["line 6", "'m'", "line 5"]),
+        ('tasks:\n  m: {columns: t, labels: {"1": a, "2": b, "1": c}}\n', ["line 5", "'1'", "same line"]),
+        ("tasks: [rte]\nepochs: 3\nepochs: 1\n", ["line 6", "'epochs'", "line 5"]),
+        ("tasks: [rte]\nprototype:\n  rank: 3\n  method: lora\n  rank: 4\n", ["line 8", "'rank'", "line 6"]),
+        ("tasks: [rte]\nseed: 1\n'seed': 2\n", ["line 6", "'seed'"]),
+        ("tasks: [{rte: , rte: }]\n", ["line 4", "'rte'"]),
+        ("tasks: {m: {columns: t, labels: {1: a, 2: b, 1.0: c}}}\n", ["'1.0'"]),
+        ("tasks: {m: {columns: t, labels: {1: a, true: b}}}\n", ["'true'"]),
+        ("tasks: {m: {columns: t, labels: {010: a, 011: b}}}\n", ["010", "quotes"]),
+        ("x: &x {seed: 1}\n<<: *x\n<<: *x\ntasks: [rte]\n", ["line 6", "'<<'"]),
+        (f"tasks: [rte]\nseed: {'9' * 5000}\n", ["line 5", "no int"]),
+        ("tasks: [rte]\nseed: 2020-13-45\n", ["line 5", "no timestamp"]),
+        (f"tasks: {'[' * 5000}", ["nested too deeply"]),
+    ],
+)  # fmt: skip
+def test_what_plain_yaml_takes_in_silence_is_refused(tmp_path, text, parts):
+    path = tmp_path / "c.yaml"
+    path.write_text(NEEDED + text)
+    with pytest.raises(ConfigurationError) as error:
+        load_config(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert len(message) < 400
+    assert all(part in message for part in parts), message
+
+
+def test_anchors_and_merge_keys_stay(tmp_path):
+    path = tmp_path / "c.yaml"
+    tasks = """tasks:
+  a: &a {columns: t, label: x, labels: [y, n]}
+  b: &b {<<: *a, label: z}
+  c:
+    <<: *b
+    columns: u
+"""
+    path.write_text(NEEDED + tasks)
+    specs = specs_of(load_config(path).tasks).values()
+    assert [(*spec.columns, spec.label_column) for spec in specs] == [("t", "x"), ("t", "z"), ("u", "z")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"Epochs": 3}, "did you mean 'epochs'"),
+        ({"max-length": 3}, "did you mean 'max_length'"),
+        ({"prototype": {"methd": "lora"}}, "did you mean 'method'"),
+        ({"prototype": {"method": "loar"}}, "did you mean 'lora'"),
+        ({"prototype": {"masks": "hybird"}}, "did you mean 'hybrid'"),
+        ({"precision": "f16"}, "did you mean 'fp16'"),
+        ({"device": "CPU"}, "did you mean 'cpu'"),
+        ({"tasks": ["sst-2"]}, "did you mean 'sst2'"),
+        ({"tasks": {"m": {"columns": "t", "lables": ["a", "b"]}}}, "did you mean 'labels'"),
+        ({"tasks": {"m": {"column": "t", "labels": ["a", "b"]}}}, "did you mean 'columns'"),
+        ({"tasks": {"m": {"columns": "t", "problem": "taging"}}}, "did you mean 'tagging'"),
+        ({"tasks": {"m": {"columns": "t", "labels": ["a", "b"], "metrics": "acuracy"}}}, "did you mean 'accuracy'"),
+        ({"tasks": {"m": {"columns": "t", "problem": "text", "promt": "{}"}}}, "did you mean 'prompt'"),
+        ({"tasks": {"rte": {"langauge": "en"}}}, "did you mean 'language'"),
+    ],
+)
+def test_the_nearest_name_at_every_level(tmp_path, changes, hint):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({"backbone": "b", "data": "d", "output": "o", "tasks": ["rte"]} | changes))
+    with pytest.raises(ConfigurationError, match=hint):
+        load_config(path)
+
+
+@pytest.mark.parametrize(("key", "hint"), [("protoype.rank", "'prototype'"), ("prototype.rnk", "'rank'")])
+def test_the_nearest_name_of_a_setting(path, key, hint):
+    with pytest.raises(ConfigurationError, match=f"did you mean {hint}"):
+        load_config(path, {key: 3})
+
+
+def test_the_nearest_name_of_a_chosen_task(path):
+    with pytest.raises(ConfigurationError, match=r"--task: 'onw' .* did you mean 'own'"):
+        load_config(path, only=["onw"])
+
+
+@pytest.mark.parametrize("settings", [["seed=1", "seed=2"], ["tasks={a: , a: }"], ["seed=" + "9" * 5000]])
+def test_settings_are_read_as_strictly(settings):
+    with pytest.raises(ConfigurationError) as error:
+        parse_settings(settings)
+    assert "--set" in str(error.value)
+
+
+def test_a_value_that_grows_without_end_is_shown_short(tmp_path):
+    path = tmp_path / "c.yaml"
+    levels = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    path.write_text(NEEDED + "l0: &l0 [x]\n" + levels + "tasks: [rte]\nepochs: *l29\n")
+    with pytest.raises(ConfigurationError) as error:
+        load_config(path)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "c.yaml"], ["train", "c.yaml", "--set", "a=["], ["reproduce", "x", "--configs", "."]]
+)
+def test_a_mistake_is_reported_before_torch_is_imported(tmp_path, arguments):
+    (tmp_path / "c.yaml").write_text(NEEDED + "tasks: [rte]\nepoch: 3\n")
+    (tmp_path / "sets.yaml").write_text("x: {title: t, seeds: [1], rows: [{name: r, config: c.yaml}]}\n")
+    code = (
+        "import sys; from propetl.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(sorted({'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert ran.stdout == "[]\n"
+    assert ran.stderr.count("\n") == 1
