@@ -20,6 +20,7 @@ from propetl.export.options import (
     ExportOptions,
 )
 from propetl.export.tensorrt_engines.options import TensorRTOptions
+from propetl.families import family_of
 from propetl.runtime.manifest import BACKBONE_FILE, Manifest
 from propetl.runtime.operators import OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, SWITCHABLE
@@ -251,6 +252,13 @@ def _lora_sizes(manifest: Manifest, merged: bool) -> str:
     layout, hidden = manifest.layout, manifest.backbone.hidden_size
     beside = sum(tensor.slots * tensor.size for tensor in layout.tensors) * 4
     outputs = sum(tensor.slots * tensor.shape[0] for tensor in layout.tensors if tensor.name.endswith(".b"))
-    inside = outputs * hidden * 4
+    inside = int(outputs * _share_of_modules(manifest)) * hidden * 4
     here = "merged" if merged else "beside the matrices"
     return f"LoRA per folded task: {beside:,} bytes beside the matrices, {inside:,} merged into them; here {here}"
+
+
+def _share_of_modules(manifest: Manifest) -> float:
+    """Outputs of the modules that LoRA changes, by those that are its own: more than 1 where a module is fused."""
+    attention = family_of(manifest.backbone.family).stacks[0].attentions[0]
+    modules = attention.modules(manifest.prototype.targets)
+    return sum(next(iter(places.values())).parts for places in modules.values()) / len(manifest.prototype.targets)

@@ -3,7 +3,7 @@
 import itertools
 import types
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.pytorch_utils import Conv1D
 
+from propetl.errors import ConfigurationError
 from propetl.families import Family, Projection, Stack, SubLayer
 from propetl.prototypes import adapter, lora, prefix
 from propetl.prototypes.effective import EffectiveWeights
@@ -115,26 +117,57 @@ def _attach_lora(
 ) -> None:
     for attention in stack.attentions:
         slot = next(slots)
-        for target in config.targets:
-            _attach_lora_pair(layer, attention.projections[target], target, slot, config.lora_scale, current, merge)
+        for path, places in attention.modules(config.targets).items():
+            if merge:
+                _merge_lora(layer.get_submodule(path), path, places, slot, config.lora_scale, current)
+            else:
+                _add_lora(layer.get_submodule(path), places, slot, config.lora_scale, current)
 
 
-def _attach_lora_pair(
-    layer: nn.Module, place: Projection, target: str, slot: int, scale: float, current: Current, merge: bool
+def _add_lora(
+    module: nn.Module, places: Mapping[str, Projection], slot: int, scale: float, current: Current
 ) -> None:
-    def add_branch(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Puts the branch of each target beside the module that makes them."""
+
+    def add_branches(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
         weights = current()
         if weights is None:
             return output
-        if merge and isinstance(module, nn.Linear):
-            return lora.merged(arguments[0], module, weights, target, slot, scale)
-        added = lora.branch(arguments[0], weights, target, slot, scale)
-        if place.parts > 1:  # zeros for the other projections of a fused one
-            behind = place.parts - 1 - place.part
-            added = functional.pad(added, (place.part * added.shape[-1], behind * added.shape[-1]))
-        return output + added
+        for target, place in places.items():
+            output = output + lora.branch(arguments[0], weights, target, slot, scale, place)
+        return output
 
-    layer.get_submodule(place.path).register_forward_hook(add_branch)
+    module.register_forward_hook(add_branches)
+
+
+def _merge_lora(
+    module: nn.Module, path: str, places: Mapping[str, Projection], slot: int, scale: float, current: Current
+) -> None:
+    """Adds the pairs of all targets to the one matrix of the module that makes them."""
+    _matrix_of(module, path)  # refused now, and not in the middle of a trace
+
+    def project_merged(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+        weights = current()
+        if weights is None:
+            return output
+        merged = _matrix_of(module, path)
+        for target, place in places.items():
+            merged = merged + lora.delta(weights, target, slot, scale, place)
+        return functional.linear(arguments[0], merged, cast(Tensor | None, module.bias))
+
+    module.register_forward_hook(project_merged)
+
+
+def _matrix_of(module: nn.Module, path: str) -> Tensor:
+    """What a projection multiplies by, ``[out, in]``; GPT-2's ``Conv1D`` holds it the other way round."""
+    if isinstance(module, nn.Linear):
+        return module.weight
+    if isinstance(module, Conv1D):
+        return module.weight.T
+    raise ConfigurationError(
+        f"LoRA cannot be merged into {path}, a {type(module).__name__}: its matrix is not known here; "
+        "leave --merge-lora out"
+    )
 
 
 def _attach_prefix(

@@ -1,6 +1,6 @@
 """Backbone families: where in each architecture a prototype attaches. A further family is one entry here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +52,14 @@ class Attention:
 
     module: str
     projections: Mapping[str, Projection]
+
+    def modules(self, targets: Iterable[str]) -> dict[str, dict[str, Projection]]:
+        """The projections of ``targets`` that each module makes, by its path: mostly one, several where it is fused."""
+        found: dict[str, dict[str, Projection]] = {}
+        for target in targets:
+            projection = self.projections[target]
+            found.setdefault(projection.path, {})[target] = projection
+        return found
 
 
 @dataclass(frozen=True)

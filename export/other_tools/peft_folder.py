@@ -60,7 +60,7 @@ def _lora_tensors(model: ProPETLModel, task: str) -> dict[str, NDArray[np.float3
     tensors: dict[str, NDArray[np.float32]] = {}
     for slot, (at, attention) in enumerate(_attentions(model)):
         here = {name: weight[slot] for name, weight in weights.items()}
-        for path, targets in _modules(attention, model.config.targets).items():
+        for path, targets in attention.modules(model.config.targets).items():
             a, b = _pair_of_module(here, targets)
             tensors |= {f"{_WRAPPED}{at}.{path}.lora_A.weight": a, f"{_WRAPPED}{at}.{path}.lora_B.weight": b}
     return tensors
@@ -73,15 +73,6 @@ def _attentions(model: ProPETLModel) -> Iterator[tuple[str, Attention]]:
         for layer in range(layers):
             for attention in stack.attentions:
                 yield f"{base}{stack.layers}.{layer}", attention
-
-
-def _modules(attention: Attention, targets: Iterable[str]) -> dict[str, dict[str, Projection]]:
-    """The targets that each module makes, by its path in the layer; mostly one."""
-    modules: dict[str, dict[str, Projection]] = {}
-    for target in targets:
-        projection = attention.projections[target]
-        modules.setdefault(projection.path, {})[target] = projection
-    return modules
 
 
 def _pair_of_module(
@@ -112,7 +103,7 @@ def _head_tensors(model: ProPETLModel, task: str, head: PeftHead) -> dict[str, N
 
 def _config(model: ProPETLModel, head: PeftHead) -> dict[str, Any]:
     config, backbone = model.config, model.backbone.info
-    modules = [_modules(attention, config.targets) for _, attention in _attentions(model)]
+    modules = [attention.modules(config.targets) for _, attention in _attentions(model)]
     fused = max(len(targets) for here in modules for targets in here.values())  # PEFT scales by alpha / ranks
     alpha = config.alpha * fused
     return {

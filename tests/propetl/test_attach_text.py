@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from propetl.attach import attach
 from propetl.backbone import load_backbone
 from propetl.bundle.text import TextInfo
+from propetl.errors import ConfigurationError
 from propetl.generation import generated_ids, token_logits
 from propetl.heads import pooled
 from propetl.prototypes.effective import EffectiveWeights
@@ -241,6 +242,34 @@ def test_a_prefix_is_not_in_the_cache(text_backbone, asked):
 def test_lora_merged_equals_the_branch(model, asked, config):
     branch, merged = Hooked(model, config), Hooked(model, config, merge_lora=True)
     close(answered(branch.logits(*asked), asked[1]), answered(merged.logits(*asked), asked[1]))
+
+
+@pytest.fixture
+def fused_linear(backbones, tmp_path):
+    """GPT-2 with an ``nn.Linear`` where it has its ``Conv1D``: query, key and value in one matrix ``[3 * out, in]``."""
+    backbone = dataclasses.replace(backbones["gpt2"], model=copy.deepcopy(backbones["gpt2"].model))
+    for layer in backbone.model.transformer.h:
+        one = layer.attn.c_attn
+        layer.attn.c_attn = torch.nn.Linear(*one.weight.shape)
+        layer.attn.c_attn.weight, layer.attn.c_attn.bias = torch.nn.Parameter(one.weight.T.contiguous()), one.bias
+    return backbone
+
+
+@pytest.mark.parametrize("config", [LORA, LORA_ALL], ids=["query value", "all"])
+@pytest.mark.parametrize("merge", [False, True], ids=["beside", "merged"])
+def test_a_fused_projection_takes_all_its_targets(backbones, fused_linear, asked, config, merge):
+    """Of several targets in one matrix each has rows of its own, whichever way round the matrix is held."""
+    hooked = Hooked(backbones["gpt2"], config)
+    expected = hooked.oracle(*asked)
+    for backbone in (fused_linear, backbones["gpt2"]):
+        found = Hooked(backbone, config, merge_lora=merge).logits(*asked)
+        close(answered(found, asked[1]), answered(expected, asked[1]))
+
+
+def test_a_matrix_that_is_not_known_is_not_merged_into(fused_linear):
+    fused_linear.model.transformer.h[1].attn.c_attn = torch.nn.Bilinear(2, 2, 2)
+    with pytest.raises(ConfigurationError, match=r"merged into attn.c_attn, a Bilinear: .*leave --merge-lora out"):
+        Hooked(fused_linear, LORA, merge_lora=True)
 
 
 @EVERY_CONFIG
