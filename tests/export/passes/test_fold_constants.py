@@ -54,6 +54,42 @@ def test_what_depends_on_the_text_stays():
     assert np.array_equal(model.graph.node(0).inputs[1].const_value.numpy(), [[1, 2], [3, 4]])
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        # (1, 3) less 2 by 1, (7, 7) less 7: no spread, then times scale and plus shift.
+        ("v = LayerNormalization(w, scale, shift)", [[-1, 3], [0, 1]]),
+        ("v, mean, by = LayerNormalization(w, scale, shift)", [[-1, 3], [0, 1]]),
+        ("a, b = Split<num_outputs = 2>(w) v = Concat<axis = 0>(b, a)", [[7, 7], [1, 3]]),
+        ("u = HardSwish(w) v = Neg(u)", [[-2 / 3, -3], [-7, -7]]),
+    ],
+    ids=["one output", "three outputs", "several outputs", "defined by others"],
+)
+def test_operators_that_the_optimiser_leaves_are_folded(body, expected):
+    constants = "<float[2, 2] w = {1, 3, 7, 7}, float[2] scale = {1, 2}, float[2] shift = {0, 1}>"
+    model = model_of(f"{constants} {{ {body} y = MatMul(x, v) }}")
+    FoldConstants()(model)
+    (node,) = model.graph
+    assert node.op_type == "MatMul" and set(model.graph.initializers) == {node.inputs[1].name}
+    np.testing.assert_allclose(node.inputs[1].const_value.numpy(), expected, atol=1e-4)
+
+
+def test_an_output_that_is_constant_stays_an_output():
+    model = model_of("<float[2, 2] w = {1, 3, 7, 7}> { y, z = Split<num_outputs = 2, axis = 1>(w) }")
+    FoldConstants()(model)
+    assert [value.name for value in model.graph.outputs] == ["y"]
+    assert model.graph.outputs[0].const_value.numpy().tolist() == [[1], [7]]
+
+
+def test_operators_of_one_engine_are_left_to_it():
+    model = model_of(
+        "<float[2, 2] w = {1, 2, 3, 4}> { v = com.microsoft.QuickGelu(w) y = MatMul(x, v) }",
+        head='<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>',
+    )
+    FoldConstants()(model)
+    assert [node.op_type for node in model.graph] == ["QuickGelu", "MatMul"]
+
+
 def test_requires_a_graph_without_functions():
     model = model_of(
         "{ y = local.twice(x) }",
