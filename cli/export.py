@@ -1,5 +1,6 @@
 """``propetl export``: compiles a bundle to an artifact."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from propetl.export.options import (
 )
 from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.families import family_of
+from propetl.runtime.losses import Loss
 from propetl.runtime.manifest import BACKBONE_FILE, Manifest
 from propetl.runtime.operators import OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, SWITCHABLE
@@ -154,14 +156,14 @@ def command(
     if set(options.forms) & set(OTHER_TOOLS):
         _export_for_other_tools(bundle, output, options)
         return
-    manifest = _export(bundle, output, options, verbose)
     console = Console()
+    manifest = _export(bundle, output, options, verbose, console)
     console.print(_summary(manifest))
     if manifest.engines:
         console.print(engines_table(manifest))
         console.print(profiles_line(manifest.engines), soft_wrap=True, highlight=False)
     if manifest.losses:
-        console.print(_losses(manifest))
+        console.print(_losses(manifest.precision, manifest.losses))
     if manifest.prototype.method == "lora" and FOLDED in manifest.forms:
         console.print(_lora_sizes(manifest, merge_lora), soft_wrap=True)
     console.print(f"written to {output}", soft_wrap=True)
@@ -174,15 +176,20 @@ def _chosen(forms: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(expanded)) or (FOLDED,)
 
 
-def _export(bundle: Path, output: Path, options: ExportOptions, verbose: bool) -> Manifest:
+def _export(bundle: Path, output: Path, options: ExportOptions, verbose: bool, console: Console) -> Manifest:
     from propetl.bundle.reader import read_info
+    from propetl.export.quantisation_loss import LossTooLarge
     from propetl.export.writer import export_bundle
 
     info = read_info(bundle)
     tasks = len(options.tasks) or len(info.tasks)
     parts = 3 if info.backbone.decoder_layers else 1
-    with progress_bars("export", "exported", _steps(options, tasks, parts), verbose) as (report, report_build):
-        return export_bundle(bundle, output, options, report, report_build)
+    try:
+        with progress_bars("export", "exported", _steps(options, tasks, parts), verbose) as (report, report_build):
+            return export_bundle(bundle, output, options, report, report_build)
+    except LossTooLarge as error:
+        console.print(_losses(options.quantize, error.losses))  # what was measured is worth more than the refusal
+        raise
 
 
 def _export_for_other_tools(bundle: Path, output: Path, options: ExportOptions) -> None:
@@ -233,14 +240,14 @@ def _summary(manifest: Manifest) -> Table:
     return table
 
 
-def _losses(manifest: Manifest) -> Table:
+def _losses(precision: str, losses: Sequence[Loss]) -> Table:
     """What quantising cost, beside PyTorch in float32."""
-    table = Table(title=f"{manifest.precision} beside PyTorch in fp32")
+    table = Table(title=f"{precision} beside PyTorch in fp32")
     for title in ("task", "form"):
         table.add_column(title, overflow="fold")
     for title in ("rows", "agreement", "metric", "points lost"):
         table.add_column(title, justify="right")
-    for loss in manifest.losses:
+    for loss in losses:
         metric = "–" if loss.metric is None else f"{loss.metric} {loss.reference:.4f} → {loss.quantised:.4f}"
         lost = "–" if loss.points is None else f"{loss.points:+.2f}"
         table.add_row(loss.task, loss.form, str(loss.rows), f"{loss.agreement:.1%}", metric, lost)

@@ -12,6 +12,7 @@ from rich.table import Table
 from propetl.bundle import BackboneInfo, TaskInfo, read_bundle
 from propetl.cli.json_output import check_output_file, json_option, write_json
 from propetl.inspection import Inspection, Matrix, Overlap, inspect, overlap_by_chance, slot_names
+from propetl.inspection_plot import check_plot, write_overlap_plot
 from propetl.prototypes.spec import PrototypeConfig
 
 
@@ -38,11 +39,10 @@ def command(bundle: Path, json_file: str | None, plot: Path | None) -> None:
       propetl inspect runs/glue/bundle --json - | jq .storage
     """  # noqa: D301 (click looks for the control character)
     check_output_file("--json", json_file)
+    if plot is not None:
+        check_plot(plot)
     found = inspect(read_bundle(bundle))
     if plot is not None:
-        # Imported here: matplotlib is an extra.
-        from propetl.inspection_plot import write_overlap_plot
-
         write_overlap_plot(found, plot)
     if write_json(found.to_json(), json_file):
         _show(found)

@@ -1,18 +1,17 @@
 """``propetl validate``: an artifact by itself, or against PyTorch."""
 
-from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from propetl.cli.json_output import check_output_file, json_option, write_json
 from propetl.cli.provider_options import provider_options
+from propetl.cli.validate_output import print_report, verdict
 from propetl.errors import CheckFailed, ConfigurationError
-from propetl.runtime.report import Comparison, Report
+from propetl.runtime.report import Report
 from propetl.runtime.selftest import self_test
 
 
@@ -40,7 +39,7 @@ def command(
     precision: str | None,
     engine_cache: Path | None,
 ) -> None:
-    """Check ARTIFACT on this machine; exit with 1 if anything is wrong.
+    """Check ARTIFACT on this machine; the last line says PASS or FAIL, and FAIL exits with 1.
 
     Alone, without PyTorch: hashes of all files, task packs, signatures of the graphs as loaded, and golden
     rows whose answers PyTorch gave at export. With --bundle and --data: every development row by PyTorch and
@@ -56,12 +55,11 @@ def command(
     if bundle is None and (backbone is not None or max_rows is not None):
         raise ConfigurationError("--backbone and --max-rows go with --bundle and --data; leave them out")
     check_output_file("--json", json_file)
+    # Imported here: this part needs torch, which a device does not have; before the work, which would end there.
+    parity = import_module("propetl.export.parity") if bundle is not None else None
     report = self_test(artifact, form, provider, threads, device=device, engine_cache=engine_cache, precision=precision)
-    if bundle is not None and data is not None and report.passed:
-        # Imported here: this part needs torch, which a device does not have.
-        from propetl.export.parity import compare
-
-        found = compare(
+    if parity is not None and report.passed:
+        found = parity.compare(
             artifact,
             bundle,
             data,
@@ -77,59 +75,12 @@ def command(
         report = replace(report, comparisons=(*report.comparisons, *found))
     _show(report, json_file)
     if not report.passed:
-        first, *others = report.breaches
-        more = f" (and {len(others)} more)" if others else ""
-        raise CheckFailed(f"{artifact} fails: {first}{more}")
+        click.get_current_context().exit(CheckFailed.exit_code)
 
 
 def _show(report: Report, json_file: str | None) -> None:
-    if not write_json(report.to_json(), json_file):
-        return
-    console = Console()
-    console.print(_checks_table(report))
-    if report.comparisons:
-        console.print(_comparisons_table(report))
-    for check in report.checks:
-        if check.passed and check.detail:
-            console.print(f"[yellow]![/yellow] {escape(check.breach)}", soft_wrap=True)
-    for breach in report.breaches:
-        console.print(f"[red]✗[/red] {escape(breach)}", soft_wrap=True)
-
-
-def _checks_table(report: Report) -> Table:
-    table = Table(title=f"{escape(report.artifact)} ({report.precision}, {report.provider})")
-    for title in ("check", "passed", "failed"):
-        table.add_column(title, justify="left" if title == "check" else "right")
-    names = Counter(check.name for check in report.checks)
-    failed = Counter(check.name for check in report.checks if not check.passed)
-    for name, count in names.items():
-        bad = f"[red]{failed[name]}[/red]" if failed[name] else "0"
-        table.add_row(escape(name), str(count - failed[name]), bad)
-    return table
-
-
-def _comparisons_table(report: Report) -> Table:
-    table = Table(title="Logits against PyTorch")
-    for title in ("task", "form"):
-        table.add_column(title, overflow="fold")
-    for title in ("rows", "largest error", "agreement"):
-        table.add_column(title, justify="right")
-    table.add_column("metric: PyTorch → artifact")
-    table.add_column("")
-    for item in report.comparisons:
-        table.add_row(*_cells(item))
-    return table
-
-
-def _cells(item: Comparison) -> tuple[str, ...]:
-    """The table is for reading: the main metric only; the JSON report has all of them."""
-    main = next(iter(item.metrics_reference.items()), None)
-    return (
-        escape(item.task),
-        item.form if item.batching == "batch" else f"{item.form}, {item.batching}",
-        str(item.rows),
-        f"{item.max_abs:.1e}",
-        f"{item.agreement:.1%}",
-        "–" if main is None else f"{main[0]} {main[1]:.4f} → {item.metrics_artifact.get(main[0], float('nan')):.4f}",
-        "[green]✓[/green]" if item.passed else "[red]✗[/red]",
-    )
+    """The verdict comes last, in a line of its own; on stderr where standard output is JSON."""
+    shown = write_json(report.to_json(), json_file)
+    if shown:
+        print_report(Console(), report)
+    click.echo(verdict(report), err=not shown)

@@ -16,7 +16,7 @@ from propetl.backbone import load_backbone_of
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.reader import read_bundle
 from propetl.bundle.words import at_words, in_one_array, tags_of
-from propetl.data.metrics import compute
+from propetl.data.metrics import check_metrics, compute
 from propetl.data.tables import Rows, label_array, load_split
 from propetl.data.tasks import spec_of
 from propetl.data.tokenise import collate_with, encode_task_rows
@@ -92,11 +92,13 @@ def compare(
 
     Raises:
         ArtifactError: the artifact was made from another bundle.
+        MissingExtraError: a library that computes a task's metric is not installed.
         DataError: a row cannot be used.
     """
     artifact = read_artifact(artifact_path)
     bundle = read_bundle(bundle_path)
     artifact.check_origin(bundle)
+    check_metrics(metric for task in artifact.manifest.tasks for metric in bundle.info.tasks[task].metrics)
     rows = {
         task: load_split(spec_of(task, bundle.info.tasks[task]), data, _SPLIT, max_rows)
         for task in artifact.manifest.tasks

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.errors import MissingExtraError
 from propetl.export.transformers_layout import add_file
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.manifest import BACKBONE_FILE, GraphInfo
@@ -39,18 +38,6 @@ class _Case:
     graph: str
     feeds: dict[str, NDArray[Any]]
     logits: NDArray[np.float32]
-
-
-def check_polygraphy() -> None:
-    """Refuses early.
-
-    Raises:
-        MissingExtraError: polygraphy is not installed.
-    """
-    try:
-        import polygraphy  # noqa: F401  # only whether it is there
-    except ImportError as error:
-        raise MissingExtraError("--polygraphy", "polygraphy", "polygraphy") from error
 
 
 def write_polygraphy_files(artifact: Artifact, standalone: bool) -> None:

@@ -1,16 +1,28 @@
 """Measures what quantising cost, and refuses too much of it."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
+from propetl.bundle.format import TaskInfo
+from propetl.data.metrics import check_metrics
+from propetl.data.tables import load_split
+from propetl.data.tasks import spec_of
 from propetl.errors import BackendError, CheckFailed
-from propetl.export.options import BF16, FP32, ExportOptions
+from propetl.export.options import BF16, FP32, INT8_STATIC, ExportOptions
 from propetl.runtime.engines.ort import onnxruntime_of
 from propetl.runtime.engines.ort_providers import ORT_PROVIDERS
 from propetl.runtime.losses import Loss
 from propetl.runtime.replay import GENERATED, TOGETHER
 from propetl.runtime.report import Comparison
 from propetl.runtime.selftest import self_test
+
+
+class LossTooLarge(CheckFailed):
+    """Quantising cost a task more than ``--max-drop``; ``losses`` are all that were measured."""
+
+    def __init__(self, message: str, losses: tuple[Loss, ...]) -> None:
+        super().__init__(message)
+        self.losses = losses
 
 
 def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tuple[Loss, ...]:
@@ -21,7 +33,8 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
 
     Raises:
         BackendError: bf16, and no GPU to measure it on.
-        CheckFailed: a metric fell by more than ``options.max_drop`` points, or a golden answer cannot be had.
+        LossTooLarge: a metric fell by more than ``options.max_drop`` points.
+        CheckFailed: a golden answer cannot be had.
         DataError: a row cannot be used.
     """
     if not is_measured(options):
@@ -62,6 +75,25 @@ def check_measurable(options: ExportOptions) -> None:
         )
 
 
+def check_rows(tasks: Mapping[str, TaskInfo], options: ExportOptions) -> None:
+    """Reads the rows of ``options.data`` that the end of an export needs, so that it does not end there.
+
+    Args:
+        tasks: those to export.
+        options: of the export.
+
+    Raises:
+        DataError: rows that cannot be read.
+        MissingExtraError: a library that reads them, or that computes a task's metric.
+    """
+    if options.data is None:
+        return
+    check_metrics(metric for info in tasks.values() for metric in info.metrics)
+    for task, info in tasks.items():
+        for split in ("dev", *(["train"] if options.quantize == INT8_STATIC else [])):
+            load_split(spec_of(task, info), options.data, split)
+
+
 def loss_of(item: Comparison) -> Loss:
     """What a comparison with PyTorch says of a task, in its main metric where its rows have labels."""
     metric = next(iter(item.metrics_reference), None)
@@ -71,13 +103,14 @@ def loss_of(item: Comparison) -> Loss:
     return Loss(item.task, item.form, item.rows, item.agreement, metric, reference, quantised)
 
 
-def _check(losses: Iterable[Loss], options: ExportOptions) -> None:
+def _check(losses: tuple[Loss, ...], options: ExportOptions) -> None:
     lost = {loss: loss.points for loss in losses}
     too_much = {loss: points for loss, points in lost.items() if points is not None and not points <= options.max_drop}
     if too_much:
         worst = max(too_much, key=lambda loss: too_much[loss])
-        raise CheckFailed(
+        raise LossTooLarge(
             f"--quantize {options.quantize} costs {worst.task} in form {worst.form} {too_much[worst]:.2f} points of "
             f"{worst.metric}, more than the {options.max_drop:g} of --max-drop; nothing was written: allow more, "
-            "or choose a finer precision"
+            "or choose a finer precision",
+            losses,
         )

@@ -19,6 +19,7 @@ from propetl.export.graphs import graph_info, write_checked
 from propetl.export.halved_graphs import halved_graphs
 from propetl.export.lowered_graphs import quantize_statically
 from propetl.export.merged_decoder import merged_graphs
+from propetl.export.needed import check_needed
 from propetl.export.options import (
     BF16,
     FP32,
@@ -30,8 +31,8 @@ from propetl.export.options import (
     QUANTISATIONS,
     ExportOptions,
 )
-from propetl.export.polygraphy_files import check_polygraphy, write_polygraphy_files
-from propetl.export.quantisation_loss import check_measurable, is_measured, measured_losses
+from propetl.export.polygraphy_files import write_polygraphy_files
+from propetl.export.quantisation_loss import check_measurable, check_rows, is_measured, measured_losses
 from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
 from propetl.export.tensorrt_engines.requirements import Graphs, check_graphs
@@ -81,17 +82,19 @@ def export_bundle(
 
     Raises:
         ConfigurationError: options that do not go together, or ``output`` exists.
-        BackendError: an engine that cannot be built here, or a loss that cannot be measured here.
+        BackendError: an engine that cannot be built here, a loss that cannot be measured here, or a library that is
+            not installed.
         BundleError: the bundle is damaged, or the backbone found is another one.
         TaskError: a task that the bundle does not have.
-        CheckFailed: quantising costs more than ``options.max_drop``.
+        LossTooLarge: quantising costs more than ``options.max_drop``.
+        CheckFailed: the quantised artifact does not hold what it should.
     """
+    check_needed(options)
     bundle = read_bundle(bundle_path)
     tasks = tasks_of(bundle, options)
     _check_options(bundle, options, tasks)
+    check_rows({task: bundle.info.tasks[task] for task in tasks}, options)
     builders = builders_of(options.engines) if options.engines else ()
-    if options.polygraphy:
-        check_polygraphy()
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
         backbone = load_backbone_of(bundle.info.backbone, options.backbone)

@@ -42,8 +42,13 @@ def attach(
         config: the method.
         current: called at every slot for the weights to use.
         merge_lora: compute LoRA as part of the projection's matrix instead of beside it.
+
+    Raises:
+        ConfigurationError: a prefix where nothing here knows how the family attends, or LoRA in a matrix that is not
+            known here.
     """
     slots_of: dict[str, Iterator[int]] = defaultdict(itertools.count)
+    forward = _own_attention(family) if config.method == "prefix" else None
     for place, stack in enumerate(family.stacks):
         prototype = config.prototype_of(place)
         slots, here = slots_of[prototype], _only(prototype, current)
@@ -55,7 +60,7 @@ def attach(
             elif config.method == "lora":
                 _attach_lora(layer, stack, slots, config, here, merge_lora)
             elif config.method == "prefix":
-                _attach_prefix(layer, stack, slots, family.attention_interface, here)
+                _attach_prefix(layer, stack, slots, forward, here)
     if config.method == "prefix" and family.attention_interface:
         model.set_attn_implementation(PREFIX_ATTENTION)
 
@@ -171,14 +176,14 @@ def _matrix_of(module: nn.Module, path: str) -> Tensor:
 
 
 def _attach_prefix(
-    layer: nn.Module, stack: Stack, slots: Iterator[int], attention_interface: bool, current: Current
+    layer: nn.Module, stack: Stack, slots: Iterator[int], forward: Callable[..., Any] | None, current: Current
 ) -> None:
     for attention in stack.attentions:
         module = layer.get_submodule(attention.module)
         # A plain attribute, read by _attend.
         module.propetl_prefix = partial(_prefix_now, next(slots), current)  # type: ignore[assignment]
-        if not attention_interface:
-            module.forward = types.MethodType(_mpnet_attention, module)
+        if forward is not None:
+            module.forward = types.MethodType(forward, module)
 
 
 def _prefix_now(slot: int, current: Current) -> Tensor | None:
@@ -235,6 +240,23 @@ def _mpnet_attention(
     dropout = self.dropout.p if self.training else 0.0
     attended = _attend(self, query, key, value, bias, self.attention_head_size**-0.5, dropout)
     return (self.o(attended.transpose(1, 2).flatten(2)),)
+
+
+_OWN_ATTENTION: dict[str, Callable[..., Any]] = {"mpnet": _mpnet_attention}
+"""By family, what attends with a prefix where transformers' attention interface does not."""
+
+
+def _own_attention(family: Family) -> Callable[..., Any] | None:
+    """What replaces the ``forward`` of the modules of ``family`` that attend; None where the interface serves it."""
+    if family.attention_interface:
+        return None
+    if family.name not in _OWN_ATTENTION:
+        known = ", ".join(_OWN_ATTENTION)
+        raise ConfigurationError(
+            f"prefix: {family.name} does not attend through transformers' attention interface, and only {known} has "
+            "an attention of its own here; choose method adapter or lora (docs/adding-a-family.md)"
+        )
+    return _OWN_ATTENTION[family.name]
 
 
 def _attend(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from propetl.errors import ConfigurationError, MissingExtraError
+from propetl.errors import ConfigurationError
+from propetl.extras import check_installed
 from propetl.files import write_atomically
 from propetl.inspection import Inspection, Matrix, Overlap, slot_names
 
@@ -29,6 +30,17 @@ def check_plot_path(path: Path) -> str:
     if suffix not in FORMATS:
         raise ConfigurationError(f"--plot: {path} ends in {path.suffix!r}; use one of .{', .'.join(FORMATS)}")
     return suffix
+
+
+def check_plot(path: Path) -> None:
+    """Refuses before anything is counted what could not be drawn afterwards.
+
+    Raises:
+        ConfigurationError: a kind of file that is not written.
+        MissingExtraError: matplotlib is not installed.
+    """
+    check_plot_path(path)
+    check_installed("propetl inspect --plot", "matplotlib", "plot")
 
 
 def write_overlap_plot(inspection: Inspection, path: Path) -> None:
@@ -66,10 +78,9 @@ def _fields(inspection: Inspection, overlap: Overlap) -> list[Field]:
 
 
 def _figure(fields: Sequence[Field]) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("propetl inspect --plot", "matplotlib", "plot") from error
+    check_installed("propetl inspect --plot", "matplotlib", "plot")
+    from matplotlib.figure import Figure
+
     columns = min(_COLUMNS, len(fields))
     rows = math.ceil(len(fields) / columns)
     figure = Figure(figsize=(_INCHES * columns + 1, _INCHES * rows), layout="constrained")

@@ -53,6 +53,15 @@ def test_pages_that_issue_and_readme_name_are_there():
     assert expected <= {page.stem for page in DOCS.glob("*.md")}
 
 
+def test_tritons_image_installs_what_was_put_into_it():
+    """There is no package on an index: the wheel that the command before it makes is copied in."""
+    page = (DOCS / "triton.md").read_text()
+    assert "pip wheel --no-deps --wheel-dir wheels ." in page
+    lines = page.split("```dockerfile")[1].split("```")[0].split("\n")
+    assert [line for line in lines if "pip install" in line] == ["RUN pip install /wheels/propetl-*.whl"]
+    assert "COPY wheels /wheels" in lines
+
+
 @pages
 def test_links_resolve(page):
     broken = [target for target in _links(page) if not _resolves(page, target)]

@@ -11,6 +11,7 @@ from propetl.backbone import load_backbone_of
 from propetl.bundle.format import TOKENIZER_FOLDER
 from propetl.bundle.reader import Bundle, read_bundle
 from propetl.errors import ConfigurationError
+from propetl.export.needed import check_needed
 from propetl.export.options import FP32, ONNX_ADAPTER, OPSETS, OTHER_TOOLS, PEFT, ExportOptions
 from propetl.export.other_tools.onnx_adapter import SUFFIX, adapter_tensors, write_adapter, write_graph
 from propetl.export.other_tools.peft_folder import check_exportable, write_peft_folder
@@ -59,6 +60,7 @@ def export_for_other_tools(
         TaskError: a task that the bundle does not have.
         MissingExtraError: ONNX Runtime is needed to write its files, and is not installed.
     """
+    check_needed(options)
     bundle = read_bundle(bundle_path)
     tasks = tasks_of(bundle, options)
     form = _checked_form(bundle, tasks, options)

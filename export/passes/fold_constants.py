@@ -83,7 +83,7 @@ def _evaluated(graph: ir.Graph, node: ir.Node) -> list[NDArray[Any]]:
     here: dict[ir.Value | None, ir.Value | None] = {None: None}
     for value in node.inputs:
         if value is not None and value.const_value is not None:
-            type_, shape = ir.TensorType(value.const_value.dtype), ir.Shape(value.const_value.shape)
+            type_, shape = ir.TensorType(value.const_value.dtype), ir.Shape(value.const_value.shape.numpy())
             here[value] = ir.Value(name=value.name, type=type_, shape=shape, const_value=value.const_value)
     copied = ir.Node(
         node.domain,
@@ -94,5 +94,4 @@ def _evaluated(graph: ir.Graph, node: ir.Node) -> list[NDArray[Any]]:
     )
     held = [value for value in here.values() if value is not None]
     alone = ir.Graph([], copied.outputs, nodes=[copied], initializers=held, opset_imports=dict(graph.opset_imports))
-    found: list[NDArray[Any]] = ReferenceEvaluator(ir.to_proto(ir.Model(alone, ir_version=10))).run(None, {})
-    return found
+    return list(ReferenceEvaluator(ir.to_proto(ir.Model(alone, ir_version=10))).run(None, {}))

@@ -11,6 +11,11 @@ from propetl.runtime.manifest import Manifest
 
 FOLDER = "triton"
 _VERSION = "1"
+_NOTE = "note.txt"
+_NOTHING_HERE = (
+    "This model is an ensemble and has no files of its own. Triton wants a folder for its version all the same, "
+    "and git and object stores keep none that is empty.\n"
+)
 
 Records = dict[str, dict[str, Any]]
 
@@ -36,10 +41,11 @@ def add_repository(artifact: Path, manifest: Manifest, max_batch: int, standalon
 def _write(artifact: Path, model: ServedModel, known: Records, standalone: bool) -> Records:
     folder = artifact / FOLDER / model.name
     version = folder / _VERSION
-    version.mkdir(parents=True)  # an ensemble has an empty one; Triton wants it all the same
+    version.mkdir(parents=True)
     (folder / "config.pbtxt").write_text(config_text(model.config), "utf-8")
     written = [folder / "config.pbtxt"]
-    for name, content in model.contents.items():
+    contents = model.contents if model.contents or model.links else {_NOTE: _NOTHING_HERE.encode()}
+    for name, content in contents.items():
         (version / name).write_bytes(content)
         written.append(version / name)
     records = {path.relative_to(artifact).as_posix(): file_record(path) for path in written}

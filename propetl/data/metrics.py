@@ -1,14 +1,15 @@
 """GLUE's metrics, from scikit-learn and scipy, and those of generated texts and of tags, as plain floats."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.data.tag_metrics import OF_TAGS, scored_tags
-from propetl.data.text_metrics import OF_TEXTS
+from propetl.data.tag_metrics import ENTITY_METRICS, OF_TAGS, scored_tags
+from propetl.data.text_metrics import OF_TEXTS, ROUGE
 from propetl.errors import ConfigurationError
+from propetl.extras import check_installed
 
 Array = NDArray[Any]
 Metric = Callable[[Array, Array, int], float]
@@ -57,6 +58,17 @@ def compute(metrics: Sequence[str], predictions: Array, labels: Array) -> dict[s
     if predictions.dtype != object:
         check_finite(predictions)
     return {name: _by_name(name)(predictions, labels) for name in metrics}
+
+
+def check_metrics(metrics: Iterable[str]) -> None:
+    """Refuses metrics that nothing here can compute, before hours of work end at one.
+
+    Raises:
+        MissingExtraError: naming the metric, and the library that is not installed.
+    """
+    for name in metrics:
+        if name in _LIBRARIES:
+            check_installed(f"the metric {name}", _LIBRARIES[name], "train")
 
 
 def check_finite(predictions: Array) -> None:
@@ -141,3 +153,12 @@ def _unit(values: Array) -> Array:
 
 _OF_CLASSES: dict[str, Metric] = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
 _OF_VALUES: dict[str, Callable[[Array, Array], float]] = {"pearson": _pearson, "spearman": _spearman}
+
+_LIBRARIES = {
+    **dict.fromkeys(("f1", "matthews"), "sklearn"),
+    **dict.fromkeys(("pearson", "spearman"), "scipy"),
+    **dict.fromkeys(ROUGE, "rouge_score"),
+    "bleu": "sacrebleu",
+    **dict.fromkeys(ENTITY_METRICS, "seqeval"),
+}
+"""Metric -> module that computes it, where that is not this project's own."""

@@ -34,8 +34,10 @@ def _exact_match(generated: Texts, wanted: Texts) -> float:
     return sum(same) / len(same)
 
 
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+
 OF_TEXTS: dict[str, Callable[[Texts, Texts], float]] = {
-    **{kind: partial(_rouge, kind) for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum")},
+    **{kind: partial(_rouge, kind) for kind in ROUGE},
     "bleu": _bleu,
     "exact_match": _exact_match,
 }

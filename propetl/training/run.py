@@ -13,7 +13,9 @@ from transformers.utils import logging as transformers_logging
 
 from propetl.bundle import read_bundle
 from propetl.data.known import specs_of
+from propetl.data.metrics import check_metrics
 from propetl.errors import ConfigurationError
+from propetl.extras import check_installed
 from propetl.model import ProPETLModel
 from propetl.training.arguments import processes_of, training_arguments
 from propetl.training.checkpoints import WEIGHTS, at_step
@@ -76,7 +78,9 @@ def train(
     if separate and add_to is not None:
         raise ConfigurationError("--separate and --add-to: give one of them")
     transformers_logging.disable_progress_bar()
-    specs_of(config.tasks)
+    check_metrics(metric for spec in specs_of(config.tasks).values() for metric in spec.metrics)
+    if config.tensorboard:
+        check_installed("tensorboard: true", "tensorboard", "train")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     processes = processes_of(config)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.errors import ProPETLError
+from propetl.errors import ConfigurationError, ProPETLError
 
 Answer = Mapping[str, NDArray[Any]]
 
@@ -33,12 +33,20 @@ def tensor_of(request: Any, name: str) -> NDArray[Any]:
 
 
 def strings_of(request: Any, name: str) -> list[list[str]]:
-    """An input of strings ``[rows, n]``; what is not UTF-8 becomes a replacement sign."""
-    return [[_text(item) for item in row] for row in tensor_of(request, name)]
+    """An input of strings ``[rows, n]``.
+
+    Raises:
+        ConfigurationError: bytes that are not UTF-8: replaced by a sign, they would be another text.
+    """
+    return [[_text(item, name, row) for item in items] for row, items in enumerate(tensor_of(request, name))]
 
 
-def _text(item: bytes | str) -> str:
-    return item.decode("utf-8", errors="replace") if isinstance(item, bytes) else item
+def _text(item: bytes | str, name: str, row: int) -> str:
+    try:
+        return item.decode("utf-8") if isinstance(item, bytes) else item
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x} at {error.start}"
+        raise ConfigurationError(f"row {row}: {name} is not UTF-8 ({found}); send text as UTF-8") from error
 
 
 def string_tensor(texts: list[str]) -> NDArray[np.object_]:

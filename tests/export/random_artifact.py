@@ -1,5 +1,6 @@
 """Random bundles of every method and family, exported: what the equality of forms is tested on."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,17 @@ def random_bundle(folder: Path, case: Case) -> tuple[Backbone, Bundle]:
     )
     write_bundle(folder / "bundle", contents)
     return backbone, read_bundle(folder / "bundle")
+
+
+def write_rows(folder: Path, bundle: Bundle, split: str = "dev", text: str = "a man is not good") -> Path:
+    """Rows of every task as ``--data`` takes them: ``folder/TASK/SPLIT.jsonl``, one for each class."""
+    for task, info in bundle.info.tasks.items():
+        path = folder / task / f"{split}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = dict.fromkeys(info.columns, text)
+        rows = [json.dumps({**texts, info.label_column: label}) for label in info.labels or (0.5, 1.5)]
+        path.write_text("".join(f"{row}\n" for row in rows), "utf-8")
+    return folder
 
 
 def export(backbone: Backbone, bundle: Bundle, path: Path, options: ExportOptions) -> Exported:

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from propetl.bundle import read_bundle
 from propetl.bundle.format import pack_path
 from propetl.errors import BackendError, CheckFailed, ConfigurationError
 from propetl.export.options import HALVES, ExportOptions
@@ -20,7 +21,7 @@ from propetl.runtime.report import TOLERANCES
 from propetl.runtime.selftest import self_test
 from propetl.runtime.tuned import read_tuned
 from propetl.runtime.tuning import tune
-from tests.export.random_artifact import ALL_FORMS, Case, export, make, random_bundle
+from tests.export.random_artifact import ALL_FORMS, Case, export, make, random_bundle, write_rows
 from tests.export.random_text_artifact import make_text_artifact
 from tests.export.test_quantised_forms import COMPARISON
 
@@ -240,7 +241,8 @@ class TestRefused:
 
         monkeypatch.setattr("propetl.export.parity.compare", compare)
         monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
-        options = ExportOptions(quantize=precision, data="rows")
+        rows = write_rows(tmp_path / "rows", read_bundle(small))
+        options = ExportOptions(quantize=precision, data=str(rows))
         with pytest.raises(
             CheckFailed, match=f"--quantize {precision} costs two in form folded 2.00 points of accuracy"
         ):

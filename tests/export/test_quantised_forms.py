@@ -7,10 +7,14 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from click.testing import CliRunner
 
-from propetl.errors import CheckFailed, ConfigurationError
+from propetl.bundle import read_bundle
+from propetl.cli.main import main
+from propetl.errors import CheckFailed, ConfigurationError, DataError
 from propetl.export import quantisation_loss
 from propetl.export.options import ExportOptions
+from propetl.export.quantisation_loss import LossTooLarge
 from propetl.export.writer import export_bundle
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
@@ -19,7 +23,7 @@ from propetl.runtime.engines.ort_tuned import WEIGHTS_FOLDER
 from propetl.runtime.losses import Loss, check_drop
 from propetl.runtime.report import TOLERANCES, Comparison
 from propetl.runtime.selftest import self_test
-from tests.export.random_artifact import ALL_FORMS, Case, export, random_bundle
+from tests.export.random_artifact import ALL_FORMS, Case, export, random_bundle, write_rows
 
 # Wide enough that products, prototype and embeddings are worth quantising. One layer: random weights are many times as
 # large as trained ones, and from layer to layer they multiply what rounding them has cost.
@@ -193,10 +197,13 @@ class TestRefused:
             yield COMPARISON
 
         monkeypatch.setattr("propetl.export.parity.compare", compare)
-        options = ExportOptions(quantize="int8", data="rows", max_drop=1.0)
-        with pytest.raises(CheckFailed, match=r"costs two in form folded 2\.00 points of accuracy, more than the 1"):
+        rows = str(write_rows(tmp_path / "rows", read_bundle(small)))
+        options = ExportOptions(quantize="int8", data=rows, max_drop=1.0)
+        words = r"costs two in form folded 2\.00 points of accuracy, more than the 1"
+        with pytest.raises(LossTooLarge, match=words) as told:
             export_bundle(small, tmp_path / "out", options)
-        assert asked == [(small, "rows")]
+        assert told.value.losses == (Loss("two", "folded", 100, 0.97, "accuracy", 0.9, 0.88),)
+        assert asked == [(small, rows)]
         assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
         manifest = export_bundle(small, tmp_path / "out", dataclasses.replace(options, max_drop=2.5))
         (loss,) = manifest.losses
@@ -207,7 +214,23 @@ class TestRefused:
         options = ExportOptions(quantize="int8", data="rows")
         loss = Loss("two", "folded", 3, 0.1, "pearson", 0.5, float("nan"))
         with pytest.raises(CheckFailed, match="nan points of pearson"):
-            quantisation_loss._check([loss], options)
+            quantisation_loss._check((loss,), options)
+
+    def test_rows_that_cannot_be_read_are_missed_before_the_work(self, small, tmp_path):
+        lines: list[str] = []
+        options = ExportOptions(quantize="int8", data=str(tmp_path / "nowhere"))
+        with pytest.raises(DataError, match="nowhere"):
+            export_bundle(small, tmp_path / "out", options, lines.append)
+        assert lines == []
+
+    def test_the_refusal_shows_what_was_measured(self, small, tmp_path, monkeypatch):
+        monkeypatch.setattr("propetl.export.parity.compare", lambda *_, **__: iter([COMPARISON]))
+        rows = write_rows(tmp_path / "rows", read_bundle(small))
+        arguments = ["export", str(small), "-o", str(tmp_path / "out"), "--quantize", "int8", "--data", str(rows)]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 1 and "costs two in form folded 2.00 points" in result.stderr
+        assert "int8 beside PyTorch in fp32" in result.stdout
+        assert "accuracy 0.9000 → 0.8800" in result.stdout and "+2.00" in result.stdout
 
 
 def test_points_are_lost_or_won():

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModel
 
 from propetl.attach import attach
+from propetl.errors import ConfigurationError
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.spec import PrototypeConfig
 from tests.propetl.conftest import ENCODERS
@@ -111,6 +112,14 @@ def test_without_padding_and_with_one_token(bert, method):
 def test_lora_merged_equals_the_branch(backbone, text, config):
     branch, merged = Hooked(backbone, config), Hooked(backbone, config, merge_lora=True)
     close(branch(text), merged(text))
+
+
+def test_a_prefix_is_refused_where_nothing_knows_how_the_family_attends(bert):
+    """It would attend as MPNet does, whose modules and arguments have other names."""
+    unknown = dataclasses.replace(bert.family, name="own", attention_interface=False)
+    with pytest.raises(ConfigurationError, match=r"prefix: own does not attend through .*only mpnet has"):
+        attach(copy.deepcopy(bert.model), unknown, PREFIX, lambda: None)
+    attach(copy.deepcopy(bert.model), unknown, LORA, lambda: None)
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())

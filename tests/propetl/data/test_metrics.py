@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 import warnings
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propetl.data.metrics import compute, prediction_of
-from propetl.errors import ConfigurationError
+from propetl.data.metrics import check_metrics, compute, prediction_of
+from propetl.data.tasks import METRICS
+from propetl.errors import ConfigurationError, MissingExtraError
 
 # 3 true positives, 1 false negative, 2 false positives, 4 true negatives
 LABELS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
@@ -121,3 +123,27 @@ def test_lengths_have_to_agree() -> None:
         compute(["accuracy"], PREDICTED, LABELS[:3])
     with pytest.raises(ValueError, match="do not belong together"):
         compute(["accuracy"], PREDICTED[:0], LABELS[:0])
+
+
+LIBRARIES = {
+    "f1": "sklearn",
+    "matthews": "sklearn",
+    "pearson": "scipy",
+    "spearman": "scipy",
+    "bleu": "sacrebleu",
+    **dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), "rouge_score"),
+    **dict.fromkeys(("entity_f1", "entity_precision", "entity_recall"), "seqeval"),
+}
+
+
+@pytest.mark.parametrize("metric", sorted({name for names in METRICS.values() for name in names}))
+def test_a_library_that_is_not_there_is_missed_before_it_is_needed(metric, monkeypatch) -> None:
+    """Of every metric: those that no library computes are left alone."""
+    check_metrics([metric])
+    for library in set(LIBRARIES.values()):
+        monkeypatch.setitem(sys.modules, library, None)
+    if metric not in LIBRARIES:
+        check_metrics([metric])
+        return
+    with pytest.raises(MissingExtraError, match=f"the metric {metric} needs '{LIBRARIES[metric]}'"):
+        check_metrics([metric])

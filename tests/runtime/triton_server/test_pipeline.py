@@ -96,6 +96,8 @@ def test_rows_are_filled_up_so_that_requests_have_few_shapes(served):
         ("mood", ["good", "film"], "row 0: task 'mood' takes one text (text), found 2"),
         ("entails", ["good"], "row 0: task 'entails' takes a pair of texts"),
         ("mood", [" "], "row 0: text is blank"),
+        ("mood", [b"caf\xe9"], "row 0: text is not UTF-8 (byte 0xe9 at 3); send text as UTF-8"),
+        (b"m\xff", ["good"], "row 0: task is not UTF-8 (byte 0xff at 1)"),
     ],
 )
 def test_a_wrong_request_is_answered_by_a_line_and_its_neighbour_is_served(served, task, text, message):

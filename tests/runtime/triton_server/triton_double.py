@@ -43,7 +43,8 @@ def request(**arrays):
 
 def strings(rows):
     """Strings as Triton hands them over: bytes."""
-    return np.array([[part.encode() for part in row] for row in rows], dtype=object)
+    parts = [[part if isinstance(part, bytes) else part.encode() for part in row] for row in rows]
+    return np.array(parts, dtype=object)
 
 
 def model_of(repository, name):
