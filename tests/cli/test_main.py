@@ -28,6 +28,7 @@ NOT_COMMANDS = {
     "generation_options",
     "json_output",
     "provider_options",
+    "validate_output",
 }
 
 
