@@ -27,7 +27,7 @@ def specs_of(tasks: Mapping[str, dict[str, Any] | None]) -> dict[str, TaskSpec]:
 
 def _spec(name: str, definition: dict[str, Any] | None) -> TaskSpec:
     known = known_tasks()
-    if definition is not None and set(definition) == {"language"} and name in known:
+    if definition is not None and set(definition) <= {"language"} and name in known:
         return replace(known[name], language=language_of(name, definition))
     if definition is not None:
         return TaskSpec.from_mapping(name, definition)

@@ -40,7 +40,7 @@ def processes_of(config: TrainConfig) -> Processes:
         ConfigurationError: the batch cannot be split evenly over processes or shards.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
-    _check_shards(config, count)
+    check_shards(config, count)
     gpu = use_gpu(config)
     if count == 1:
         return Processes(on_gpu=gpu)
@@ -50,7 +50,12 @@ def processes_of(config: TrainConfig) -> Processes:
     return Processes(arguments.process_index, count, gpu)
 
 
-def _check_shards(config: TrainConfig, count: int) -> None:
+def check_shards(config: TrainConfig, count: int) -> None:
+    """Refuses a batch that ``count`` processes cannot share out.
+
+    Raises:
+        ConfigurationError: it cannot be split evenly over processes or shards.
+    """
     if config.batch_size % count:
         raise ConfigurationError(f"batch_size: {config.batch_size} cannot be split evenly over {count} processes")
     if config.shards is not None and (config.shards % count or config.batch_size % config.shards):

@@ -10,12 +10,16 @@ from typing import IO, Any
 from propetl.errors import ConfigurationError
 from propetl.files import json_bytes, write_atomically
 from propetl.training.checkpoints import Checkpoint, complete_checkpoints, remove_incomplete
-from propetl.training.config import CHANGEABLE, TrainConfig
+from propetl.training.config import TrainConfig
+from propetl.training.inputs import Inputs
+from propetl.training.same_run import CONFIG, INPUTS, STEPS, refuse_other_run
 
-CONFIG = "train-config.json"
 REPORT = "train.json"
 LOG = "log.jsonl"
 LOCK = ".lock"
+
+_BEFORE_THE_RUN = {LOCK, INPUTS}
+"""Stand in a folder whose run was killed before it had begun."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class RunFolder:
     """Where one run keeps everything.
 
     train-config.json   the configuration, every default filled in
+    inputs.json         fingerprints of what it learns from: tasks, rows, backbone
     checkpoints/        the newest and the best checkpoint
     log.jsonl           one line per log entry
     tensorboard/        the same for TensorBoard
@@ -59,6 +64,8 @@ class RunFolder:
             return report
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise ConfigurationError(f"{self.path / REPORT} is damaged; remove it and go on with --resume") from error
 
     def newest_checkpoint(self) -> Checkpoint | None:
         """The newest complete checkpoint; None before the first."""
@@ -86,9 +93,19 @@ class RunFolder:
             ) from error
         return stream
 
+    def holds_run(self) -> bool:
+        """Whether a run has begun in it."""
+        return (self.path / CONFIG).is_file()
 
-def check(config: TrainConfig, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> RunFolder:
+
+def check(config: TrainConfig, identity: Inputs, *, resume: bool, overwrite: bool) -> RunFolder:
     """The run folder of ``config``, if the run may use it; nothing is written.
+
+    Args:
+        config: of the run.
+        identity: of its inputs, what is known before any row is read.
+        resume: go on with a run that is there.
+        overwrite: replace it.
 
     Raises:
         ConfigurationError: the folder is taken, or was made with another configuration.
@@ -98,21 +115,27 @@ def check(config: TrainConfig, identity: dict[str, Any], *, resume: bool, overwr
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ConfigurationError(f"output: {path} is a file or a link; choose another path")
     if path.is_dir() and any(path.iterdir()):
-        _check_taken(folder, {**config.to_json(), **identity}, resume, overwrite)
+        _check_taken(folder, config, identity, resume, overwrite)
     return folder
 
 
-def prepare(folder: RunFolder, config: TrainConfig, identity: dict[str, Any], *, overwrite: bool) -> None:
-    """Makes ``folder``, or tidies it for going on; call it after :func:`check`, holding the lock."""
+def prepare(folder: RunFolder, settings: dict[str, Any], inputs: Inputs, *, overwrite: bool) -> None:
+    """Makes ``folder``, or tidies it for going on; call it after the checks, holding the lock."""
     if overwrite:
-        for path in folder.path.iterdir():
-            if path.name != LOCK:
-                _remove(path)
+        _empty(folder.path)
     remove_incomplete(folder.checkpoints)
-    for leftover in [*folder.path.glob(".bundle.*.partial"), *folder.path.glob(".bundle.*.replaced")]:
-        shutil.rmtree(leftover)
+    for leftover in [*folder.path.glob(".*.partial"), *folder.path.glob(".*.replaced")]:
+        _remove(leftover)
     if not (folder.path / CONFIG).exists():
-        write_atomically(folder.path / CONFIG, json_bytes({**config.to_json(), **identity}))
+        write_atomically(folder.path / INPUTS, json_bytes({"steps": STEPS, **inputs}))
+        write_atomically(folder.path / CONFIG, json_bytes(settings))  # says that there is a run
+
+
+def _empty(folder: Path) -> None:
+    """The configuration goes last: a folder that holds anything else without it is taken for none of ours."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):
+        if path.name != LOCK:
+            _remove(path)
 
 
 def _remove(path: Path) -> None:
@@ -122,9 +145,9 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _check_taken(folder: RunFolder, now: dict[str, Any], resume: bool, overwrite: bool) -> None:
+def _check_taken(folder: RunFolder, config: TrainConfig, identity: Inputs, resume: bool, overwrite: bool) -> None:
     path = folder.path
-    if {item.name for item in path.iterdir()} == {LOCK}:
+    if all(item.name in _BEFORE_THE_RUN or _is_partial(item) for item in path.iterdir()):
         return
     if not resume and not overwrite:
         raise ConfigurationError(
@@ -135,16 +158,9 @@ def _check_taken(folder: RunFolder, now: dict[str, Any], resume: bool, overwrite
             f"output: {path} holds no run ({CONFIG} is missing), so it is left alone; choose another"
         )
     if resume:
-        _check_same(path, now)
+        refuse_other_run(path, config, identity)
 
 
-def _check_same(path: Path, now: dict[str, Any]) -> None:
-    try:
-        before = json.loads((path / CONFIG).read_text("utf-8"))
-    except ValueError as error:
-        raise ConfigurationError(f"--resume: {path / CONFIG} is damaged; train again with --overwrite") from error
-    for key in sorted((set(before) | set(now)) - CHANGEABLE):
-        if before.get(key) != now.get(key):
-            raise ConfigurationError(
-                f"--resume: {key} is {now.get(key)!r}, but the run in {path} was started with {before.get(key)!r}"
-            )
+def _is_partial(path: Path) -> bool:
+    """Whether a kill left it while it was written: no name that a user gives."""
+    return path.name.startswith(".") and path.suffix in (".partial", ".replaced")

@@ -17,6 +17,7 @@ from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.training.config import TrainConfig
 from propetl.training.folder import RunFolder
+from propetl.training.inputs import definitions_of
 from propetl.training.result import Scores
 from propetl.training.tasks import TrainingTask
 
@@ -26,7 +27,7 @@ Samples = Mapping[str, Arrays]
 class Target(ABC):
     """Attributes:
     config: the run's configuration, settled by what it is trained for.
-    identity: what a resumed run has to find unchanged beside its configuration.
+    identity: what a resumed run has to find unchanged beside its configuration, before any row is read.
     """
 
     config: TrainConfig
@@ -55,7 +56,7 @@ class NewBundle(Target):
             ConfigurationError: some tasks name a language and others none, or masks are not hybrid.
         """
         self.config = with_languages(config)
-        self.identity = {"add_to": None}
+        self.identity = {"tasks": definitions_of(specs_of(self.config.tasks))}
 
     def load_backbone(self) -> Backbone:
         """The one that the configuration names, before whose rows are read it is clear that the method fits it."""
@@ -101,7 +102,8 @@ class AddedTask(Target):
         self.bundle = _without(bundle, self.task)
         self.config = settled_by(config, bundle)
         _check_languages(self.config)
-        self.identity = {"add_to": {"bundle": str(path), "prototype_sha256": bundle.prototype_sha256}}
+        bundle_of_others = {"bundle": str(path), "prototype_sha256": bundle.prototype_sha256}
+        self.identity = {"add_to": bundle_of_others, "tasks": definitions_of(specs_of(self.config.tasks))}
 
     def load_backbone(self) -> Backbone:
         """The bundle's, wherever the configuration says that it is."""

@@ -1,6 +1,6 @@
 """The tasks of a configuration, with their rows as token ids."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,17 @@ from propetl.errors import ConfigurationError
 from propetl.families import Kind
 from propetl.training.config import TrainConfig
 
-__all__ = ["Batch", "Split", "TrainingTask", "load_tasks", "specs_of", "tokenizer_of"]
+__all__ = [
+    "Batch",
+    "Split",
+    "TaskRows",
+    "TrainingTask",
+    "encode_tasks",
+    "load_tasks",
+    "read_rows",
+    "specs_of",
+    "tokenizer_of",
+]
 
 Batch = dict[str, Any]
 
@@ -74,6 +84,19 @@ class Split:
         order = np.argsort(-self.lengths, kind="stable").tolist()
         for start in range(0, len(order), batch_size):
             yield order[start : start + batch_size]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskRows:
+    """The rows of one task as they were read.
+
+    Attributes:
+        train: rows to learn from.
+        dev: rows to score on.
+    """
+
+    train: Rows
+    dev: Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +153,12 @@ def tokenizer_of(backbone: Backbone) -> PreTrainedTokenizerFast:
 
 
 def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, kind: Kind = "encoder") -> list[TrainingTask]:
-    """Reads, checks and tokenises the rows of every task of ``config``.
+    """:func:`read_rows`, then :func:`encode_tasks`."""
+    return encode_tasks(config, read_rows(config), tokenizer, kind)
 
-    Args:
-        config: of the run.
-        tokenizer: the backbone's.
-        kind: of the backbone; on an encoder-decoder, all tasks are answered in text.
+
+def read_rows(config: TrainConfig) -> dict[str, TaskRows]:
+    """The rows of every task of ``config``, by its name, read and checked.
 
     Raises:
         DataError: a file or row cannot be used.
@@ -144,18 +167,43 @@ def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, kind: Ki
         raise ConfigurationError(
             f"data: {config.data} is one file; training needs two, train and dev: give the folder that holds them"
         )
-    specs = specs_of(config.tasks).values()
-    return [_load(as_text(spec) if kind == "encoder-decoder" else spec, config, tokenizer, kind) for spec in specs]
+    return {name: _read(spec, config) for name, spec in specs_of(config.tasks).items()}
 
 
-def _load(spec: TaskSpec, config: TrainConfig, tokenizer: PreTrainedTokenizerFast, kind: Kind) -> TrainingTask:
-    limits = {"train": config.max_train_rows, "dev": config.max_dev_rows}
-    rows = {name: chosen(load_split(spec, config.data, name), limit) for name, limit in limits.items()}
+def _read(spec: TaskSpec, config: TrainConfig) -> TaskRows:
+    train = chosen(load_split(spec, config.data, "train"), config.max_train_rows)
+    return TaskRows(train, chosen(load_split(spec, config.data, "dev"), config.max_dev_rows))
+
+
+def encode_tasks(
+    config: TrainConfig, rows: Mapping[str, TaskRows], tokenizer: PreTrainedTokenizerFast, kind: Kind = "encoder"
+) -> list[TrainingTask]:
+    """Tokenises the rows of every task of ``config``.
+
+    Args:
+        config: of the run.
+        rows: of its tasks.
+        tokenizer: the backbone's.
+        kind: of the backbone; on an encoder-decoder, all tasks are answered in text.
+
+    Raises:
+        ConfigurationError: a task cannot be answered in text.
+        DataError: a row cannot be used.
+    """
+    specs = specs_of(config.tasks)
+    if kind == "encoder-decoder":
+        specs = {name: as_text(spec) for name, spec in specs.items()}
+    return [_encode(spec, rows[name], config, tokenizer, kind) for name, spec in specs.items()]
+
+
+def _encode(
+    spec: TaskSpec, rows: TaskRows, config: TrainConfig, tokenizer: PreTrainedTokenizerFast, kind: Kind
+) -> TrainingTask:
     if spec.text is not None and spec.asks != "text":
-        spec = replace(spec, text=_just_long_enough(spec.text, rows["train"], tokenizer, kind))
-    splits = {name: _split(spec, split, config.max_length, tokenizer, kind) for name, split in rows.items()}
+        spec = replace(spec, text=_just_long_enough(spec.text, rows.train, tokenizer, kind))
+    train, dev = (_split(spec, split, config.max_length, tokenizer, kind) for split in (rows.train, rows.dev))
     decode = partial(tokenizer.backend_tokenizer.decode_batch, skip_special_tokens=True)
-    return TrainingTask(spec, splits["train"], splits["dev"], decode)
+    return TrainingTask(spec, train, dev, decode)
 
 
 def _split(spec: TaskSpec, rows: Rows, max_length: int, tokenizer: PreTrainedTokenizerFast, kind: Kind) -> Split:

@@ -9,7 +9,7 @@ from propetl.bundle import read_bundle
 from propetl.cli.main import main
 from propetl.cli.train import EXAMPLE_YAML
 from propetl.prototypes.spec import PrototypeConfig
-from propetl.training import run
+from propetl.training import fit, run
 from propetl.training.config import TrainConfig
 from propetl.training.config_file import config_from
 from propetl.training.tasks import specs_of
@@ -149,7 +149,7 @@ def test_no_permission(path, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", str(tmp_path / "run"))
 
-    monkeypatch.setattr(run, "prepare", refuse)
+    monkeypatch.setattr(fit, "prepare", refuse)
     result = train(path)
     assert result.exit_code == 2
     assert "no permission for" in result.stderr

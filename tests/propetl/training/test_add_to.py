@@ -8,7 +8,7 @@ import pytest
 
 from propetl.bundle import read_bundle
 from propetl.errors import ConfigurationError, TaskError
-from propetl.training import run as run_module
+from propetl.training import fit as fit_module
 from propetl.training.run import train
 from tests.propetl.training.conftest import HYBRID, TASKS, Killed, files_of, kill
 
@@ -82,7 +82,7 @@ def test_killed_before_or_after_adding_it_ends_as_undisturbed(make_config, bundl
     train(make_config(tasks=["degree"], output=str(tmp_path / "other")), add_to=tmp_path / "copy")
     config = make_config(tasks=["degree"])
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, name, kill)
+        patch.setattr(fit_module, name, kill)
         with pytest.raises(Killed):
             train(config, add_to=bundle)
     (resumed,) = train(config, add_to=bundle, resume=True)
@@ -93,7 +93,7 @@ def test_killed_before_or_after_adding_it_ends_as_undisturbed(make_config, bundl
 def test_another_task_of_that_name_meanwhile_is_not_touched(make_config, bundle, tmp_path, monkeypatch):
     config = make_config(tasks=["degree"])
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "best_evaluation", kill)
+        patch.setattr(fit_module, "best_evaluation", kill)
         with pytest.raises(Killed):
             train(config, add_to=bundle)
     train(make_config(tasks=["degree"], seed=5, output=str(tmp_path / "other")), add_to=bundle)

@@ -5,28 +5,49 @@ import json
 import pytest
 
 from propetl.errors import ConfigurationError
-from propetl.training.folder import CONFIG, LOCK, RunFolder, check, prepare
+from propetl.training.config_file import load_config
+from propetl.training.folder import LOCK, RunFolder, check, prepare
+from propetl.training.inputs import definitions_of
+from propetl.training.same_run import CONFIG, INPUTS
+from propetl.training.schedule import Schedule
+from propetl.training.settled import settled
+from propetl.training.tasks import specs_of
 
-ALONE = {"add_to": None}
+
+def identity_of(config, **more):
+    return {"tasks": definitions_of(specs_of(config.tasks)), **more}
 
 
-def start(config, identity=ALONE, *, resume=False, overwrite=False):
+def start(config, identity=None, *, resume=False, overwrite=False):
+    identity = identity or identity_of(config)
     folder = check(config, identity, resume=resume, overwrite=overwrite)
     with folder.lock():
-        prepare(folder, config, identity, overwrite=overwrite)
+        prepare(folder, settled(config, Schedule(5, 6, 1, 2, 3), 2), identity, overwrite=overwrite)
     return folder
 
 
 def test_a_new_folder_holds_the_configuration(make_config):
     config = make_config()
     folder = start(config)
-    assert json.loads((folder.path / CONFIG).read_text()) == {**config.to_json(), **ALONE}
+    written = json.loads((folder.path / CONFIG).read_text())
+    assert None not in written.values()
+    assert written.items() >= {"learning_rate": 1e-4, "score_learning_rate": 3e-3, "shards": 2, "save_every": 3}.items()
     assert folder.report() is None
     assert folder.newest_checkpoint() is None
 
 
+def test_the_configuration_that_is_written_can_be_trained_with(make_config):
+    """It means the same as the one given: what had no value has none, and tasks known by name are known."""
+    config = make_config(tasks={"mood": {"columns": "text", "labels": ["bad", "good"]}, "rte": None}, max_dev_rows=7)
+    again = load_config(start(config).path / CONFIG)
+    settled_keys = {"learning_rate", "score_learning_rate", "shards", "save_every", "tasks"}
+    assert again.model_dump(exclude=settled_keys) == config.model_dump(exclude=settled_keys)
+    assert specs_of(again.tasks) == specs_of(config.tasks)
+    start(again, resume=True)
+
+
 def test_checking_writes_nothing(make_config, tmp_path):
-    check(make_config(), ALONE, resume=False, overwrite=True)
+    check(make_config(), identity_of(make_config()), resume=False, overwrite=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,12 +77,32 @@ def test_an_empty_folder_is_free(make_config):
     start(config)
 
 
-def test_a_folder_with_a_lock_alone_is_free(make_config):
-    """A run was killed before it wrote anything."""
+@pytest.mark.parametrize("manner", [{}, {"resume": True}, {"overwrite": True}], ids=str)
+@pytest.mark.parametrize("left", [[LOCK], [LOCK, f".{INPUTS}.ab.partial"], [LOCK, INPUTS, f".{CONFIG}.ef.partial"]])
+def test_a_folder_whose_run_was_killed_before_it_began_is_free(make_config, left, manner):
     config = make_config()
     config.output.mkdir()
-    (config.output / LOCK).touch()
-    start(config)
+    for name in left:
+        (config.output / name).touch()
+    assert {path.name for path in start(config, **manner).path.iterdir()} == {LOCK, CONFIG, INPUTS}
+
+
+def test_a_kill_while_overwriting_leaves_a_folder_that_can_be_overwritten(make_config, monkeypatch):
+    folder = start(make_config())
+    (folder.path / "train.json").write_text("{}")
+    (folder.path / "zebra").touch()
+
+    def killed(path):
+        if path.name == "zebra":
+            raise KeyboardInterrupt
+        path.unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("propetl.training.folder._remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            start(make_config(), overwrite=True)
+    start(make_config(), overwrite=True)
+    assert not (folder.path / "zebra").exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -86,7 +127,7 @@ def test_overwriting_empties_the_folder(make_config, tmp_path):
     (folder.path / "link").symlink_to(elsewhere)
     (folder.path / "train.json").write_text("{}")
     start(make_config(seed=7), overwrite=True)
-    assert {path.name for path in folder.path.iterdir()} == {LOCK, CONFIG}
+    assert {path.name for path in folder.path.iterdir()} == {LOCK, CONFIG, INPUTS}
     assert (elsewhere / "kept").exists()
 
 
@@ -107,7 +148,7 @@ def test_resuming_with_another_configuration_is_refused(make_config, changes, ke
 def test_resuming_for_another_bundle_is_refused(make_config):
     start(make_config())
     with pytest.raises(ConfigurationError, match="--resume: add_to is"):
-        start(make_config(), {"add_to": {"bundle": "b"}}, resume=True)
+        start(make_config(), identity_of(make_config(), add_to={"bundle": "b"}), resume=True)
 
 
 def test_resuming_elsewhere_or_with_other_threads(make_config, tmp_path):
@@ -116,10 +157,20 @@ def test_resuming_elsewhere_or_with_other_threads(make_config, tmp_path):
     start(make_config(output=str(tmp_path / "moved"), threads=1, tensorboard=True, log_every=7), resume=True)
 
 
-def test_a_damaged_configuration_is_named(make_config):
+@pytest.mark.parametrize("name", [CONFIG, INPUTS])
+@pytest.mark.parametrize("content", ["{", "[1]", "{}", "[" * 99_999, '{"steps": 1, "tasks": {"mood": 3, "topic": 3}}'])
+def test_a_damaged_file_is_named(make_config, name, content):
     folder = start(make_config())
-    (folder.path / CONFIG).write_text("{")
-    with pytest.raises(ConfigurationError, match=f"{CONFIG} is damaged"):
+    (folder.path / name).write_text(content)
+    with pytest.raises(ConfigurationError, match=rf"{name}.*damaged|--resume: .* was started with None"):
+        start(make_config(), resume=True)
+
+
+def test_a_run_of_other_steps_is_not_gone_on_with(make_config):
+    folder = start(make_config())
+    values = json.loads((folder.path / INPUTS).read_text())
+    (folder.path / INPUTS).write_text(json.dumps({**values, "steps": values["steps"] + 1}))
+    with pytest.raises(ConfigurationError, match="a version of propetl that trains otherwise"):
         start(make_config(), resume=True)
 
 
@@ -133,8 +184,10 @@ def test_resuming_removes_what_a_kill_left(make_config):
     ]
     for path in leftovers:
         path.mkdir(parents=True)
+    half = folder.path / ".train.json.ab.partial"
+    half.write_text("{")
     start(config, resume=True)
-    assert not any(path.exists() for path in leftovers)
+    assert not any(path.exists() for path in [*leftovers, half])
 
 
 def test_two_runs_cannot_share_a_folder(make_config, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from propetl.errors import ConfigurationError
-from propetl.training import run as run_module
+from propetl.training import fit as fit_module
 from propetl.training import trainer as trainer_module
 from propetl.training.run import train
 from tests.propetl.training.conftest import HYBRID, Killed, files_of, kill, small_config
@@ -84,8 +84,8 @@ def killed_and_resumed(config, monkeypatch, module, name, call, before):
         (trainer_module, "mark_complete", 4),
         (trainer_module, "rotate", 2),
         (trainer_module, "evaluate_tasks", 2),
-        (run_module, "at_step", 1),
-        (run_module, "report_json", 1),
+        (fit_module, "at_step", 1),
+        (fit_module, "report_json", 1),
     ],
 )
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
@@ -119,7 +119,7 @@ def test_early_stopping_counts_over_the_kill(make_config, tmp_path, monkeypatch)
     assert undisturbed.steps == 3
     config = make_config(**options)
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "best_evaluation", kill)
+        patch.setattr(fit_module, "best_evaluation", kill)
         with pytest.raises(Killed):
             train(config)
     (resumed,) = train(config, resume=True)
@@ -129,10 +129,10 @@ def test_early_stopping_counts_over_the_kill(make_config, tmp_path, monkeypatch)
 def test_a_lost_best_checkpoint_is_named(make_config, monkeypatch):
     config = make_config()
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "best_evaluation", kill)
+        patch.setattr(fit_module, "best_evaluation", kill)
         with pytest.raises(Killed):
             train(config)
-    monkeypatch.setattr(run_module, "best_evaluation", lambda state: {"step": 1})
+    monkeypatch.setattr(fit_module, "best_evaluation", lambda state: {"step": 1})
     with pytest.raises(ConfigurationError, match="checkpoint-1 is missing or damaged"):
         train(config, resume=True)
 
