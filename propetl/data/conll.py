@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
+from propetl.data.table import Record, Sought, Table
+from propetl.data.text_file import lines_of, text_of
 from propetl.errors import DataError
 
 WORDS, TAGS = "tokens", "tags"
@@ -14,6 +16,13 @@ _BLANKS = re.compile(r"[ \t]+")
 _DOCUMENT = "-DOCSTART-"  # CoNLL-2003 marks documents by a sentence of this one word
 
 Line = tuple[int, list[str]]
+
+
+def read_conll(path: Path, sought: Sought) -> Table:
+    """A record is a sentence, its values are lists; it is numbered by its first line."""
+    text = text_of(path)
+    sentences = (Record(number, columns) for number, columns in conll_sentences(path, text))
+    return Table(str(path), "line", conll_columns(path, text), sentences)
 
 
 def conll_columns(path: Path, text: str) -> tuple[str, ...]:
@@ -43,8 +52,8 @@ def conll_sentences(path: Path, text: str) -> Iterator[tuple[int, tuple[list[str
 
 def _lines(text: str, *, blank_too: bool = False) -> Iterator[Line]:
     """Number and fields of each line; a blank one has none."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        fields = [field for field in _BLANKS.split(line.removesuffix("\r")) if field]
+    for number, line in enumerate(lines_of(text), start=1):
+        fields = [field for field in _BLANKS.split(line) if field]
         if fields or blank_too:
             yield number, fields
 

@@ -1,9 +1,9 @@
 """Reads a split from the Hugging Face hub through ``datasets``, imported only then."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from propetl.data.table import Record, Table
+from propetl.data.table import Place, Record, Table
 from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError, MissingExtraError
 
@@ -37,7 +37,8 @@ def read_hub(spec: TaskSpec, source: str, split: str) -> Table:
         why = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{source} cannot be had from the hub: {why[:200]}: check its name and the network") from error
     shown = f"{HUB}{name}{f'/{config}' if config else ''}:{rows.split}"
-    return Table(shown, "row", tuple(rows.column_names), _records(rows, spec.label_column, _names(rows, spec)))
+    columns = tuple(rows.column_names)
+    return Table(shown, "row", columns, _records(rows, columns), dict(_class_names(rows.features)))
 
 
 def _parts(source: str) -> tuple[str, str | None]:
@@ -54,22 +55,19 @@ def _split(source: str, split: str, there: list[str]) -> str:
     raise DataError(f"{source} has no split {split!r}: it has {', '.join(there)}")
 
 
-def _names(rows: Any, spec: TaskSpec) -> list[str] | None:
-    """The class names behind the data set's numbers, where the task knows all of them; for tags, of a list's items."""
-    kind = rows.features.get(spec.label_column)
-    names = getattr(getattr(kind, "feature", kind), "names", None)
-    return list(names) if names and all(spec.class_of(name) is not None for name in names) else None
+def _class_names(feature: Any, place: Place = ()) -> Iterator[tuple[Place, tuple[str, ...]]]:
+    """The class names behind the data set's numbers, by column; the items of a list share them."""
+    while (inner := getattr(feature, "feature", None)) is not None:
+        feature = inner
+    if isinstance(feature, list) and len(feature) == 1:
+        yield from _class_names(feature[0], place)
+    elif names := getattr(feature, "names", None):
+        yield place, tuple(names)
+    elif isinstance(feature, Mapping):
+        for key, value in feature.items():
+            yield from _class_names(value, (*place, key))
 
 
-def _records(rows: Any, label: str, names: list[str] | None) -> Iterator[Record]:
-    """The rows, with class names for class numbers: the data set's order may not be the task's."""
+def _records(rows: Any, columns: tuple[str, ...]) -> Iterator[Record]:
     for number, row in enumerate(rows, start=1):
-        if names:
-            value = row[label]
-            named = [_named(item, names) for item in value] if isinstance(value, list) else _named(value, names)
-            row = {**row, label: named}
-        yield Record(number, tuple(row[column] for column in rows.column_names))
-
-
-def _named(value: Any, names: list[str]) -> Any:
-    return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
+        yield Record(number, tuple(row[column] for column in columns))

@@ -13,7 +13,7 @@ from propetl.data.tasks import METRICS, Problem, TaskSpec, check_task_name
 from propetl.errors import ConfigurationError
 from propetl.nearest import did_you_mean
 
-KEYS = ("columns", "label", "problem", "labels", "metrics", "language")
+KEYS = ("columns", "label", "problem", "labels", "metrics", "delimiter", "language")
 TEXT_KEYS = tuple(item.name for item in fields(TextInfo))
 """Further keys of problem ``text``."""
 
@@ -46,6 +46,7 @@ def own_task(name: str, mapping: object) -> TaskSpec:
         label_values=values,
         language=language_of(name, mapping),
         text=text,
+        delimiter=_delimiter(name, mapping),
     )
 
 
@@ -60,6 +61,13 @@ def _metric(problem: Problem, labels: tuple[str, ...], text: TextInfo | None) ->
 def language_of(name: str, mapping: Mapping[Any, Any]) -> str | None:
     """The value of ``language``, None where the key is not there."""
     return _word(name, "language", mapping["language"]) if "language" in mapping else None
+
+
+def _delimiter(name: str, mapping: Mapping[Any, Any]) -> str | None:
+    given = mapping.get("delimiter")
+    if given is not None and not (isinstance(given, str) and len(given) == 1 and given not in '"\r\n'):
+        raise _wrong(name, f'has delimiter: {shown(given)}: give one character, such as ";" or "\\t"')
+    return given
 
 
 def _text(name: str, columns: tuple[str, ...], labels: tuple[str, ...], mapping: Mapping[Any, Any]) -> TextInfo:

@@ -51,6 +51,19 @@ class Table:
         return DataError(f"{self.where(record)}: {what}")
 
 
+@dataclass(frozen=True)
+class Sought:
+    """What a task wants of a file.
+
+    Attributes:
+        columns: sets of columns, any one of which is enough.
+        delimiter: between the fields of ``.csv`` and ``.tsv``; None to find it.
+    """
+
+    columns: tuple[tuple[str, ...], ...] = ()
+    delimiter: str | None = None
+
+
 def shown(value: object) -> str:
     """``value`` as an error shows it, however large it is."""
     written = repr(value) if isinstance(value, int | float) else _REPR.repr(value)

@@ -1,24 +1,23 @@
-"""Loads one split of a task: checked rows out of a file, a folder or the hub."""
+"""Loads the splits of a task: checked rows out of files, a folder or the hub."""
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.data.columns import Cells, cells, needed_columns
 from propetl.data.find import split_files
 from propetl.data.hub import HUB, read_hub
+from propetl.data.label_values import NUMBER, LabelValue, label_value
 from propetl.data.read import read_table
-from propetl.data.table import Record, Table, is_unicode, shown
+from propetl.data.reading import Classes, classes_of, known_spellings, looks_like_indices, settled
+from propetl.data.table import Record, Sought, Table, is_unicode, shown
 from propetl.data.tagged import tagged_row
 from propetl.data.tasks import Problem, TaskSpec
 from propetl.errors import ConfigurationError, DataError
-
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 _LABEL_TYPES: dict[Problem, Any] = {"classification": np.int64, "regression": np.float32}
 
@@ -29,13 +28,15 @@ LARGEST = float(np.finfo(np.float32).max)
 
 _CHOICE_SEED = 20230517  # not a run's seed: runs that differ by seed are scored on the same rows
 
+_RawLabel = float | str | LabelValue | tuple[LabelValue, ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The rows of one split.
 
     Attributes:
-        texts: a tuple of one or two sentences per row, never empty; of a tagging, the words with blanks between.
+        texts: a tuple of one text per column and row, never empty; of a tagging, the words with blanks between.
         labels: [n], int64 class indices; float32 values for a regression; str for a text to generate; a tuple of each
             word's tag for a tagging.
         source: the file or hub data set they came from, for messages and reports.
@@ -60,23 +61,35 @@ def load_split(spec: TaskSpec, source: str | Path, split: str, max_rows: int | N
         max_rows: stop after this many rows; the rest of the file is not checked.
 
     Raises:
-        DataError: the file or a row cannot be used; the message names both.
+        DataError: the file or a row cannot be used, or labels can be read in two ways; the message names both.
         ConfigurationError: ``max_rows`` is below one.
     """
     if max_rows is not None and max_rows < 1:
         raise ConfigurationError(f"max_rows is {max_rows}: give 1 or more, or none for all rows")
-    tables = _tables(spec, str(source), split)
-    records = ((table, record) for table in tables for record in _records(spec, table))
-    texts: list[tuple[str, ...]] = []
-    labels: list[Label] = []
-    for table, record in islice(records, max_rows):
-        text, label = _row(spec, table, record)
-        texts.append(text)
-        labels.append(label)
-    source_names = ", ".join(table.name for table in tables)
-    if not texts:
-        raise DataError(f"{source_names} has no rows: give at least one row below the column names")
-    return Rows(texts, label_array(labels, _LABEL_TYPES.get(spec.asks, object)), source_names)
+    raw = _read(spec, str(source), split, max_rows)
+    return raw.rows(spec, classes_of(spec, raw.seen))
+
+
+def load_splits(spec: TaskSpec, source: str | Path, splits: Sequence[str]) -> tuple[TaskSpec, dict[str, Rows]]:
+    """Load and check several splits of a task, whose labels are all read in one way.
+
+    Args:
+        spec: the task.
+        source: as for :func:`load_split`.
+        splits: names, as for :func:`load_split`.
+
+    Returns:
+        The task, with that way noted in its ``label_values`` where it could be doubted; and the rows by split.
+
+    Raises:
+        DataError: as for :func:`load_split`, or one split holds class names and the other indices.
+    """
+    raw = {split: _read(spec, str(source), split) for split in splits}
+    seen: dict[LabelValue, str] = {}
+    for part in raw.values():
+        seen = seen | {value: where for value, where in part.seen.items() if value not in seen}
+    classes = classes_of(spec, seen)
+    return settled(spec, seen, classes), {split: part.rows(spec, classes) for split, part in raw.items()}
 
 
 def chosen(rows: Rows, limit: int | None) -> Rows:
@@ -93,44 +106,83 @@ def label_array(labels: Sequence[Label], dtype: Any = object) -> NDArray[Any]:
     return np.fromiter(labels, dtype=dtype, count=len(labels))
 
 
+@dataclass(eq=False)
+class _RawRows:
+    """A split whose labels are as they stand in its files.
+
+    Attributes:
+        source: the files' names.
+        texts: as in :class:`Rows`.
+        labels: not yet classes.
+        seen: every label value, and where it stands first.
+    """
+
+    source: str
+    texts: list[tuple[str, ...]] = field(default_factory=list)
+    labels: list[_RawLabel] = field(default_factory=list)
+    seen: dict[LabelValue, str] = field(default_factory=dict)
+
+    def rows(self, spec: TaskSpec, classes: Classes) -> Rows:
+        if not self.texts:
+            raise DataError(f"{self.source} has no rows: give at least one row below the column names")
+        labels = [_label(spec, raw, classes) for raw in self.labels]
+        return Rows(self.texts, label_array(labels, _LABEL_TYPES.get(spec.asks, object)), self.source)
+
+
+def _label(spec: TaskSpec, raw: _RawLabel, classes: Mapping[LabelValue, int]) -> Label:
+    if isinstance(raw, LabelValue):
+        return classes[raw]
+    if isinstance(raw, tuple):
+        return tuple(spec.labels[classes[value]] for value in raw)
+    return raw
+
+
+def _read(spec: TaskSpec, source: str, split: str, max_rows: int | None = None) -> _RawRows:
+    tables = _tables(spec, source, split)
+    raw = _RawRows(", ".join(table.name for table in tables))
+    known = known_spellings(spec)
+    for table, row in _cells(spec, tables):
+        if len(raw.texts) == max_rows and not _reads_on(spec):
+            break
+        texts, label = _row(spec, table, row, known)
+        for place, value in _values(label):
+            raw.seen.setdefault(value, f"{table.where(row.record)}{place}")
+        if len(raw.texts) != max_rows:
+            raw.texts.append(texts)
+            raw.labels.append(label)
+    return raw
+
+
+def _reads_on(spec: TaskSpec) -> bool:
+    """Whether the labels of all rows have to be seen, to tell names from indices."""
+    return not spec.label_values and looks_like_indices(spec)
+
+
 def _tables(spec: TaskSpec, source: str, split: str) -> list[Table]:
     if source.startswith(HUB):
         return [read_hub(spec, source, split)]
-    return [read_table(path) for path in split_files(spec.name, Path(source), split)]
+    sought = Sought(needed_columns(spec), spec.delimiter)
+    return [read_table(path, sought) for path in split_files(spec.name, Path(source), split)]
 
 
-def _records(spec: TaskSpec, table: Table) -> Iterator[Record]:
-    """The records, each cut down to the task's text columns and the label, in this order."""
-    columns = (*_text_columns(spec, table), spec.label_column)
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        tried = "".join(f" (or {', '.join(other)})" for other in spec.alternatives)
-        there = ", ".join(table.columns) or "none"
-        raise DataError(
-            f"{table.name}, {table.unit} 1: column {', '.join(missing)} is missing: task {spec.name} needs "
-            f"{', '.join((*spec.columns, spec.label_column))}{tried}; there are {there}"
-        )
-    places = [table.columns.index(column) for column in columns]
-    for record in table.records:
-        yield Record(record.number, tuple(record.values[place] for place in places))
+def _cells(spec: TaskSpec, tables: list[Table]) -> Iterator[tuple[Table, Cells]]:
+    return ((table, row) for table in tables for row in cells(spec, table))
 
 
-def _text_columns(spec: TaskSpec, table: Table) -> tuple[str, ...]:
-    for columns in (spec.columns, *spec.alternatives):
-        if set(columns) <= set(table.columns):
-            return columns
-    return spec.columns
+def _values(label: _RawLabel) -> Iterator[tuple[str, LabelValue]]:
+    """The class names, indices and so on in a label, each with its place in the row."""
+    if isinstance(label, LabelValue):
+        yield "", label
+    elif isinstance(label, tuple):
+        for number, value in enumerate(label, start=1):
+            yield f", word {number}", value
 
 
-def _row(spec: TaskSpec, table: Table, record: Record) -> tuple[tuple[str, ...], Label]:
+def _row(spec: TaskSpec, table: Table, row: Cells, known: Sequence[str]) -> tuple[tuple[str, ...], _RawLabel]:
     if spec.problem == "tagging":
-        text, tags = tagged_row(spec, table, record)
+        text, tags = tagged_row(table, row, known)
         return (text,), tags
-    return _texts(table, record), _label(spec, table, record)
-
-
-def _texts(table: Table, record: Record) -> tuple[str, ...]:
-    return tuple(_text(table, record, value) for value in record.values[:-1])
+    return tuple(_text(table, row.record, value) for value in row.texts), _raw_label(spec, table, row, known)
 
 
 def _text(table: Table, record: Record, text: object) -> str:
@@ -143,26 +195,16 @@ def _text(table: Table, record: Record, text: object) -> str:
     return text
 
 
-def _label(spec: TaskSpec, table: Table, record: Record) -> float | str:
-    raw = record.values[-1]
+def _raw_label(spec: TaskSpec, table: Table, row: Cells, known: Sequence[str]) -> float | str | LabelValue:
     if spec.asks == "text":
-        return _text(table, record, raw)
-    value = "" if raw is None else str(raw).lower() if isinstance(raw, bool) else str(raw).strip()
-    if not value:
-        raise table.wrong(record, "the label is empty: fill it in or leave the row out")
-    return _value(table, record, value) if spec.asks == "regression" else _class(spec, table, record, value)
+        return _text(table, row.record, row.label)
+    value = label_value(row.label, known, row.names)
+    if value is None:
+        raise table.wrong(row.record, "the label is empty: fill it in or leave the row out")
+    return _number(table, row.record, value.text) if spec.asks == "regression" else value
 
 
-def _value(table: Table, record: Record, value: str) -> float:
+def _number(table: Table, record: Record, value: str) -> float:
     if not NUMBER.fullmatch(value) or abs(float(value)) > LARGEST:
         raise table.wrong(record, f"label {shown(value)} is not a finite number: a regression needs one")
     return float(value)
-
-
-def _class(spec: TaskSpec, table: Table, record: Record, value: str) -> int:
-    index = spec.class_of(value)
-    if index is not None:
-        return index
-    if NUMBER.fullmatch(value) and not re.fullmatch(r"[+-]?[0-9]+", value):
-        raise table.wrong(record, f"label {shown(value)} is a float where a class is due: use {spec.allowed()}")
-    raise table.wrong(record, f"label {shown(value)} is unknown: task {spec.name} has {spec.allowed()}")

@@ -1,12 +1,13 @@
 """What a task is: its columns, labels and metrics. The eight GLUE tasks stand in ``TASKS``."""
 
-import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from propetl.bundle import format as bundle_format
 from propetl.bundle.text import PLACE, TextInfo, check_text_info
+from propetl.data.label_values import plain
 from propetl.data.tag_metrics import ENTITY_METRICS, OF_TAGS, are_entity_tags
 from propetl.errors import ConfigurationError, TaskError
 from propetl.nearest import did_you_mean
@@ -34,11 +35,12 @@ class TaskSpec:
         labels: the class names or tags in the order of the logits; empty for regression, and for text that names no
             class.
         metrics: names from ``METRICS``; the first is the one that picks the best checkpoint.
-        label_values: raw value in the file -> class index; where empty, the class index itself and the
-            class name are accepted.
+        label_values: raw value in the file -> class index; where empty, files hold class names or class indices, one
+            of the two.
         alternatives: other sets of columns that hold the same, tried in turn where ``columns`` is absent.
         language: tasks of one language share its mask, where the prototype has hybrid masks; None without.
         text: how a problem ``text`` is asked and answered; None for the others.
+        delimiter: between the fields of ``.csv`` and ``.tsv`` files; None to find it.
 
     Raises:
         ConfigurationError: where these do not fit together.
@@ -54,6 +56,7 @@ class TaskSpec:
     alternatives: tuple[tuple[str, ...], ...] = ()
     language: str | None = None
     text: TextInfo | None = None
+    delimiter: str | None = None
 
     def __post_init__(self) -> None:
         check_task_name(self.name)
@@ -79,20 +82,6 @@ class TaskSpec:
             return self.problem
         return "regression" if self.text.step is not None else "classification" if self.text.words else "text"
 
-    def class_of(self, value: str) -> int | None:
-        """The class index a raw value stands for, None where it stands for none.
-
-        Values of ``label_values`` come first, then class names; class indices count only where there is
-        no ``label_values``, which may give the same digits another meaning.
-        """
-        if value in self.label_values:
-            return self.label_values[value]
-        if value in self.labels:
-            return self.labels.index(value)
-        if not self.label_values and re.fullmatch(r"0|[1-9][0-9]{0,8}", value):
-            return int(value) if int(value) < len(self.labels) else None
-        return None
-
     def allowed(self) -> str:
         """The labels a file may hold, for a message."""
         raw = {index: value for value, index in self.label_values.items()}
@@ -105,8 +94,8 @@ class TaskSpec:
 
         Keys: ``columns`` (a name or a list of one or two), ``label`` (the label column, default "label"),
         ``problem`` (default ``classification``), ``labels`` (a list of class names, or raw value: class
-        name), ``metrics`` (a name or a list, main metric first), ``language`` (whose mask it shares); for problem
-        ``text`` also the fields of :class:`TextInfo`.
+        name), ``metrics`` (a name or a list, main metric first), ``delimiter`` (of CSV files), ``language`` (whose mask
+        it shares); for problem ``text`` also the fields of :class:`TextInfo`.
 
         Raises:
             ConfigurationError: a key is unknown or missing, or a value is of the wrong kind.
@@ -159,8 +148,21 @@ class TaskSpec:
             raise ConfigurationError(
                 f"task {self.name!r}: labels are {list(self.labels)}: a {self.asks} needs two or more, all different"
             )
+        self._check_spellings()
         if self.label_values and set(self.label_values.values()) != set(range(len(self.labels))):
             raise ConfigurationError(f"task {self.name!r}: label_values has to reach each of the labels, and no others")
+
+    def _check_spellings(self) -> None:
+        """Refuses class names that differ in spelling alone: a file could mean either."""
+        first: dict[str, str] = {}
+        for label in self.labels:
+            spelling = unicodedata.normalize("NFC", plain(label)).casefold()
+            if spelling in first:
+                raise ConfigurationError(
+                    f"task {self.name!r}: labels {first[spelling]!r} and {label!r} differ only in case, blanks or "
+                    "spelling: rename one (value: name maps what files hold)"
+                )
+            first[spelling] = label
 
     def _check_metrics(self) -> None:
         fitting = METRICS[self.asks]

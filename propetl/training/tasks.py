@@ -1,7 +1,7 @@
 """The tasks of a configuration, with their rows as token ids."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from propetl.bundle.text import TextInfo
 from propetl.bundle.words import IGNORED
 from propetl.data.as_text import as_text
 from propetl.data.known import specs_of
-from propetl.data.tables import Rows, chosen, label_array, load_split
+from propetl.data.tables import Rows, chosen, label_array, load_splits
 from propetl.data.tasks import TaskSpec
 from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_answers, encode_task_rows
 from propetl.errors import ConfigurationError
@@ -93,10 +93,12 @@ class TaskRows:
     Attributes:
         train: rows to learn from.
         dev: rows to score on.
+        label_values: how their labels were read, where that could be doubted; see ``TaskSpec``.
     """
 
     train: Rows
     dev: Rows
+    label_values: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +173,9 @@ def read_rows(config: TrainConfig) -> dict[str, TaskRows]:
 
 
 def _read(spec: TaskSpec, config: TrainConfig) -> TaskRows:
-    train = chosen(load_split(spec, config.data, "train"), config.max_train_rows)
-    return TaskRows(train, chosen(load_split(spec, config.data, "dev"), config.max_dev_rows))
+    settled, rows = load_splits(spec, config.data, ("train", "dev"))
+    train, dev = chosen(rows["train"], config.max_train_rows), chosen(rows["dev"], config.max_dev_rows)
+    return TaskRows(train, dev, settled.label_values)
 
 
 def encode_tasks(
@@ -190,7 +193,8 @@ def encode_tasks(
         ConfigurationError: a task cannot be answered in text.
         DataError: a row cannot be used.
     """
-    specs = specs_of(config.tasks)
+    known = specs_of(config.tasks)
+    specs = {name: replace(spec, label_values=rows[name].label_values) for name, spec in known.items()}
     if kind == "encoder-decoder":
         specs = {name: as_text(spec) for name, spec in specs.items()}
     return [_encode(spec, rows[name], config, tokenizer, kind) for name, spec in specs.items()]

@@ -48,7 +48,7 @@ def test_what_the_hub_is_asked_for(
 
 
 def test_no_configuration_where_none_is_named_like_the_task(asked: list[tuple[Any, ...]]) -> None:
-    spec = TaskSpec("mine", ("sentence1",), labels=("x", "y"))
+    spec = TaskSpec("mine", ("sentence1",), labels=("entailment", "not_entailment"))
     load_split(spec, "hub:owner/set", "train", max_rows=2)
     assert asked == [("owner/set", None, "train")]
 
@@ -62,9 +62,18 @@ def test_classes_are_matched_by_name() -> None:
 
 
 @pytest.mark.usefixtures("asked")
-def test_classes_are_matched_by_number_where_names_differ() -> None:
+def test_names_that_the_task_does_not_have_are_refused() -> None:
     spec = TaskSpec("rte", ("sentence1",), labels=("first", "second"))
-    assert load_split(spec, "hub:nyu-mll/glue", "train", max_rows=2).labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"row 1: label 0 is 'not_entailment' by the data's own .* 'first', 'second'"):
+        load_split(spec, "hub:nyu-mll/glue", "train", max_rows=2)
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("labels", [{"entailment": "second", "not_entailment": "first"}, {0: "first", 1: "second"}])
+def test_names_and_numbers_of_the_data_can_be_mapped(labels: dict[Any, str]) -> None:
+    spec = TaskSpec.from_mapping("rte", {"columns": "sentence1", "labels": labels})
+    rows = load_split(spec, "hub:nyu-mll/glue", "train", max_rows=2)
+    assert [spec.labels[label] for label in rows.labels] == ["first", "second"]
 
 
 @pytest.mark.usefixtures("asked")

@@ -72,7 +72,7 @@ def test_glue_is_read_whole(glue_dir: Path, task: str) -> None:
 
 @pytest.mark.parametrize("extension", ["tsv", "csv", "jsonl", "parquet"])
 def test_each_format_reads_the_same_rows(tmp_path: Path, extension: str) -> None:
-    rows = [("Grün, gelb", "b", "1"), ("c", 'd "e', "no"), ("f\u2028g", "h", "0")]
+    rows = [("Grün, gelb", "b", "yes"), ("c", 'd "e', "no"), ("f\u2028g", "h", "no")]
     path = tmp_path / f"train.{extension}"
     if extension == "tsv":
         file(tmp_path, path.name, "left\tright\tlabel\n" + "".join("\t".join(row) + "\n" for row in rows))
@@ -92,7 +92,7 @@ def test_each_format_reads_the_same_rows(tmp_path: Path, extension: str) -> None
 
 
 def test_quotes_mean_nothing_in_tsv(tmp_path: Path) -> None:
-    path = file(tmp_path, "train.tsv", 'text\tlabel\n"open\tyes\n"both"\t0\n')
+    path = file(tmp_path, "train.tsv", 'text\tlabel\n"open\tyes\n"both"\tno\n')
     assert load_split(SINGLE, path, "train").texts == [('"open',), ('"both"',)]
 
 
@@ -165,8 +165,11 @@ def test_max_rows_stops_before_a_broken_row(tmp_path: Path) -> None:
         ("a.tsv", "text\tlabel\na\t1\nb\t2\n", ["line 3", "'2' is unknown"]),
         ("a.tsv", "text\tlabel\na\t-1\n", ["line 2", "'-1' is unknown"]),
         ("a.tsv", "text\tlabel\na\t1.5\n", ["line 2", "'1.5' is a float where a class is due"]),
-        ("a.csv", "text,label\na,1.0\n", ["line 2", "'1.0' is a float where a class is due"]),
-        ("a.jsonl", '{"text": "a", "label": 1e0}\n', ["line 1", "'1.0' is a float where a class is due"]),
+        ("a.csv", "text,label\na,0.5\n", ["line 2", "'0.5' is a float where a class is due"]),
+        ("a.jsonl", '{"text": "a", "label": 15e-1}\n', ["line 1", "'1.5' is a float where a class is due"]),
+        ("a.csv", "text,label\na,2.0\n", ["line 2", "'2' is unknown"]),
+        ("a.tsv", "text\tlabel\na\t01\n", ["line 2", "'01' is unknown"]),
+        ("a.tsv", "text\tlabel\na\tYes\n", ["line 2", "'Yes' is unknown", "'yes' differs from it in spelling only"]),
         ("a.tsv", "text\tlabel\na\t\n", ["line 2", "the label is empty"]),
         ("a.jsonl", '{"text": "a", "label": null}\n', ["line 1", "the label is empty"]),
         ("a.tsv", "text\tlabel\n \t1\n", ["line 2", "a text is empty"]),

@@ -70,7 +70,7 @@ def test_another_column_by_its_number(tmp_path: Path) -> None:
 
 
 def test_lists_and_texts_in_tables(tmp_path: Path) -> None:
-    lines = [{"tokens": ["Ada", "wrote"], "tags": ["B-PER", 0]}, {"tokens": "She wrote", "tags": "O O"}]
+    lines = [{"tokens": ["Ada", "wrote"], "tags": ["B-PER", "O"]}, {"tokens": "She wrote", "tags": "O O"}]
     found = rows_of(written(tmp_path, "train.jsonl", "\n".join(map(json.dumps, lines))))
     assert found.texts == [("Ada wrote",), ("She wrote",)]
     assert found.labels.tolist() == [("B-PER", "O"), ("O", "O")]
@@ -84,13 +84,15 @@ def test_lists_and_texts_in_tables(tmp_path: Path) -> None:
         (
             "train.conll",
             "Ada O\n\nwrote O\nit X\n",
-            r"line 3: the tag of word 2, 'X', is unknown: task ner has 0 \(O\)",
+            r"line 3, word 2: label 'X' is unknown: task ner has 0 \(O\)",
         ),
         ("train.jsonl", '{"tokens": ["a"], "tags": []}', r"line 1: 1 words and 0 tags"),
         ("train.jsonl", '{"tokens": [], "tags": []}', r"line 1: a sentence has no words"),
         ("train.jsonl", '{"tokens": ["New York"], "tags": ["O"]}', r"line 1: word 1, 'New York', is none"),
         ("train.jsonl", '{"tokens": ["a", 3], "tags": ["O", "O"]}', r"line 1: word 2, 3, is none"),
-        ("train.jsonl", '{"tokens": ["a"], "tags": [true]}', r"line 1: the tag of word 1, True, is unknown"),
+        ("train.jsonl", '{"tokens": ["a"], "tags": [true]}', r"line 1, word 1: label 'true' is unknown"),
+        ("train.jsonl", '{"tokens": ["a", "b"], "tags": ["O", null]}', r"line 1: word 2, 'b', has no tag"),
+        ("train.jsonl", '{"tokens": ["a", "b"], "tags": ["I-PER", 0]}', r"line 1, word 2: label '0' is a class index"),
         ("train.jsonl", '{"tokens": {"a": 1}, "tags": ["O"]}', r"line 1: a list of words or tags expected"),
         ("train.jsonl", '{"tokens": ["\\ud800"], "tags": ["O"]}', r"line 1: word 1, "),
     ],

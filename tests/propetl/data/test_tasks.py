@@ -3,8 +3,10 @@ import pickle
 
 import pytest
 
+from propetl.data.label_values import LabelValue
+from propetl.data.reading import classes_of
 from propetl.data.tasks import TASKS, TaskSpec
-from propetl.errors import ConfigurationError
+from propetl.errors import ConfigurationError, DataError
 
 
 def test_glue_tasks_have_glue_metrics() -> None:
@@ -44,8 +46,6 @@ def test_own_pair_task() -> None:
     )
     assert spec.columns == ("claim", "reply")
     assert (spec.label_column, spec.labels, spec.metric) == ("stance", ("against", "for"), "f1")
-    assert spec.class_of("1") == 1
-    assert spec.class_of("against") == 0
 
 
 def test_own_regression_defaults_to_pearson() -> None:
@@ -56,13 +56,22 @@ def test_own_regression_defaults_to_pearson() -> None:
 def test_mapped_labels_take_the_place_of_indices() -> None:
     spec = TaskSpec.from_mapping("own", {"columns": "text", "labels": {1: "bad", 2: "good", "x": "bad"}})
     assert spec.labels == ("bad", "good")
-    assert [spec.class_of(value) for value in ("1", "2", "x", "good")] == [0, 1, 0, 1]
-    assert spec.class_of("0") is None
+    seen = dict.fromkeys(map(LabelValue, ("1", "2", "x", "good")), "here")
+    assert list(classes_of(spec, seen).values()) == [0, 1, 0, 1]
+    with pytest.raises(DataError, match=r"here: label '0' is unknown: task own has x \(bad\), 2 \(good\)"):
+        classes_of(spec, {LabelValue("0"): "here"})
 
 
-@pytest.mark.parametrize("value", ["2", "-1", "+1", "01", "1.0", "", "Yes", "١", "99999999999"])
+@pytest.mark.parametrize("value", ["2", "-1", "+1", "01", "Yes", "١", "99999999999", "9" * 5000])
 def test_values_that_name_no_class(value: str) -> None:
-    assert TaskSpec("own", ("text",), labels=("no", "yes")).class_of(value) is None
+    with pytest.raises(DataError, match="is unknown"):
+        classes_of(TaskSpec("own", ("text",), labels=("no", "yes")), {LabelValue(value): "here"})
+
+
+@pytest.mark.parametrize("labels", [["yes", "Yes"], ["yes", " yes"], ["1", "1.0"], ["caf\u00e9", "cafe\u0301"]])
+def test_labels_that_differ_in_spelling_alone_are_refused(labels: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="differ only in case, blanks or spelling"):
+        TaskSpec("own", ("text",), labels=("no", *labels))
 
 
 @pytest.mark.parametrize(

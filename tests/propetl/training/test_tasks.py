@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from propetl.data.tables import load_split
+from propetl.data.tasks import spec_of
 from propetl.errors import ConfigurationError, DataError
 from propetl.training.config_file import config_from
 from propetl.training.tasks import load_tasks, specs_of, tokenizer_of
@@ -101,8 +103,22 @@ def test_limits_choose_the_same_rows_for_every_seed(make_config, tokenizer):
 def test_a_wrong_row_is_named(make_config, tokenizer, tmp_path):
     (tmp_path / "mood").mkdir()
     (tmp_path / "mood" / "train.tsv").write_text("text\tlabel\nfine\t0\nwell\t2\n")
+    (tmp_path / "mood" / "dev.tsv").write_text("text\tlabel\nfine\t0\n")
     with pytest.raises(DataError, match=r"train\.tsv, line 3"):
         load_tasks(make_config(tasks=["mood"], data=str(tmp_path)), tokenizer)
+
+
+def test_how_labels_were_read_goes_into_the_bundle(make_config, tokenizer, tmp_path):
+    """Of dev alone it could not be told whether 1 is a name or an index."""
+    (tmp_path / "mood").mkdir()
+    (tmp_path / "mood" / "train.tsv").write_text("text\tlabel\nfine\t0\nwell\t2\n")
+    (tmp_path / "mood" / "dev.tsv").write_text("text\tlabel\nfine\t1\nwell\t2\n")
+    tasks = {"mood": {"columns": "text", "labels": ["1", "2", "3"]}}
+    (task,) = load_tasks(make_config(tasks=tasks, data=str(tmp_path)), tokenizer)
+    assert task.dev.labels.tolist() == [1, 2]
+    assert task.info.label_values == {"0": 0, "1": 1, "2": 2}
+    read_again = load_split(spec_of("mood", task.info), tmp_path, "dev", max_rows=1)
+    assert read_again.labels.tolist() == [1]
 
 
 def test_one_file_cannot_be_both_splits(tmp_path):
