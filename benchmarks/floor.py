@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from ratios import FORMS, TASKS, Bench
 from side_by_side import Runtime, SideBySide
 
 from propetl.runtime.bench.conditions import conditions_now
 from propetl.runtime.bench.messages import Cell
+from propetl.runtime.engines.ort import onnxruntime_of
 
 RESULTS = Path(__file__).parent / "results"
 FLOAT = 4
@@ -167,9 +167,10 @@ def _gemm(rows: int, inner: int, columns: int, threads: int, seconds: float) -> 
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [rows, columns])
     graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "gemm", [given], [result], [weights])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    options = onnxruntime.SessionOptions()
+    runtime = onnxruntime_of("cpu")
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feeds = {"x": np.ones((rows, inner), dtype=np.float32)}
     end, best = time.perf_counter() + seconds, float("inf")
     while time.perf_counter() < end:

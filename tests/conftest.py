@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+import propetl  # before any test loads ONNX Runtime, whose telemetry it turns off
+
 # `wheel` and `device`: what a device installs.
 pytest_plugins = ["tests.device_env"]
 
@@ -24,7 +26,7 @@ def text_artifact(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def glue_dir() -> Path:
     """The folder with GLUE's TSVs: $PROPETL_DATA/glue, or ../shared/data/glue beside the project."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(propetl.__file__).resolve().parents[1]
     data = os.environ.get("PROPETL_DATA")
     folder = Path(data) / "glue" if data else root.parent / "shared" / "data" / "glue"
     if not folder.is_dir() and not data:

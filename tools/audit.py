@@ -21,7 +21,7 @@ def main() -> None:
     asked = ["--requirement", str(CONSTRAINTS), "--disable-pip", "--no-deps", "--require-hashes"]
     shape = ["--progress-spinner", "off", "--format", "json"]
     command = [sys.executable, "-W", "ignore", "-m", "pip_audit", *asked, *shape, *sys.argv[1:]]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):

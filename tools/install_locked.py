@@ -22,7 +22,7 @@ FIRST = ("pip", "packaging", "setuptools", "setuptools-scm", "vcs-versioning", "
 
 
 def main() -> None:
-    """Three calls of pip: what installs and builds, what the extras ask for, and packages without their dependencies."""
+    """Three calls of pip: what builds and installs, what the extras ask for, and packages by themselves."""
     asked = _arguments()
     pins = _pins(CONSTRAINTS.read_text())
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 HEADER = """\
 # All that may be installed: versions that the tests ran with, and the SHA-256 of their files on every platform.
 # `make demo` and `make test` install from it (tools/install_locked.py); `make constraints` writes it (tools/lock.py).
-# The extras `optimum` and `tensorrt` are not in it: one wants older releases, the other has to fit the machine's driver.
+# The extras `optimum` (wants older releases) and `tensorrt` (has to fit the machine's driver) are not in it.
 
 """
 ELSEWHERE = {"optimum", "tensorrt"}
