@@ -8,6 +8,7 @@ built with what the first line installed, as pip would fetch their build require
 """
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 # pip first: older ones take hashes from requirements only and not from constraints. The others build.
 FIRST = ("pip", "packaging", "setuptools", "setuptools-scm", "vcs-versioning", "wheel")
 
+IN_BUILDS = ("torch",)
+
 
 def main() -> None:
     """Three calls of pip: what builds and installs, what the extras ask for, and packages by themselves."""
@@ -30,7 +33,7 @@ def main() -> None:
         first.write_text("".join(pins[name] for name in FIRST))
         _pip("--no-deps", "--requirement", str(first))
     locked = ("--no-build-isolation", "--constraint", str(CONSTRAINTS))
-    _pip(*locked, *_requirements(asked.extras.split(",")))
+    _pip(*locked, *(_of_build(item, pins) for item in _requirements(asked.extras.split(","))))
     if asked.bare:
         _pip(*locked, "--no-deps", *asked.bare)
 
@@ -54,6 +57,21 @@ def _requirements(extras: list[str]) -> list[str]:
     if unknown := [name for name in extras if name not in known]:
         sys.exit(f"install_locked.py: {unknown[0]!r} is no extra; there are {', '.join(known)}")
     return [*project["dependencies"], *(line for name in extras for line in known[name])]
+
+
+def _of_build(requirement: str, pins: dict[str, str]) -> str:
+    """``requirement``, narrowed to the build that pip would take: for torch, the CPU's where it was pointed at one.
+
+    Where hashes are required, pip prefers files whose hash the index states, which an index for the CPU or a folder of
+    wheels may not do: it would pass over the small build and bring gigabytes of CUDA.
+    """
+    name = re.split(r"[^\w-]", requirement, maxsplit=1)[0]
+    if name not in IN_BUILDS:
+        return requirement
+    pin = pins[name].split()[0]
+    look = ["--dry-run", "--quiet", "--ignore-installed", "--no-deps", "--report", "-", pin]
+    done = subprocess.run([sys.executable, "-m", "pip", "install", *look], stdout=subprocess.PIPE, check=True)
+    return f"{name}=={json.loads(done.stdout)['install'][0]['metadata']['version']}"
 
 
 def _pip(*arguments: str) -> None:
