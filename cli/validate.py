@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from propetl.cli.json_output import check_output_file, json_option, write_json
+from propetl.cli.pickle_option import pickle_option
 from propetl.cli.provider_options import provider_options
 from propetl.cli.validate_output import print_report, verdict
 from propetl.errors import CheckFailed, ConfigurationError
@@ -21,6 +22,7 @@ from propetl.runtime.selftest import self_test
 @click.option("--bundle", type=click.Path(path_type=Path), help="Compare with this bundle in PyTorch, too.")
 @click.option("--data", help="Real rows to compare on: a data folder, as for train. Goes with --bundle.")
 @click.option("--backbone", help="Load the backbone from here instead of from where the bundle says.")
+@pickle_option
 @click.option("--max-rows", type=click.IntRange(min=1), help="Real rows of each task at most.  [default: all]")
 @json_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
@@ -31,6 +33,7 @@ def command(
     bundle: Path | None,
     data: str | None,
     backbone: str | None,
+    allow_pickle: bool | None,
     max_rows: int | None,
     json_file: str | None,
     threads: int | None,
@@ -52,8 +55,10 @@ def command(
     """  # noqa: D301 (click looks for the control character)
     if (bundle is None) != (data is None):
         raise ConfigurationError("--bundle and --data go together; give both, or neither")
-    if bundle is None and (backbone is not None or max_rows is not None):
-        raise ConfigurationError("--backbone and --max-rows go with --bundle and --data; leave them out")
+    if bundle is None and any(given is not None for given in (backbone, max_rows, allow_pickle)):
+        raise ConfigurationError(
+            "--backbone, --max-rows and --allow-pickle go with --bundle and --data; leave them out"
+        )
     check_output_file("--json", json_file)
     # Imported here: this part needs torch, which a device does not have; before the work, which would end there.
     parity = import_module("propetl.export.parity") if bundle is not None else None
@@ -70,6 +75,7 @@ def command(
             engine_cache=engine_cache,
             precision=precision,
             backbone=backbone,
+            allow_pickle=bool(allow_pickle),
             max_rows=max_rows,
         )
         report = replace(report, comparisons=(*report.comparisons, *found))

@@ -110,10 +110,12 @@ def load_eager(load: Load) -> EagerSubject | EagerGeneratingSubject:
         MissingExtraError: PyTorch or transformers is not installed.
         BundleError: the bundle is damaged, or its backbone is not the one found.
     """
-    return _load(Path(load.source), load.threads, load.new_tokens, load.beams)
+    return _load(Path(load.source), load.threads, load.new_tokens, load.beams, load.allow_pickle)
 
 
-def _load(source: Path, threads: int, new_tokens: int, beams: int) -> EagerSubject | EagerGeneratingSubject:
+def _load(
+    source: Path, threads: int, new_tokens: int, beams: int, allow_pickle: bool
+) -> EagerSubject | EagerGeneratingSubject:
     try:
         import torch
 
@@ -126,7 +128,8 @@ def _load(source: Path, threads: int, new_tokens: int, beams: int) -> EagerSubje
     torch.set_num_threads(threads)
     bundle = read_bundle(source)
     with torch.inference_mode():
-        model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone))
+        backbone = load_backbone_of(bundle.info.backbone, allow_pickle=allow_pickle)
+        model = ProPETLModel.from_bundle(bundle, backbone)
         return EagerGeneratingSubject(model, new_tokens, beams) if new_tokens else EagerSubject(model)
 
 
@@ -140,7 +143,8 @@ def _first_answer(asked: Mapping[str, Any]) -> None:
     inputs = {name: np.array(rows, dtype=np.int64) for name, rows in asked["inputs"].items()}
 
     def opening() -> Any:
-        subject = _load(Path(asked["source"]), asked["threads"], int(asked.get("generates", False)), beams=1)
+        tokens, allow_pickle = int(asked.get("generates", False)), asked.get("allow_pickle", False)
+        subject = _load(Path(asked["source"]), asked["threads"], tokens, beams=1, allow_pickle=allow_pickle)
         return lambda: subject.run(asked["task"], inputs)
 
     print_stages(_import, opening)

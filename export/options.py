@@ -54,6 +54,7 @@ class ExportOptions:
         merge_decoders: leave both decoders of each folded task in one graph as well, for other tools.
         standalone: copy the shared files into each folded folder, so that it can be moved alone.
         backbone: where to load the backbone from, instead of the place the bundle names.
+        allow_pickle: read a backbone that has no safetensors, tensors alone.
         overwrite: replace an artifact that is there.
         engines: engines to build from the graphs; None for graphs alone.
         polygraphy: leave recorded inputs and outputs for Polygraphy.
@@ -73,6 +74,7 @@ class ExportOptions:
     merge_decoders: bool = False
     standalone: bool = False
     backbone: str | None = None
+    allow_pickle: bool = False
     overwrite: bool = False
     engines: TensorRTOptions | None = None
     polygraphy: bool = False

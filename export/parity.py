@@ -67,6 +67,7 @@ def compare(
     engine_cache: Path | None = None,
     precision: str | None = None,
     backbone: str | None = None,
+    allow_pickle: bool = False,
     max_rows: int | None = None,
 ) -> Iterator[Comparison]:
     """Compares each form of an artifact with the bundle it came from, on the development rows of ``data``.
@@ -85,6 +86,7 @@ def compare(
         engine_cache: folder for engines that a provider builds here; None for the user's cache folder.
         precision: which of several engines a provider of plans runs; None for the first.
         backbone: where to load the backbone from, instead of the place the bundle names.
+        allow_pickle: read a backbone that has no safetensors, tensors alone.
         max_rows: rows per task at most.
 
     Yields:
@@ -103,7 +105,8 @@ def compare(
         task: load_split(spec_of(task, bundle.info.tasks[task]), data, _SPLIT, max_rows)
         for task in artifact.manifest.tasks
     }
-    model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone, backbone))
+    loaded = load_backbone_of(bundle.info.backbone, backbone, allow_pickle=allow_pickle)
+    model = ProPETLModel.from_bundle(bundle, loaded)
     tokenizer = tokenizer_of(model.backbone)
     if threads is not None:
         torch.set_num_threads(threads)

@@ -48,7 +48,8 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
     from propetl.export.parity import compare
 
     provider = "cuda" if options.quantize == BF16 else "cpu"
-    compared = compare(artifact, bundle, options.data, provider=provider, backbone=options.backbone)
+    chosen = {"backbone": options.backbone, "allow_pickle": options.allow_pickle}
+    compared = compare(artifact, bundle, options.data, provider=provider, **chosen)
     losses = tuple(loss_of(item) for item in compared if item.batching == "batch")
     _check(losses, options)
     return losses

@@ -97,7 +97,7 @@ def export_bundle(
     builders = builders_of(options.engines) if options.engines else ()
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
-        backbone = load_backbone_of(bundle.info.backbone, options.backbone)
+        backbone = load_backbone_of(bundle.info.backbone, options.backbone, allow_pickle=options.allow_pickle)
         model = ProPETLModel.from_bundle(bundle, backbone, merge_lora=options.merge_lora)
         graphs = _write_graphs(staging, model, bundle, tasks, options, report)
         report("writing packs, tokenizer and golden rows")

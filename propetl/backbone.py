@@ -2,8 +2,9 @@
 
 import contextlib
 import hashlib
-import importlib.util
+import pickle
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +24,19 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from propetl.backbone_files import folder_of, model_files, source_of
 from propetl.bundle.format import BackboneInfo
 from propetl.errors import BundleError, ConfigurationError
 from propetl.families import Family, Kind, Projection, family_of
-
-PACKAGE_SCHEME = "package:"
 
 _CLASSES: dict[Kind, Any] = {
     "encoder": AutoModel,
     "encoder-decoder": AutoModelForSeq2SeqLM,
     "decoder": AutoModelForCausalLM,
 }
+
+# RuntimeError: sizes that differ; UnpicklingError: a pickled file that holds more than tensors.
+_UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -62,27 +65,29 @@ class Backbone:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in self.tokenizer_files.items():
                 Path(folder, name).write_bytes(content)
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             return tokenizer
 
 
-def load_backbone(name: str, revision: str | None = None) -> Backbone:
-    """Loads a backbone and freezes it.
+def load_backbone(name: str, revision: str | None = None, *, allow_pickle: bool = False) -> Backbone:
+    """Loads a backbone and freezes it. No code that its folder holds is run.
 
     Args:
         name: hub name, folder, or ``package:MODULE/FOLDER`` for weights that a Python package carries.
         revision: of the hub's repository.
+        allow_pickle: where there are no safetensors, read ``pytorch_model.bin``, tensors alone.
 
     Raises:
         ConfigurationError: it cannot be found or read, or its family is not supported.
     """
-    source = _source_of(name)
+    source = source_of(name)
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        family = family_of(config.model_type)
-        model, missing = _load_model(source, revision, family)
+        with model_files(folder_of(source, revision, allow_pickle), allow_pickle) as folder:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            family = family_of(config.model_type)
+            model, missing = _load_model(folder, family, allow_pickle)
         tokenizer = _load_tokenizer(source, revision)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: sizes that differ
+    except _UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError(f"backbone {name!r} cannot be loaded: {reason}") from error
     pooler = _take_pooler(model, missing)
@@ -121,17 +126,18 @@ def _width(model: PreTrainedModel, layer: str, place: Projection) -> int:
     return outputs // place.parts
 
 
-def load_backbone_of(info: BackboneInfo, name: str | None = None) -> Backbone:
+def load_backbone_of(info: BackboneInfo, name: str | None = None, *, allow_pickle: bool = False) -> Backbone:
     """The backbone that a bundle was trained on, checked by its fingerprint.
 
     Args:
         info: what the bundle says.
         name: where to look instead of the place recorded there.
+        allow_pickle: as for :func:`load_backbone`.
 
     Raises:
         BundleError: the weights found are not the ones the bundle was trained on.
     """
-    backbone = load_backbone(name or info.name, None if name else info.revision)
+    backbone = load_backbone(name or info.name, None if name else info.revision, allow_pickle=allow_pickle)
     check_backbone(backbone, info)
     return backbone
 
@@ -159,21 +165,11 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _source_of(name: str) -> str:
-    if not name.startswith(PACKAGE_SCHEME):
-        return name
-    module, _, folder = name.removeprefix(PACKAGE_SCHEME).partition("/")
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # no such parent package; no name at all
-        found = None
-    if found is None or found.origin is None:
-        raise ConfigurationError(f"backbone {name!r}: the package {module!r} is not installed")
-    return str(Path(found.origin).parent / folder)
-
-
 def _load_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, revision=revision)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        source, revision=revision, trust_remote_code=False
+    )
+    tokenizer.init_kwargs.pop("auto_map", None)  # names code that is not taken along
     # Without its files, transformers makes one that knows nothing but the special tokens.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ValueError("it has no tokenizer (tokenizer.json is missing)")
@@ -182,11 +178,19 @@ def _load_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBas
     return tokenizer
 
 
-def _load_model(source: str, revision: str | None, family: Family) -> tuple[PreTrainedModel, set[str]]:
+def _load_model(folder: Path, family: Family, allow_pickle: bool) -> tuple[PreTrainedModel, set[str]]:
     attention: dict[str, Any] = {"attn_implementation": "sdpa"} if family.attention_interface else {}
-    with _no_progress_bar():
+    with _no_progress_bar(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")  # says nothing to a user
         model, loading = _CLASSES[family.kind].from_pretrained(
-            source, revision=revision, dtype=torch.float32, output_loading_info=True, **attention
+            folder,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=None if allow_pickle else True,  # None prefers them
+            weights_only=True,
+            **attention,
         )
     missing = set(loading["missing_keys"])
     lacking = sorted(key for key in missing if not key.startswith("pooler."))

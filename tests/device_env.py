@@ -84,8 +84,8 @@ def device(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Device:
     made = Device(folder / "venv", folder / "home")
     made.home.mkdir()
     _checked(sys.executable, "-m", "venv", str(made.folder))
-    constraints = str(ROOT / "constraints.txt")
-    _checked(str(made.python), "-m", "pip", "install", "-c", constraints, f"{wheel}[cpu]")
+    _checked(str(made.python), str(ROOT / "tools" / "install_locked.py"), "cpu")
+    _checked(str(made.python), "-m", "pip", "install", "--no-deps", str(wheel))
     return made
 
 

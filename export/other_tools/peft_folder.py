@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from transformers.pytorch_utils import Conv1D
 
-from propetl.backbone import PACKAGE_SCHEME
+from propetl.backbone_files import PACKAGE_SCHEME
 from propetl.bundle.format import BackboneInfo, BundleInfo, TaskInfo
 from propetl.errors import ConfigurationError
 from propetl.export.other_tools.folded_weights import folded_weights

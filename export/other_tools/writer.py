@@ -66,7 +66,8 @@ def export_for_other_tools(
     form = _checked_form(bundle, tasks, options)
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
-        model = ProPETLModel.from_bundle(bundle, load_backbone_of(bundle.info.backbone, options.backbone))
+        backbone = load_backbone_of(bundle.info.backbone, options.backbone, allow_pickle=options.allow_pickle)
+        model = ProPETLModel.from_bundle(bundle, backbone)
         one = _peft_folder if form == PEFT else _onnx_adapter
         paths = {}
         for task in tasks:

@@ -25,7 +25,7 @@ def convert_encoder(path: Path, options: ImportOptions) -> Converted:
     """
     files = read_encoder_files(path)
     task = _task_name(files, options)
-    backbone = load_backbone(_backbone_name(files, options))
+    backbone = load_backbone(_backbone_name(files, options), allow_pickle=options.allow_pickle)
     method = imported_method(files, backbone, options.sparsity)
     head = imported_head(files, backbone.family)
     info = task_info_of(task, head.labels, options.columns)

@@ -21,6 +21,7 @@ class ImportOptions:
         combine: how T5's layer and task masks become one.
         max_length: tokens to which texts are truncated.
         overwrite: replace a bundle that is there.
+        allow_pickle: read a backbone that has no safetensors, tensors alone.
     """
 
     backbone: str | None = None
@@ -30,6 +31,7 @@ class ImportOptions:
     combine: Combination | None = None
     max_length: int = 128
     overwrite: bool = False
+    allow_pickle: bool = False
 
     def __post_init__(self) -> None:
         if self.sparsity is not None and not 0.0 < self.sparsity <= 1.0:

@@ -60,7 +60,7 @@ def convert_t5(path: Path, options: ImportOptions) -> Converted:
         raise ConfigurationError(f"{path}: it does not say which T5 it was trained on; name it with --backbone")
     if options.task is not None:
         raise ConfigurationError(f"--task: {path.name} names its tasks itself; leave it out")
-    backbone = load_backbone(options.backbone)
+    backbone = load_backbone(options.backbone, allow_pickle=options.allow_pickle)
     if backbone.info.family not in ("t5", "mt5"):
         raise ConfigurationError(f"{path}: it was trained on a T5 or mT5; {options.backbone} is {backbone.info.family}")
     weights = read_t5_weights(path, backbone.info)

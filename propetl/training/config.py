@@ -13,7 +13,7 @@ from propetl.prototypes.spec import PrototypeConfig
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
 
-CHANGEABLE = frozenset({"output", "device", "threads", "tensorboard", "log_every"})
+CHANGEABLE = frozenset({"output", "device", "threads", "tensorboard", "log_every", "allow_pickle"})
 """Keys that may differ between a run and its ``--resume``: they change the result by rounding at most."""
 
 
@@ -72,6 +72,7 @@ class TrainConfig(BaseModel):
     Attributes:
         backbone: hub name, folder, or ``package:MODULE/FOLDER``.
         revision: of the hub's repository.
+        allow_pickle: where the backbone has no safetensors, read its ``pytorch_model.bin``, tensors alone.
         prototype: the method and its hyper-parameters.
         head: ``linear`` or the backbone family's ``own``.
         tasks: task names; an own task's name maps to its definition (columns, label, problem, labels,
@@ -116,6 +117,7 @@ class TrainConfig(BaseModel):
 
     backbone: str = Field(min_length=1)
     revision: str | None = None
+    allow_pickle: bool = False
     prototype: Annotated[PrototypeConfig, BeforeValidator(_prototype)] = PrototypeConfig()
     head: Literal["linear", "own"] = "linear"
     tasks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(_tasks), Field(min_length=1)]

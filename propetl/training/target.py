@@ -60,7 +60,9 @@ class NewBundle(Target):
 
     def load_backbone(self) -> Backbone:
         """The one that the configuration names, before whose rows are read it is clear that the method fits it."""
-        backbone = load_backbone(self.config.backbone, self.config.revision)
+        backbone = load_backbone(
+            self.config.backbone, self.config.revision, allow_pickle=self.config.allow_pickle
+        )
         backbone.info.layout(self.config.prototype)
         return backbone
 
@@ -109,7 +111,7 @@ class AddedTask(Target):
         """The bundle's, wherever the configuration says that it is."""
         info = self.bundle.info.backbone
         elsewhere = self.config.backbone if self.config.backbone != info.name else None
-        return load_backbone_of(info, elsewhere)
+        return load_backbone_of(info, elsewhere, allow_pickle=self.config.allow_pickle)
 
     def model(self, backbone: Backbone, tasks: Sequence[TrainingTask]) -> ProPETLModel:
         """The bundle's model, frozen, with fresh masks and head for the new task."""

@@ -29,6 +29,7 @@ class FirstAnswer:
         inputs: token ids of one row, by name.
         engine_module: what importing the engine means.
         generates: whether the answer is the first token of a text, and not logits.
+        allow_pickle: of PyTorch eager: read a backbone that has no safetensors.
     """
 
     source: str
@@ -44,6 +45,7 @@ class FirstAnswer:
     precision: str | None = None
     engine_module: str = "onnxruntime"
     generates: bool = False
+    allow_pickle: bool = False
 
 
 def print_stages(imports: Call, opening: Callable[[], Call]) -> None:

@@ -68,6 +68,7 @@ class Load:
     timed: bool = False
     new_tokens: int = 0
     beams: int = 1
+    allow_pickle: bool = False
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class BenchOptions:
         rounds: times that every figure is taken, one round after the other.
         seconds: of running per visit, that is per round, runtime and cell.
         bundle: adds PyTorch eager, which runs this bundle.
+        allow_pickle: for it, read a backbone that has no safetensors, tensors alone.
         provider: of the engine.
         device: number of the GPU, for providers that run on one.
         engine_cache: folder for engines that a provider builds; None for the user's cache folder.
@@ -64,6 +65,7 @@ class BenchOptions:
     rounds: int = 7
     seconds: float = 0.35
     bundle: Path | None = None
+    allow_pickle: bool = False
     provider: str = "cpu"
     device: int = 0
     engine_cache: Path | None = None

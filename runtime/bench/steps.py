@@ -115,6 +115,7 @@ def _load_request(plan: Plan, runtime: Runtime) -> Load:
         timed=plan.times_device and runtime.name != EAGER,
         new_tokens=plan.new_tokens,
         beams=plan.beams,
+        allow_pickle=options.allow_pickle,
     )
 
 
@@ -172,6 +173,7 @@ def _cold_start(plan: Plan, samples: Samples, runtime: Runtime, kind: str) -> No
         precision=plan.options.precision,
         engine_module=plan.engine_module,
         generates=plan.new_tokens > 0,
+        allow_pickle=plan.options.allow_pickle,
     )
     total, stages = timed_first_line(f"the first answer of {runtime.name}", ["-m", module, json.dumps(asdict(asked))])
     samples.starts[runtime.name, kind].append(Start(total, **stages))

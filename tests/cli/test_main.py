@@ -27,6 +27,7 @@ NOT_COMMANDS = {
     "engine_options",
     "generation_options",
     "json_output",
+    "pickle_option",
     "provider_options",
     "validate_output",
 }

@@ -15,7 +15,7 @@ from propetl.cli.validate_output import print_report, verdict
 from propetl.runtime.report import TOLERANCES, Check, Comparison, Report
 from tests.runtime.tiny_artifact import TASKS, write_tiny_artifact
 
-OPTIONS = ("form", "provider", "threads", "device", "engine_cache", "precision", "backbone", "max_rows")
+OPTIONS = ("form", "provider", "threads", "device", "engine_cache", "precision", "backbone", "allow_pickle", "max_rows")
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,8 @@ def test_damage_exits_1(tmp_path):
         (["--provider", "abacus"], "provider 'abacus' is not known"),
         (["--bundle", "b"], "--bundle and --data go together"),
         (["--data", "d"], "--bundle and --data go together"),
-        (["--max-rows", "5"], "--backbone and --max-rows go with --bundle"),
-        (["--backbone", "x"], "--backbone and --max-rows go with --bundle"),
+        (["--max-rows", "5"], "--backbone, --max-rows and --allow-pickle go with --bundle"),
+        (["--backbone", "x"], "--backbone, --max-rows and --allow-pickle go with --bundle"),
     ],
 )
 def test_wrong_use_exits_2(tiny, arguments, message):
@@ -210,7 +210,7 @@ def test_against_pytorch(tiny, parity):
     result = validate(tiny.path, "--bundle", "b", "--data", "d", "--form", "bank", "--threads", 1)
     assert result.exit_code == 0, result.stderr
     options = {"form": "bank", "provider": "cpu", "threads": 1, "device": 0, "engine_cache": None, "precision": None}
-    options |= {"backbone": None, "max_rows": None}
+    options |= {"backbone": None, "allow_pickle": False, "max_rows": None}
     assert parity.asked == [(str(tiny.path), "b", "d", options)]
     validate(tiny.path, "--bundle", "b", "--data", "d", "--backbone", "x", "--max-rows", 5)
     assert parity.asked[1][3] == options | {"form": None, "threads": None, "backbone": "x", "max_rows": 5}
