@@ -48,8 +48,14 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
     from propetl.export.parity import compare
 
     provider = "cuda" if options.quantize == BF16 else "cpu"
-    chosen = {"backbone": options.backbone, "allow_pickle": options.allow_pickle}
-    compared = compare(artifact, bundle, options.data, provider=provider, **chosen)
+    compared = compare(
+        artifact,
+        bundle,
+        options.data,
+        provider=provider,
+        backbone=options.backbone,
+        allow_pickle=options.allow_pickle,
+    )
     losses = tuple(loss_of(item) for item in compared if item.batching == "batch")
     _check(losses, options)
     return losses

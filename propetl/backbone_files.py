@@ -123,12 +123,12 @@ def _shards(path: Path) -> list[str]:
         return []
     kind = path.name.removesuffix(".index.json").rpartition(".")[2]
     shards = _json(path).get("weight_map")
-    names = sorted(set(shards.values())) if isinstance(shards, dict) and shards else [None]
-    for name in names:
-        plain = isinstance(name, str) and re.fullmatch(rf"[\w-][\w.-]*\.{kind}", name)
-        if not plain:
+    if not isinstance(shards, dict) or not shards:
+        raise ValueError(f"{path.name} names no shards")
+    for name in shards.values():
+        if not isinstance(name, str) or not re.fullmatch(rf"[\w-][\w.-]*\.{kind}", name):
             raise ValueError(f"{path.name} names the shard {name!r}, which is no .{kind} file beside it")
-    return names
+    return sorted(set(shards.values()))
 
 
 def _without_code(path: Path) -> dict[str, Any]:
