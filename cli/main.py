@@ -1,5 +1,6 @@
 """The command ``propetl``: a group that imports a command's module only when that command is called."""
 
+import io
 import sys
 import traceback
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ class CommandGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
+        _escape_what_cannot_be_written()
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -69,6 +71,12 @@ class CommandGroup(click.Group):
             if ctx.params.get("debug"):
                 traceback.print_exc(file=sys.stderr)
             _end(ctx, f"error: {failure.message}", failure.exit_code)
+
+
+def _escape_what_cannot_be_written() -> None:
+    r"""Has standard output write ``\\xfc`` for a character that the locale's encoding lacks, as errors are written."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _end(ctx: click.Context, line: str, exit_code: int) -> NoReturn:

@@ -1,5 +1,6 @@
 """``propetl predict``: a task of an artifact on text."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def command(
     """  # noqa: D301 (click looks for the control character)
     if (source is None) == (not texts) or (pairs and source is not None):
         raise ConfigurationError("give texts, or --file with lines of JSON (- for standard input), not both")
+    texts, pairs = _as_unicode("TEXTS", texts), _as_unicode("--pair", pairs)
     if stream and source is not None:
         raise ConfigurationError("--stream prints the answers to TEXTS; leave it out with --file")
     with Session.open(
@@ -99,6 +101,16 @@ def _needed_task(session: Session) -> str:
     if task is None:
         raise ConfigurationError(f"pass --task; the artifact has {', '.join(session.tasks)}")
     return task
+
+
+def _as_unicode(argument: str, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Arguments read as UTF-8, as files and standard input are, whatever the locale is."""
+    try:
+        return tuple(os.fsencode(text).decode() for text in texts)
+    except UnicodeError as error:
+        raise ConfigurationError(
+            f"{argument}: a text is not UTF-8 ({error}); give texts in UTF-8, or lines of JSON with --file"
+        ) from error
 
 
 def _rows(texts: tuple[str, ...], pairs: tuple[str, ...]) -> list[Text]:

@@ -6,6 +6,7 @@
     ├── BundleError              a bundle or task pack is damaged, foreign or of an unknown version
     ├── ArtifactError            an artifact is damaged, foreign or of an unknown version
     ├── TaskError                a task is unknown, or does not fit what it is used with
+    ├── AnswerError              what was computed for a row is no answer: its numbers are not finite
     ├── BackendError             a provider or engine was asked for that is not there
     │   └── MissingExtraError    an optional dependency is not installed
     └── CheckFailed              a validation ran and found a difference (exit code 1)
@@ -38,6 +39,20 @@ class ArtifactError(ProPETLError):
 
 class TaskError(ProPETLError):
     """A task is unknown here, or its pack does not fit the prototype or the backbone."""
+
+
+class AnswerError(ProPETLError):
+    """The numbers that were computed for a row are not finite, so they are no answer.
+
+    Attributes:
+        row: its place in the call, counted from 0.
+        task: that the row was asked of; None where it is not known.
+    """
+
+    def __init__(self, message: str, row: int = 0, task: str | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+        self.task = task
 
 
 class BackendError(ProPETLError):

@@ -7,12 +7,16 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from propetl.errors import ConfigurationError, ProPETLError
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
+
+# A path that is no UTF-8 has lone surrogates in Python; escaped as backslash, u and four digits, they are JSON.
+_ESCAPED = "backslashreplace"
 
 
 def sha256_of_bytes(content: bytes) -> str:
@@ -34,7 +38,28 @@ def whole_file(path: str) -> bytes:
 
 def json_bytes(value: Any) -> bytes:
     """``value`` as the project writes JSON: UTF-8, two spaces, keys in the order given, a newline last."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json_text(value, indent=2) + "\n").encode("utf-8", _ESCAPED)
+
+
+def json_line(value: Any) -> bytes:
+    """``value`` as one line of a file of JSON lines."""
+    return (json_text(value) + "\n").encode("utf-8", _ESCAPED)
+
+
+def json_text(value: Any, indent: int | None = None, ascii_only: bool = False) -> str:
+    """``value`` as JSON, which knows no number that is not finite: ``null`` stands for those."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def file_record(path: Path) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """Reading an artifact: nothing is used before its hash and its signature were checked."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from propetl.bundle.format import PROTOTYPE_FILE, pack_path
+from propetl.bundle.described import check_described_as, read_description
+from propetl.bundle.format import LINEAR, PROTOTYPE_FILE, TaskInfo, pack_path
 from propetl.bundle.pack import TaskPack, check_belongs, parse_pack
 from propetl.errors import ArtifactError, TaskError
 from propetl.files import check_paths_inside, read_json, verify_bytes, verify_files, whole_file
+from propetl.runtime.external_data import check_external_data
+from propetl.runtime.held_files import HeldFiles
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
     GOLDEN_FILE,
@@ -54,23 +57,31 @@ class Artifact:
     """An artifact whose manifest was checked.
 
     Attributes:
-        path: its folder.
+        path: its folder, absolute and without links.
         manifest: what ``artifact.json`` says.
         hashing: whether graphs and task packs are hashed when they are read.
+        held: what was hashed of the files that engines map.
     """
 
     path: Path
     manifest: Manifest
     hashing: bool = False
+    held: HeldFiles = field(default_factory=HeldFiles, repr=False, compare=False)
 
     @property
     def forms(self) -> tuple[str, ...]:
         """Forms that a session can run; the bare backbone is a yardstick, not one of them."""
         return tuple(form for form in self.manifest.forms if form != BARE)
 
-    def graph_bytes(self, graph: GraphInfo) -> bytes:
-        """The ONNX file of ``graph``; its weights stay in ``backbone.data``."""
-        return self.content(graph.path)
+    def graph_bytes(self, path: str) -> bytes:
+        """The ONNX file at ``path`` of the manifest; its weights stay in ``backbone.data``, and nowhere else.
+
+        Raises:
+            ArtifactError: it is missing or damaged, or takes weights from another file: none of those was hashed.
+        """
+        content = self.content(path)
+        check_external_data(content, BACKBONE_FILE, os.path.join(self.path, path))
+        return content
 
     def content(self, relative: str) -> bytes:
         """The bytes of a file of the manifest, hashed if that is asked for."""
@@ -96,10 +107,24 @@ class Artifact:
         relative = self.task(name).pack
         source = os.path.join(self.path, relative)
         pack = parse_pack(self.content(relative), source)
-        if pack.task != name:
-            raise ArtifactError(f"{source}: holds task {pack.task!r}, expected {name!r}; export it again")
+        check_described_as(pack.said, name, self.task(name).info, source, ArtifactError)
         self.check_pack(pack, source)
         return pack
+
+    def checked_info(self, name: str) -> TaskInfo:
+        """What the manifest says of task ``name``, held against its pack: for graphs that hold the pack's tensors.
+
+        Raises:
+            TaskError: there is no such task, or its pack belongs to another prototype or backbone.
+            BundleError: the pack is damaged.
+            ArtifactError: the pack says something else of the task.
+        """
+        info, relative = self.task(name).info, self.task(name).pack
+        described = read_description(self.file(relative))
+        source = os.path.join(self.path, relative)
+        check_described_as(described, name, info, source, ArtifactError)
+        check_belongs(described, self.manifest.prototype_sha256, self.manifest.backbone.fingerprint, source)
+        return info
 
     def check_pack(self, pack: TaskPack, source: str) -> None:
         """Refuses a pack that belongs to another backbone, prototype or kind of head.
@@ -114,7 +139,7 @@ class Artifact:
         if pack.head and pack.head_kind != wanted:
             raise TaskError(
                 f"{source}: its head is of kind {pack.head_kind!r}, this artifact takes {wanted!r}; "
-                f"train the task with --head {wanted}"
+                "train the task with --add-to the bundle that was exported, whose kind of head it then has"
             )
         pack.check(manifest.layout, source)
 
@@ -130,13 +155,19 @@ class Artifact:
         if pack.info.per_token and not manifest.per_token:
             raise TaskError(
                 f"{source}: task {pack.task!r} tags words, and no graph of {self.path} answers at every token; "
-                "export it together with a task that does"
+                f"{self._way_to_export(pack.task)}"
             )
         if pack.head and pack.head_kind != manifest.head_of_any:
             raise TaskError(
                 f"{source}: its head is of kind {pack.head_kind!r}, and the graphs of {self.path}, whose tasks tag, "
-                f"take {manifest.head_of_any!r}; export the bundle again"
+                f"take {manifest.head_of_any!r}; {self._way_to_export(pack.task)}"
             )
+
+    def _way_to_export(self, task: str) -> str:
+        """How a task gets graphs that its kind of answer needs: one graph has heads of one kind."""
+        if self.manifest.head == LINEAR:
+            return f"export the bundle that has {task!r} again, with it"
+        return f"export {task!r} by itself, with --task {task}, or with other tasks of its kind of head"
 
     def check_origin(self, bundle: "Bundle") -> None:
         """Refuses a bundle whose prototype or packs are not those in here; tasks added to it since do not matter.
@@ -222,11 +253,19 @@ def verify_weights(artifact: Artifact) -> None:
     others = {task.pack for task in manifest.tasks.values()} | {engine.path for engine in manifest.engines}
     others = others.union(*(form.paths() for form in manifest.forms.values()))
     others |= {manifest.golden, *_files_in(artifact, FOLDED), *_files_in(artifact, TOKENIZER)}
-    _verify(artifact, {name: record for name, record in manifest.files.items() if name not in others})
+    for name, record in manifest.files.items():
+        if name not in others:
+            artifact.held.verify(artifact.path, name, record)
+    _verify_tuned(artifact, only_weights=True)
 
 
 def read_manifest(path: Path, hashing: bool = False) -> Artifact:
-    """The artifact in folder ``path`` after all checks but the files' hashes; ``hashing`` as in :class:`Artifact`."""
+    """The artifact in folder ``path`` after all checks but the files' hashes; ``hashing`` as in :class:`Artifact`.
+
+    Links on the way are followed once, here: what is opened later is in the same folder, whatever the process's working
+    folder is then, and wherever a link that names the current version leads.
+    """
+    path = Path(os.path.realpath(path))
     source = path / MANIFEST
     manifest = Manifest.from_json(read_json(source, "artifact", ArtifactError), str(source))
     try:
@@ -253,7 +292,7 @@ def _verify(artifact: Artifact, records: dict[str, dict[str, Any]]) -> None:
     chosen = {relative: records[relative] for relative in unique.values()}
     try:
         verify_files(artifact.path, chosen, ArtifactError)
-        _verify_tuned(artifact)
+        _verify_tuned(artifact, only_weights=False)
     except PermissionError as error:
         raise ArtifactError(f"{artifact.path}: no permission to read {error.filename}") from error
 
@@ -262,13 +301,15 @@ def _files_in(artifact: Artifact, folder: str) -> dict[str, dict[str, Any]]:
     return {name: record for name, record in artifact.manifest.files.items() if name.startswith(f"{folder}/")}
 
 
-def _verify_tuned(artifact: Artifact) -> None:
+def _verify_tuned(artifact: Artifact, only_weights: bool) -> None:
+    """Hashes what stands in ``tuned/`` if it is this artifact's; its graphs are hashed when they are read, too."""
     if artifact.may_be_tuned:
         from propetl.runtime.tuned import read_tuned
 
         tuned = read_tuned(artifact.path)
-        if tuned is not None:
-            tuned.verify()
+        if tuned is not None and tuned.is_of(artifact.path):
+            for name in tuned.weights if only_weights else tuned.files:
+                artifact.held.verify(tuned.root, name, tuned.files[name])
 
 
 def _check_engines(manifest: Manifest) -> None:

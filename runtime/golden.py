@@ -74,6 +74,8 @@ def _narrow(tensor: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _check(golden: Golden, task: str, path: Path) -> None:
+    if not np.isfinite(golden.logits).all():
+        raise ArtifactError(f"{path}: golden logits of task {task} are not all finite numbers; export the bundle again")
     shapes = {tensor.shape for tensor in golden.feeds.values()}
     rows = golden.logits.shape[0] if golden.logits.ndim in (2, 3) else 0
     tokens = golden.tokens

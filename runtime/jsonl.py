@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Protocol, Unpack
 
-from propetl.errors import ConfigurationError, ProPETLError
+from propetl.errors import AnswerError, ConfigurationError, ProPETLError
+from propetl.files import json_line
+from propetl.runtime.finite import no_answer
 from propetl.runtime.generation.options import GenerationChoices
 from propetl.runtime.prediction import Prediction, TaggedWord
 from propetl.runtime.rows import Text
@@ -51,25 +53,43 @@ def answers(
         ConfigurationError: naming the line that cannot be used, after all lines before it were answered;
             or there was no row at all.
         TaskError: likewise, for a task that is not there or takes other columns.
+        AnswerError: likewise, for a line whose logits are not finite.
     """
     count, found = 0, False
     for lines in lines_as_they_come(stream):
         rows, failure = _rows_of(lines, count, session, task)
         count += len(lines)
-        if rows:
-            found = True
-            yield list(zip((name for name, _ in rows), session.predict_mixed(rows, **choices), strict=True))
-        if failure is not None:
-            raise failure
+        found = found or bool(rows)
+        answered, unanswered = _answered(rows, session, choices)
+        if answered:
+            yield answered
+        if error := unanswered or failure:
+            raise error
     if not found:
         raise ConfigurationError('the input has no rows; give lines such as {"text": "…"}')
 
 
+def _answered(
+    rows: dict[str, tuple[str, Text]], session: Session, choices: GenerationChoices
+) -> tuple[list[Answer], AnswerError | None]:
+    """Answers up to the first row that has none, and the error of that one; ``rows`` are by the name of their line."""
+    unanswered = None
+    lines, asked = list(rows), list(rows.values())
+    while asked:
+        try:
+            found = session.predict_mixed(asked, **choices)
+            return list(zip((name for name, _ in asked), found, strict=True)), unanswered
+        except AnswerError as error:  # rows that run first need not be those that stand first
+            unanswered = no_answer(error.row, error.task, lines[error.row])
+            del asked[error.row :]
+    return [], unanswered
+
+
 def _rows_of(
     lines: list[bytes], before: int, session: Session, task: str | None
-) -> tuple[list[tuple[str, Text]], ProPETLError | None]:
-    """Rows up to the first line that cannot be used, and what is wrong with that one."""
-    rows: list[tuple[str, Text]] = []
+) -> tuple[dict[str, tuple[str, Text]], ProPETLError | None]:
+    """Rows by the name of their line, up to the first that cannot be used, and what is wrong with that one."""
+    rows: dict[str, tuple[str, Text]] = {}
     for number, line in enumerate(lines, before + 1):
         if not line.strip():
             continue
@@ -80,7 +100,7 @@ def _rows_of(
         except ProPETLError as error:
             message = str(error)
             return rows, type(error)(message if message.startswith(where) else f"{where}: {message}")
-        rows.append((name, text))
+        rows[where] = (name, text)
     return rows, None
 
 
@@ -110,19 +130,15 @@ def answer_line(answer: Answer, scores: bool) -> bytes:
     """An answer as one line of JSON; ``scores`` adds the probability of every label, or of every tag of each word."""
     task, prediction = answer
     if prediction.words:
-        return _line({"task": task, "words": [_word(word, scores) for word in prediction.words]})
+        return json_line({"task": task, "words": [_word(word, scores) for word in prediction.words]})
     value: dict[str, Any] = {"task": task, "label": prediction.label, "score": prediction.score}
     if prediction.generated is not None:
         value["generated"] = prediction.generated
     if scores:
         value["scores"] = prediction.scores
-    return _line(value)
+    return json_line(value)
 
 
 def _word(word: TaggedWord, scores: bool) -> dict[str, Any]:
     value = asdict(word)
     return value if scores else {name: item for name, item in value.items() if name != "scores"}
-
-
-def _line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"

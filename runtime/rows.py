@@ -3,8 +3,8 @@
 A row is a text, a pair of texts, or token ids; which of the first two is a matter of the task's columns.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from propetl.bundle.format import TaskInfo
 from propetl.errors import ConfigurationError, TaskError
 
+Row = TypeVar("Row")
+
 Text = str | tuple[str, str]
 """One row of a single-sentence task, or one of a pair task."""
 
 TokenArrays = Mapping[str, NDArray[Any]]
-"""Token ids ``[rows, sequence]`` by name; ``token_type_ids`` only where the model takes it."""
+"""Token ids ``[rows, sequence]`` by name; ``token_type_ids`` only where the model takes it; a mask may be boolean."""
+
+_MASK = "attention_mask"
+_LARGEST_ID = (1 << 31) - 1
 
 
 def check_text(task: str, info: TaskInfo, text: object, where: str) -> None:
@@ -40,14 +45,66 @@ def check_text(task: str, info: TaskInfo, text: object, where: str) -> None:
             raise ConfigurationError(f"{where}: {column} is not valid Unicode (lone surrogate); clean it")
 
 
-def check_texts(task: str, info: TaskInfo, texts: Sequence[Text]) -> None:
-    """:func:`check_text` for every row; no rows at all is an error too."""
-    if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise ConfigurationError(f"task {task!r}: expected a list of texts, found {_kind(texts)}")
-    if not texts:
+def checked_texts(task: str, info: TaskInfo, texts: Iterable[Text]) -> list[Text]:
+    """Rows as a list, each of which ``task`` can take; no rows at all is an error too.
+
+    Args:
+        task: its name.
+        info: problem, labels, columns.
+        texts: anything that gives rows in an order of its own: a list, a tuple, an array of numpy's, a column of
+            pandas, a generator. Pairs may be rows of an array.
+
+    Raises:
+        ConfigurationError: a single text, a table, a set; or as for :func:`check_text`.
+        TaskError: as for :func:`check_text`.
+    """
+    found = [_plain(text) for text in in_order(texts, f"task {task!r}: expected a list of texts")]
+    if not found:
         raise ConfigurationError(f"task {task!r}: no rows were given; give at least one text")
-    for row, text in enumerate(texts):
+    for row, text in enumerate(found):
         check_text(task, info, text, f"row {row}")
+    return found
+
+
+def tasks_and_texts(rows: Iterable[tuple[str, Text]]) -> list[tuple[str, Text]]:
+    """Rows ``(task, text)`` as a list; the texts are not checked yet.
+
+    Raises:
+        ConfigurationError: no rows, or one that is not a task and a text.
+    """
+    found = in_order(rows, "expected a list of rows (task, text)")
+    if not found:
+        raise ConfigurationError("no rows were given; give at least one (task, text)")
+    return [_task_and_text(row, f"row {index}") for index, row in enumerate(found)]
+
+
+def _task_and_text(row: Any, where: str) -> tuple[str, Text]:
+    whole = isinstance(row, tuple | list) or (isinstance(row, np.ndarray) and row.ndim == 1)
+    if not whole or len(row) != 2 or not isinstance(row[0], str):
+        raise ConfigurationError(f"{where}: expected (task, text), found {_kind(row)}")
+    return str(row[0]), _plain(row[1])
+
+
+def in_order(rows: Iterable[Row], expected: str) -> list[Row]:
+    """``rows`` as a list; refuses what has no rows, or none in an order. ``expected`` begins the message."""
+    names_columns = hasattr(rows, "columns")  # a table gives the names of its columns
+    unordered = isinstance(rows, Set | Mapping)
+    if isinstance(rows, str | bytes | bytearray) or names_columns or unordered or not _gives_rows(rows):
+        raise ConfigurationError(f"{expected}, found {_kind(rows)}")
+    return list(rows)
+
+
+def _gives_rows(rows: object) -> bool:
+    return isinstance(rows, Iterable) and getattr(rows, "ndim", 1) > 0
+
+
+def _plain(text: Any) -> Any:
+    """A row in Python's own types, as far as it is one; the rest is left for :func:`check_text` to refuse."""
+    if isinstance(text, str):
+        return str(text)
+    if isinstance(text, tuple | list) or (isinstance(text, np.ndarray) and text.ndim == 1):
+        return tuple(str(part) if isinstance(part, str) else part for part in text)
+    return text
 
 
 def token_feeds(arrays: TokenArrays, inputs: Sequence[str]) -> dict[str, NDArray[np.int64]]:
@@ -87,10 +144,12 @@ def _checked(name: str, tensor: NDArray[Any]) -> NDArray[np.int64]:
     if tensor.ndim != 2 or 0 in tensor.shape:
         found = list(tensor.shape)
         raise ConfigurationError(f"token ids: {name} is {found}, expected [rows, sequence], both at least 1")
-    if not np.issubdtype(tensor.dtype, np.integer):
+    if not (np.issubdtype(tensor.dtype, np.integer) or (name == _MASK and tensor.dtype == np.bool_)):
         raise ConfigurationError(f"token ids: {name} is {tensor.dtype}, expected integers")
-    if tensor.min() < 0:
-        raise ConfigurationError(f"token ids: {name} has {int(tensor.min())}; ids are not negative")
+    largest = 1 if name == _MASK else _LARGEST_ID
+    for number in (int(tensor.min()), int(tensor.max())):
+        if not 0 <= number <= largest:
+            raise ConfigurationError(f"token ids: {name} has {number}; its numbers are from 0 to {largest}")
     return np.ascontiguousarray(tensor, dtype=np.int64)
 
 

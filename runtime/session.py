@@ -12,15 +12,26 @@ from numpy.typing import NDArray
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import read_pack
 from propetl.bundle.words import at_words, in_one_array
-from propetl.errors import ConfigurationError, ProPETLError, TaskError
-from propetl.runtime.artifact import Artifact, read_manifest, verify_tokenizer, verify_weights
+from propetl.errors import AnswerError, ConfigurationError, ProPETLError, TaskError
+from propetl.runtime.artifact import Artifact, read_manifest
 from propetl.runtime.batching import Batch, batches_of_feeds, batches_of_token_rows
 from propetl.runtime.beside import Beside
 from propetl.runtime.engines import EngineOptions, Memory
+from propetl.runtime.finite import check_answers, no_answer
 from propetl.runtime.forms import BoundTask, MixingForm, RunningForm
 from propetl.runtime.forms.choose import DEFAULT_TASK_MEMORY, choose_form, open_form
-from propetl.runtime.rows import Text, TokenArrays, check_text, check_texts, source_of, token_feeds
-from propetl.runtime.tokenise import Tokeniser, TokenRow, shared_tokeniser
+from propetl.runtime.opening import check_weights, checked_tokeniser
+from propetl.runtime.rows import (
+    Text,
+    TokenArrays,
+    check_text,
+    checked_texts,
+    source_of,
+    tasks_and_texts,
+    token_feeds,
+)
+from propetl.runtime.tokenise import Tokeniser, TokenRow
+from propetl.runtime.whole_numbers import whole_number
 
 # The first answer of a process waits for every import: what it may do without is imported where it is used.
 if TYPE_CHECKING:
@@ -30,7 +41,7 @@ if TYPE_CHECKING:
     from propetl.runtime.text_writer import TextWriter
 
 Logits = NDArray[np.float32]
-Texts = Sequence[Text] | TokenArrays
+Texts = Iterable[Text] | TokenArrays
 
 
 class Session:
@@ -85,12 +96,11 @@ class Session:
             BackendError: the provider or its library is not there.
             ConfigurationError: no such form, or an option out of range.
         """
-        if task_memory < 0:
-            raise ConfigurationError(f"task_memory is a number of bytes, at least 0; got {task_memory}")
+        task_memory = whole_number("task_memory, a number of bytes,", task_memory, 0)
         options = EngineOptions(provider, threads, memory, device, engine_cache, batch_size, precision=precision)
         artifact = read_manifest(Path(path), hashing=verify)
         chosen = choose_form(artifact, form)
-        weights, tokeniser = Beside(partial(_check_weights, artifact)), Beside(partial(_checked_tokeniser, artifact))
+        weights, tokeniser = Beside(partial(check_weights, artifact)), Beside(partial(checked_tokeniser, artifact))
         try:
             running = open_form(artifact, chosen, options, task_memory)
         except ProPETLError:
@@ -98,7 +108,8 @@ class Session:
             tokeniser.result()
             raise
         weights.result()
-        return cls(artifact, chosen, running, tokeniser.result(), batch_size)
+        artifact.held.settle()
+        return cls(artifact, chosen, running, tokeniser.result(), options.batch_size)
 
     @property
     def form(self) -> str:
@@ -122,12 +133,14 @@ class Session:
 
         Args:
             task: its name.
-            texts: texts, pairs of texts, or token ids ``{"input_ids": …, "attention_mask": …}``, int
+            texts: texts or pairs of texts, in a list or whatever else gives them in order (a column of pandas, an
+                array of numpy's, a generator); or token ids ``{"input_ids": …, "attention_mask": …}``, int
                 ``[rows, sequence]``. Texts are truncated as in training; token ids are taken as they are.
 
         Raises:
             TaskError: no such task, or rows that do not fit its columns.
             ConfigurationError: no rows, a blank text, or token ids that cannot be used.
+            AnswerError: the logits of a row are not finite; it names the row and the task.
         """
         return self._run(self._open().bind(task), texts)
 
@@ -145,6 +158,7 @@ class Session:
         if bound.info.per_token:
             if isinstance(texts, Mapping):
                 raise ConfigurationError(f"task {task!r} tags words, which token ids name none; give texts, or use run")
+            texts = checked_texts(task, bound.info, texts)
             tagged = zip(texts, self._word_logits(bound, texts), strict=True)
             return [prediction_of_words(_only_text(text), found, bound.info) for text, found in tagged]
         return [prediction_of(row, bound.info) for row in self._run(bound, texts)]
@@ -175,7 +189,7 @@ class Session:
 
         Forms bank and switchable run the tasks of a batch together; folded runs one task after the other.
         """
-        return [logits for logits, _, _ in self._run_mixed(list(rows))]
+        return [logits for logits, _, _ in self._run_mixed(rows)]
 
     def predict_mixed(
         self, rows: Iterable[tuple[str, Text]], **choices: "Unpack[GenerationChoices]"
@@ -184,14 +198,14 @@ class Session:
         from propetl.runtime.prediction import prediction_of, prediction_of_text, prediction_of_words
 
         if self._artifact.manifest.generation is not None or choices:
-            running, tasks, texts = self._bound_rows(list(rows))
+            running, tasks, texts = self._bound_rows(rows)
             found = self._writer(tasks[0]).write_mixed(running, tasks, texts, choices)
             return [prediction_of_text(text, bound.info) for text, bound in zip(found, tasks, strict=True)]
         return [
             prediction_of_words(_only_text(text), logits, bound.info)
             if bound.info.per_token
             else prediction_of(logits, bound.info)
-            for logits, bound, text in self._run_mixed(list(rows))
+            for logits, bound, text in self._run_mixed(rows)
         ]
 
     def check(self, task: str, text: Text, where: str = "row 0") -> None:
@@ -252,43 +266,40 @@ class Session:
     def _run(self, bound: BoundTask, texts: Texts) -> Logits:
         _check_has_head(bound)
         if bound.info.per_token and not isinstance(texts, Mapping):
-            return in_one_array(self._word_logits(bound, texts))
+            return in_one_array(self._word_logits(bound, checked_texts(bound.name, bound.info, texts)))
         batches = self._batches(bound, texts)
         if bound.info.per_token:
-            return np.concatenate([bound.infer(batch.feeds) for batch in batches])
+            return np.concatenate([_inferred(bound, batch) for batch in batches])
         logits = np.empty((sum(len(batch.rows) for batch in batches), bound.info.outputs), dtype=np.float32)
         for batch in batches:
-            logits[batch.rows] = bound.infer(batch.feeds)
+            logits[batch.rows] = _inferred(bound, batch)
         return logits
 
     def _word_logits(self, bound: BoundTask, texts: Sequence[Text]) -> list[Logits]:
-        """Logits ``[words, outputs]`` of each text."""
-        check_texts(bound.name, bound.info, texts)
+        """Logits ``[words, outputs]`` of each text, which were checked."""
         rows = self._tokeniser.rows(texts, [True] * len(texts))
         found: dict[int, Logits] = {}
         for batch in batches_of_token_rows(rows, self._tokeniser, self._batch_size):
-            found |= _of_rows(batch, rows, bound.infer(batch.feeds))
+            found |= _of_rows(batch, rows, _inferred(bound, batch))
         return [found[index] for index in range(len(rows))]
 
     def _batches(self, bound: BoundTask, texts: Texts) -> list[Batch]:
         if isinstance(texts, Mapping):
             feeds = token_feeds(texts, self._artifact.manifest.token_inputs)
             return list(batches_of_feeds(feeds, self._batch_size))
-        check_texts(bound.name, bound.info, texts)
-        rows = self._tokeniser.rows([source_of(bound.info, text) for text in texts])
+        checked = checked_texts(bound.name, bound.info, texts)
+        rows = self._tokeniser.rows([source_of(bound.info, text) for text in checked])
         return list(batches_of_token_rows(rows, self._tokeniser, self._batch_size))
 
-    def _bound_rows(self, rows: list[tuple[str, Text]]) -> tuple[RunningForm, list[BoundTask], list[Text]]:
+    def _bound_rows(self, rows: Iterable[tuple[str, Text]]) -> tuple[RunningForm, list[BoundTask], list[Text]]:
         """The form, and task and text of each row, checked."""
-        running = self._open()
-        if not rows:
-            raise ConfigurationError("no rows were given; give at least one (task, text)")
-        bound = {task: running.bind(task) for task in dict.fromkeys(task for task, _ in rows)}
-        for index, (task, text) in enumerate(rows):
+        running, asked = self._open(), tasks_and_texts(rows)
+        bound = {task: running.bind(task) for task in dict.fromkeys(task for task, _ in asked)}
+        for index, (task, text) in enumerate(asked):
             check_text(task, bound[task].info, text, f"row {index}")
-        return running, [bound[task] for task, _ in rows], [text for _, text in rows]
+        return running, [bound[task] for task, _ in asked], [text for _, text in asked]
 
-    def _run_mixed(self, rows: list[tuple[str, Text]]) -> list[tuple[Logits, BoundTask, Text]]:
+    def _run_mixed(self, rows: Iterable[tuple[str, Text]]) -> list[tuple[Logits, BoundTask, Text]]:
         running, tasks, texts = self._bound_rows(rows)
         for task in tasks:
             _check_has_head(task)
@@ -303,7 +314,9 @@ class Session:
         rows = self._tokeniser.rows(texts, [task.info.per_token for task in tasks])
         for batch in batches_of_token_rows(rows, self._tokeniser, self._batch_size):
             chosen = [tasks[index] for index in batch.rows]
-            logits |= _of_rows(batch, rows, running.infer_mixed(chosen, batch.feeds))
+            found = running.infer_mixed(chosen, batch.feeds)
+            check_answers(found, [task.name for task in chosen], batch.rows.tolist(), batch.feeds["attention_mask"])
+            logits |= _of_rows(batch, rows, found)
         return [logits[index] for index in range(len(texts))]
 
     def _run_by_task(self, tasks: list[BoundTask], texts: list[Text]) -> list[Logits]:
@@ -311,8 +324,19 @@ class Session:
         for bound in {task.name: task for task in tasks}.values():
             rows = [index for index, task in enumerate(tasks) if task is bound]
             ask = self._word_logits if bound.info.per_token else self._run
-            logits |= dict(zip(rows, ask(bound, [texts[index] for index in rows]), strict=True))
+            try:
+                found = ask(bound, [texts[index] for index in rows])
+            except AnswerError as error:
+                raise no_answer(rows[error.row], bound.name) from error
+            logits |= dict(zip(rows, found, strict=True))
         return [logits[index] for index in range(len(texts))]
+
+
+def _inferred(bound: BoundTask, batch: Batch) -> Logits:
+    """Logits of a batch of one task; :class:`AnswerError` if those of a row are not finite."""
+    logits = bound.infer(batch.feeds)
+    check_answers(logits, [bound.name] * len(batch.rows), batch.rows.tolist(), batch.feeds["attention_mask"])
+    return logits
 
 
 def _of_rows(batch: Batch, rows: Sequence[TokenRow], logits: Iterable[Logits]) -> dict[int, Logits]:
@@ -327,24 +351,6 @@ def _of_rows(batch: Batch, rows: Sequence[TokenRow], logits: Iterable[Logits]) -
 def _only_text(text: Text) -> str:
     """The text of a row with one column, which a caller may also give as a tuple."""
     return text if isinstance(text, str) else text[0]
-
-
-def _check_weights(artifact: Artifact) -> None:
-    """Hashes the weights if the artifact is hashing, beside the loading of engines.
-
-    What engines read that has a structure (graphs, plans) was hashed as it was read; numbers of weights only lead to
-    answers, and no session gives any before this has ended.
-    """
-    if artifact.hashing:
-        verify_weights(artifact)
-
-
-def _checked_tokeniser(artifact: Artifact) -> Tokeniser:
-    """The tokenizer, after it was hashed if the artifact is hashing."""
-    if artifact.hashing:
-        verify_tokenizer(artifact)
-    manifest = artifact.manifest
-    return shared_tokeniser(artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs)
 
 
 def _check_has_head(bound: BoundTask) -> None:

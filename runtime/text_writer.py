@@ -1,11 +1,14 @@
 """Rows to generated texts: prompts in front, batches in between, tokens back to text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from propetl.errors import AnswerError
 from propetl.runtime.batching import Batch, batches_of_token_rows
+from propetl.runtime.finite import no_answer
 from propetl.runtime.forms import BoundTask, RunningForm
 from propetl.runtime.forms.text_tasks import GeneratingTask, MixingTextForm
 from propetl.runtime.generation.options import GenerationChoices, GenerationOptions, SpecialTokens, options_for
@@ -42,7 +45,8 @@ class TextWriter:
         answers: dict[int, str] = {}
         for batch in batches:
             pieces = None if stream is None else TextStream(self.tokeniser, self.special, batch.rows, stream)
-            tokens = _tokens_of(bound, batch, options, batch.rows, pieces)
+            with _naming([bound], batch.rows):
+                tokens = _tokens_of(bound, batch, options, batch.rows, pieces)
             if pieces is not None:
                 pieces.close()
             answers |= self._texts(batch.rows, tokens)
@@ -62,15 +66,26 @@ class TextWriter:
             for batch in batches_of_token_rows(self.tokeniser.rows(sources), self.tokeniser, self.batch_size):
                 here = np.array([places[row] for row in batch.rows])
                 chosen = [tasks[place] for place in here]
-                if mixing is not None:
-                    tokens = mixing.generate_mixed(chosen, batch.feeds, options, here)
-                else:
-                    tokens = _tokens_of(chosen[0], batch, options, here, None)
+                with _naming(chosen, here):
+                    if mixing is not None:
+                        tokens = mixing.generate_mixed(chosen, batch.feeds, options, here)
+                    else:
+                        tokens = _tokens_of(chosen[0], batch, options, here, None)
                 answers |= self._texts(here, tokens)
         return [answers[place] for place in range(len(tasks))]
 
     def _texts(self, places: Tokens, tokens: list[Tokens]) -> dict[int, str]:
         return dict(zip(places.tolist(), map(self.tokeniser.decode, tokens), strict=True))
+
+
+@contextmanager
+def _naming(tasks: Sequence[BoundTask], places: Tokens) -> Iterator[None]:
+    """Adds the task to the error of a row without an answer; ``tasks`` are by row, or one for all rows."""
+    try:
+        yield
+    except AnswerError as error:
+        task = tasks[places.tolist().index(error.row) if len(tasks) > 1 else 0]
+        raise no_answer(error.row, task.name) from error
 
 
 def _tokens_of(

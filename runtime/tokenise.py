@@ -54,7 +54,8 @@ class Tokeniser:
         from tokenizers import Tokenizer
 
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
+            # As bytes: the library takes a path as text alone, and not every path is text.
+            self._tokenizer = Tokenizer.from_buffer(path.read_bytes())
         except Exception as error:  # tokenizers raises plain Exception
             raise ArtifactError(f"{path}: not a readable tokenizer ({error}); restore it") from error
         if self._tokenizer.id_to_token(pad_token_id) is None:

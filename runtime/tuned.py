@@ -2,6 +2,10 @@
 
 They stand beside the artifact's own graphs, which any device can run, and are used only where they were made:
 with the same ONNX Runtime, on a CPU with the same features, from the same ``artifact.json``.
+
+Hashes lead from the artifact to every byte that is run: ``tuned.json`` names ``artifact.json`` by its hash, every file
+beside it by its own, and itself by a hash over all that. They find damage and mistakes; who may write the folder may
+also write hashes, as in the artifact itself.
 """
 
 import hashlib
@@ -13,12 +17,16 @@ from typing import Any
 
 from propetl.bundle.format import check_format
 from propetl.errors import ArtifactError
-from propetl.files import path_inside, read_json, sha256_of_bytes, verify_files
+from propetl.files import check_paths_inside, json_bytes, read_json, sha256_of_bytes, verify_bytes
+from propetl.runtime.external_data import check_external_data
 from propetl.runtime.manifest import MANIFEST, TUNED
 
-FORMAT, VERSION = "propetl-tuned", 1
+FORMAT, VERSION = "propetl-tuned", 2
+SHA256 = "sha256"
 TUNED_MANIFEST = "tuned.json"
 PACKED_FILE = "packed.data"
+
+_REMEDY = f"remove the folder {TUNED} and run propetl tune"
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,12 +74,20 @@ class TunedGraph:
     """One tuned graph.
 
     Attributes:
-        path: of the ONNX file, inside ``tuned/``.
+        path: of the ONNX file, inside ``tuned/``: that of the artifact's own graph.
         weights: folder of its packed weights, inside ``tuned/``; graphs with the same weights name the same.
     """
 
     path: str
     weights: str
+
+    @classmethod
+    def from_json(cls, path: str, value: Any) -> "TunedGraph":
+        """What is said of the tuned graph for the artifact's graph at ``path``; ValueError if it is of another."""
+        graph = cls(**_texts(value, ("path", "weights")))
+        if graph.path != path:
+            raise ValueError(f"the tuned graph of {path} stands at {graph.path}")
+        return graph
 
 
 @dataclass(frozen=True)
@@ -94,28 +110,51 @@ class Tuned:
 
     def to_json(self) -> dict[str, Any]:
         """As written."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "device": asdict(self.device),
-            "artifact_sha256": self.artifact_sha256,
-            "graphs": {path: asdict(graph) for path, graph in self.graphs.items()},
-            "files": self.files,
-        }
+        return sealed(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "device": asdict(self.device),
+                "artifact_sha256": self.artifact_sha256,
+                "graphs": {path: asdict(graph) for path, graph in self.graphs.items()},
+                "files": self.files,
+            }
+        )
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Files of packed weights."""
+        return tuple(dict.fromkeys(map(self.weights_of, self.graphs)))
+
+    def weights_of(self, graph: str) -> str:
+        """The file of packed weights of the artifact's graph at path ``graph``."""
+        return f"{self.graphs[graph].weights}/{PACKED_FILE}"
+
+    def graph_bytes(self, graph: str, hashing: bool) -> bytes:
+        """The tuned ONNX file for the artifact's graph at path ``graph``, hashed if that is asked for.
+
+        Raises:
+            ArtifactError: it is missing or damaged, or takes weights from another file than its own.
+        """
+        path = self.graphs[graph].path
+        try:
+            content = (self.root / path).read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{self.root}: {path} cannot be read ({error.strerror}); {_REMEDY}") from error
+        if hashing:
+            verify_bytes(content, self.files[path], self.root, path, ArtifactError)
+        check_external_data(content, PACKED_FILE, str(self.root / path))
+        return content
+
+    def is_of(self, artifact: Path) -> bool:
+        """Whether these graphs were made from the artifact in folder ``artifact`` as it is now."""
+        return self.artifact_sha256 == sha256_of_bytes((artifact / MANIFEST).read_bytes())
 
     def mismatch(self, artifact: Path, here: Device) -> str | None:
         """Why these graphs are not for ``artifact`` on the device ``here``; None if they are."""
-        if self.artifact_sha256 != sha256_of_bytes((artifact / MANIFEST).read_bytes()):
+        if not self.is_of(artifact):
             return "they were made from another artifact.json"
         return self.device.difference(here)
-
-    def verify(self) -> None:
-        """Hashes every file.
-
-        Raises:
-            ArtifactError: naming the file that was changed.
-        """
-        verify_files(self.root, self.files, ArtifactError)
 
 
 def read_tuned(artifact: Path) -> Tuned | None:
@@ -125,23 +164,54 @@ def read_tuned(artifact: Path) -> Tuned | None:
         ArtifactError: it is damaged, or names files outside the folder.
     """
     root = artifact / TUNED
-    if not (root / TUNED_MANIFEST).is_file():
+    file = root / TUNED_MANIFEST
+    if not file.is_file():
         return None
-    source = str(root / TUNED_MANIFEST)
-    value = read_json(root / TUNED_MANIFEST, "tuned graphs", ArtifactError)
-    check_format(value, FORMAT, VERSION, source, ArtifactError)
+    value = read_json(file, "tuned graphs", ArtifactError)
+    check_format(value, FORMAT, VERSION, str(file), ArtifactError)
     try:
-        graphs = {str(path): TunedGraph(**item) for path, item in value["graphs"].items()}
-        tuned = Tuned(root, Device(**value["device"]), value["artifact_sha256"], graphs, dict(value["files"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{source}: not a valid manifest ({error}); remove {root} and run propetl tune") from error
-    for graph in graphs.values():
-        for name in (graph.path, f"{graph.weights}/{PACKED_FILE}"):
-            if name not in tuned.files:
-                raise ArtifactError(f"{source}: {name} is not among its files; remove {root} and run propetl tune")
-    for name in tuned.files:
-        path_inside(root, name, ArtifactError)
+        tuned = _parsed(root, value)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{file}: not a valid manifest ({error}); {_REMEDY}") from error
+    check_paths_inside(root, tuned.files, ArtifactError)
     return tuned
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """``value`` with the hash over all of it: one that was damaged does not fit itself."""
+    rest = {key: item for key, item in value.items() if key != SHA256}
+    return rest | {SHA256: sha256_of_bytes(json_bytes(rest))}
+
+
+def _parsed(root: Path, value: dict[str, Any]) -> Tuned:
+    if value != sealed(value):
+        raise ValueError("its content is not what its SHA-256 says; it was changed or damaged")
+    graphs = {path: TunedGraph.from_json(path, item) for path, item in value["graphs"].items()}
+    device = Device(**_texts(value["device"], ("onnxruntime", "machine", "cpu")))
+    files = {path: _record(path, item) for path, item in value["files"].items()}
+    tuned = Tuned(root, device, _text(value["artifact_sha256"]), graphs, files)
+    for name in (*(graph.path for graph in graphs.values()), *tuned.weights):
+        if name not in files:
+            raise ValueError(f"{name} is not among its files")
+    return tuned
+
+
+def _record(path: str, value: Any) -> dict[str, Any]:
+    if value.keys() != {"bytes", "sha256"} or type(value["bytes"]) is not int:
+        raise ValueError(f"the record of {path!r} is not a size and a SHA-256")
+    return {"bytes": value["bytes"], "sha256": _text(value["sha256"])}
+
+
+def _texts(value: Any, keys: tuple[str, ...]) -> dict[str, str]:
+    if not isinstance(value, dict) or value.keys() != set(keys):
+        raise ValueError(f"expected {', '.join(keys)}; found {value!r}")
+    return {key: _text(value[key]) for key in keys}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, found {value!r}")
+    return value
 
 
 def tuned_for_this_device(artifact: Path, version: str) -> Tuned | None:

@@ -36,9 +36,8 @@ def tune(path: Path, report: Callable[[str], None] = lambda line: None) -> bool:
     check_provider(artifact.manifest.operators, artifact.manifest.precision, "cpu", str(path))
     runtime = onnxruntime_of("cpu")
     here = this_device(runtime.__version__)
-    there = read_tuned(path)
-    if there is not None and there.mismatch(path, here) is None:
-        there.verify()
+    there = read_tuned(artifact.path)
+    if there is not None and there.mismatch(artifact.path, here) is None:  # and it was hashed with the artifact
         return False
     with staged_folder(path / TUNED, overwrite=True, marker=TUNED_MANIFEST) as staging:
         graphs = {}

@@ -8,18 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.bundle.described import IN_PACKS, PackDescription
 from propetl.bundle.format import (
     METADATA_KEY,
     PACK_FORMAT,
     VERSION,
     TaskInfo,
     check_format,
-    check_task_name,
     head_shapes,
     metadata,
-    task_info,
 )
-from propetl.bundle.tensors import Arrays, check_masks, check_shapes, group_of, read_tensors, tensor_bytes, tensors_of
+from propetl.bundle.tensors import (
+    Arrays,
+    check_finite,
+    check_masks,
+    check_shapes,
+    group_of,
+    read_tensors,
+    tensor_bytes,
+    tensors_of,
+)
 from propetl.errors import BundleError, ConfigurationError, ProPETLError, TaskError
 from propetl.prototypes.spec import TaskLayout
 
@@ -72,31 +80,33 @@ class TaskPack:
         return tensor_bytes(tensors, description | {CONTENT_SHA256: content_sha256(tensors, description)})
 
     @property
+    def said(self) -> PackDescription:
+        """What it says of itself beside its tensors."""
+        return PackDescription(self.task, self.info, self.prototype_sha256, self.backbone_fingerprint)
+
+    @property
     def head_kind(self) -> str:
         """``own`` or ``linear``."""
         return "own" if "dense.weight" in self.head else "linear"
 
     def _description(self) -> dict[str, Any]:
+        said = asdict(self.info)
         return {
             "format": PACK_FORMAT,
             "version": VERSION,
             "task": self.task,
-            "problem": self.info.problem,
-            "labels": self.info.labels,
-            "columns": self.info.columns,
-            "metrics": self.info.metrics,
-            "language": self.info.language,
-            "text": asdict(self.info.text) if self.info.text else None,
+            **{key: said[key] for key in IN_PACKS},
             "prototype_sha256": self.prototype_sha256,
             "backbone_fingerprint": self.backbone_fingerprint,
         }
 
     def check(self, layout: TaskLayout, source: str) -> None:
-        """Refuses masks and weights that do not fit ``layout``, and masks with stray bits."""
+        """Refuses tensors that do not fit ``layout``, masks with stray bits, and numbers that are not finite."""
         try:
             layout.config.check_language(self.task, self.info.language)
         except ConfigurationError as error:
             raise BundleError(f"{source}: {error}") from error
+        check_finite(self.tensors(), source)
         check_masks(self.masks, layout.mask_shapes(), layout, source)
         check_masks(self.language_masks, layout.language_mask_shapes(), layout, f"{source} (language)")
         if layout.config.method != "full":
@@ -135,7 +145,9 @@ def parse_pack(content: bytes, source: str) -> TaskPack:
     return _pack_from(tensors, described, source)
 
 
-def check_belongs(pack: TaskPack, prototype_sha256: str, backbone_fingerprint: str, source: str) -> None:
+def check_belongs(
+    pack: TaskPack | PackDescription, prototype_sha256: str, backbone_fingerprint: str, source: str
+) -> None:
     """Refuses a pack that was trained over another backbone or another prototype.
 
     Raises:
@@ -176,11 +188,12 @@ def _pack_from(tensors: Arrays, described: dict[str, Any], source: str) -> TaskP
 def _described_pack(tensors: Arrays, described: dict[str, Any]) -> TaskPack:
     if unknown := [name for name in tensors if not name.startswith((MASK, LANGUAGE_MASK, WEIGHT, HEAD))]:
         raise ValueError(f"tensor {min(unknown)!r} is no mask, weight or head")
+    said = PackDescription.from_json(described)
     return TaskPack(
-        task=check_task_name(described["task"]),
-        info=task_info(described),
-        prototype_sha256=str(described["prototype_sha256"]),
-        backbone_fingerprint=str(described["backbone_fingerprint"]),
+        task=said.task,
+        info=said.info,
+        prototype_sha256=said.prototype_sha256,
+        backbone_fingerprint=said.backbone_fingerprint,
         masks=group_of(tensors, MASK),
         weights=group_of(tensors, WEIGHT),
         head=group_of(tensors, HEAD),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from propetl.bundle.format import VERSION, check_format
 from propetl.bundle.pack import LANGUAGE_MASK
-from propetl.bundle.tensors import Arrays, check_masks, check_shapes, group_of, read_tensors, tensor_bytes
+from propetl.bundle.tensors import Arrays, check_finite, check_masks, check_shapes, group_of, read_tensors, tensor_bytes
 from propetl.errors import BundleError
 from propetl.prototypes.spec import TaskLayout
 
@@ -64,12 +64,13 @@ def read_prototype(path: Path, layout: TaskLayout) -> tuple[Weights, SharedMasks
 
 
 def check_prototype(weights: Weights, shared: SharedMasks, layout: TaskLayout, source: str) -> None:
-    """Refuses tensors that are not exactly those of ``layout``, and masks with stray bits.
+    """Refuses tensors that are not exactly those of ``layout``, masks with stray bits, and numbers that are not finite.
 
     Raises:
         BundleError: naming the tensor.
     """
     check_shapes(dict(weights), layout.prototype_shapes(), "float32", source)
+    check_finite(dict(weights), source)
     check_masks(shared.layers, layout.layer_mask_shapes(), layout, f"{source} (layer masks)")
     if tuple(shared.languages) != layout.config.languages:
         expected = f"{list(layout.config.languages)}, found {list(shared.languages)}"

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.bundle.described import check_described_as
 from propetl.bundle.format import (
     MANIFEST,
     PROTOTYPE_FILE,
     TOKENIZER_FOLDER,
     BundleInfo,
-    TaskInfo,
     pack_path,
     samples_path,
 )
@@ -91,13 +91,11 @@ def read_info(path: Path) -> BundleInfo:
 def _checked_pack(path: Path, task: str, info: BundleInfo, prototype_sha256: str, shared: SharedMasks) -> TaskPack:
     source = path / pack_path(task)
     pack = read_pack(source)
-    if pack.task != task:
-        raise BundleError(f"{source}: holds task {pack.task!r}, expected {task!r}")
+    check_described_as(pack.said, task, info.tasks[task], str(source), BundleError)
     check_belongs(pack, prototype_sha256, info.backbone.fingerprint, str(source))
     pack.check(info.layout, str(source))
     pack.check_head_kind(info.head, str(source))
     _check_language_masks(pack, shared, str(source))
-    _check_described_alike(pack.info, info.tasks[task], str(source))
     return pack
 
 
@@ -107,11 +105,3 @@ def _check_language_masks(pack: TaskPack, shared: SharedMasks, source: str) -> N
         if not np.array_equal(pack.language_masks[name], mask):
             found = f"its mask of language {pack.info.language} over {name} is not the one of {PROTOTYPE_FILE}"
             raise BundleError(f"{source}: {found}; restore the bundle from its source")
-
-
-def _check_described_alike(found: TaskInfo, stated: TaskInfo, source: str) -> None:
-    """The manifest repeats what each pack says of its task."""
-    for key in ("problem", "labels", "columns", "metrics", "language", "text"):
-        if getattr(found, key) != getattr(stated, key):
-            difference = f"{key} are {getattr(found, key)!r}, but {MANIFEST} says {getattr(stated, key)!r}"
-            raise BundleError(f"{source}: {difference}; restore the bundle from its source")

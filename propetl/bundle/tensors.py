@@ -47,12 +47,35 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
     return tensors_of(content, str(path))
 
 
+def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    """Shapes by tensor, and the description, of one file whose values are not read.
+
+    Raises:
+        BundleError: the file cannot be read, or does not begin as safetensors do.
+    """
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+            if length > path.stat().st_size:
+                raise ValueError("its header is incomplete")
+            header, described = _header_of(stream.read(length))
+        return {name: tuple(map(int, entry["shape"])) for name, entry in header.items()}, described
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise _unreadable(str(path), error) from error
+
+
+def _header_of(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Entries by tensor, and the description."""
+    header = json.loads(content.decode())
+    described = json.loads(header.pop("__metadata__", {}).get(METADATA_KEY, "{}"))
+    return header, described
+
+
 def tensors_of(content: bytes, source: str) -> tuple[Arrays, dict[str, Any]]:
     """:func:`read_tensors` for the content of file ``source``, which was read already."""
     start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
     try:
-        header = json.loads(content[_LENGTH_BYTES:start].decode())
-        described = json.loads(header.pop("__metadata__", {}).get(METADATA_KEY, "{}"))
+        header, described = _header_of(content[_LENGTH_BYTES:start])
         if start > len(content):
             raise ValueError("its header is incomplete")
         return _views(header, bytearray(content[start:])), described
@@ -90,6 +113,13 @@ def check_shapes(found: Arrays, expected: dict[str, tuple[int, ...]], dtype: str
         if tensor.shape != shape or tensor.dtype != np.dtype(dtype):
             found_here = f"{tensor.dtype}{list(tensor.shape)}"
             raise BundleError(f"{source}: {name} is {found_here}, expected {dtype}{list(shape)}")
+
+
+def check_finite(found: Arrays, source: str) -> None:
+    """Refuses float tensors with a number that is not finite: every answer of them would be none."""
+    for name, tensor in found.items():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise BundleError(f"{source}: {name} has numbers that are not finite; it was damaged, or training diverged")
 
 
 def check_masks(

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from propetl.errors import ConfigurationError
-from propetl.files import write_atomically
+from propetl.files import json_text, write_atomically
 from propetl.training.evaluate import AVERAGE
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -45,7 +45,7 @@ class RunLog(TrainerCallback):
         """Writes one entry; a loss that is no number ends the run."""
         _refuse_divergence(logs, state.global_step)
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": state.global_step, "time": round(time.time(), 3), **logs}) + "\n")
+            stream.write(json_text({"step": state.global_step, "time": round(time.time(), 3), **logs}) + "\n")
         if self._writer is not None:
             for key, value in logs.items():
                 self._writer.add_scalar(_tag(key), value, state.global_step)

@@ -10,6 +10,7 @@ from typing import Any
 
 from propetl import errors
 from propetl.errors import BackendError, ProPETLError
+from propetl.files import json_text
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ _NAMES = {kind: name for name, kind in _REQUESTS.items()}
 
 def request_line(request: Request) -> str:
     """``request`` as one line, without the newline."""
-    return json.dumps({"do": _NAMES[type(request)], **asdict(request)})
+    return json_text({"do": _NAMES[type(request)], **asdict(request)}, ascii_only=True)
 
 
 def request_of(line: str) -> Request:
@@ -189,12 +190,12 @@ def request_of(line: str) -> Request:
 
 def answer_line(answer: dict[str, Any]) -> str:
     """A result as one line."""
-    return json.dumps({"ok": answer})
+    return json_text({"ok": answer}, ascii_only=True)
 
 
 def error_line(error: ProPETLError) -> str:
     """An error as one line."""
-    return json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}})
+    return json_text({"error": {"kind": type(error).__name__, "message": str(error)}}, ascii_only=True)
 
 
 def answer_of(line: str) -> dict[str, Any]:

@@ -295,7 +295,7 @@ def _vocabulary_of(artifact: Artifact) -> Vocabulary:
     from tokenizers import Tokenizer
 
     manifest = artifact.manifest
-    size = Tokenizer.from_file(str(artifact.tokenizer_path)).get_vocab_size()
+    size = Tokenizer.from_buffer(artifact.tokenizer_path.read_bytes()).get_vocab_size()
     return Vocabulary(size, manifest.pad_token_id, manifest.token_inputs)
 
 

@@ -1,5 +1,6 @@
 """Engines run one graph. One file for each; an engine's library is imported only when it is asked for."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from propetl.errors import BackendError, ConfigurationError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines.blocks import Distinct
+from propetl.runtime.engines.held_signature import check_signature
 from propetl.runtime.manifest import GraphInfo, Stages, TensorSignature
 from propetl.runtime.operators import check_provider
+from propetl.runtime.whole_numbers import LARGEST, MOST_THREADS, whole_number
 
 Memory = Literal["fast", "small"]
 
@@ -31,8 +34,8 @@ class EngineOptions:
         memory: ``fast`` keeps weights a second time in the order that kernels like and an arena for
             activations; ``small`` does neither: 20 to 25% slower, and further graphs cost almost nothing.
         device: number of the GPU, as CUDA counts; the CPU takes no notice.
-        engine_cache: folder for engines that a provider builds when it loads a graph; None for the user's
-            cache folder, see :mod:`propetl.runtime.engines.cache`.
+        engine_cache: folder for engines that a provider builds when it loads a graph, made absolute; None for the
+            user's cache folder, see :mod:`propetl.runtime.engines.cache`.
         batch_size: rows of a batch at most; engines that are built for a range of shapes are built up to it.
         staged: run the two stages of a form where it has them and the engine can, instead of its one graph.
         timed: put the work into one stream that the benchmark times, where the provider lets us; one call at a time.
@@ -50,22 +53,25 @@ class EngineOptions:
     timed: bool = False
 
     def __post_init__(self) -> None:
-        if self.provider not in PROVIDERS:
+        if not isinstance(self.provider, str) or self.provider not in PROVIDERS:
             known = ", ".join(PROVIDERS)
             raise BackendError(f"provider {self.provider!r} is not known; choose one of {known}")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigurationError(f"threads must be at least 1; got {self.threads}")
+        if self.threads is not None:
+            self._set("threads", whole_number("threads", self.threads, 1, MOST_THREADS))
+        self._set("device", whole_number("device, the number of a GPU,", self.device, 0, LARGEST))
+        self._set("batch_size", whole_number("batch_size", self.batch_size, 1, LARGEST))
+        if self.engine_cache is not None:  # engines may be loaded later, when the process is in another folder
+            self._set("engine_cache", Path(os.path.abspath(self.engine_cache)))
         if self.memory not in get_args(Memory):
             raise ConfigurationError(f"memory is one of {', '.join(get_args(Memory))}; got {self.memory!r}")
-        if self.device < 0:
-            raise ConfigurationError(f"device is the number of a GPU, counted from 0; got {self.device}")
-        if self.batch_size < 1:
-            raise ConfigurationError(f"batch_size must be at least 1; got {self.batch_size}")
         if self.precision is not None and self.provider not in PLAN_PROVIDERS:
             raise ConfigurationError(
                 f"precision chooses among engines of {' and '.join(PLAN_PROVIDERS)}; provider {self.provider!r} runs "
                 "graphs, which have the precision that they were exported with: leave it out"
             )
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
 
 class Engine(Protocol):
@@ -151,10 +157,12 @@ def load_engine(artifact: Artifact, graph: GraphInfo, options: EngineOptions) ->
     Raises:
         MissingExtraError: the engine's library is not installed.
         BackendError: the provider cannot run here.
-        ArtifactError: the engine does not accept the graph.
+        ArtifactError: the engine does not accept the graph, or takes or gives something else than the manifest says.
         ConfigurationError: the graphs were made for another engine.
     """
     manifest = artifact.manifest
     check_provider(manifest.operators, manifest.precision, options.provider, str(artifact.path))
     loader: EngineLoader = import_module(PROVIDERS[options.provider]).load
-    return loader(artifact, graph, options)
+    engine = loader(artifact, graph, options)
+    check_signature(engine, graph, str(artifact.path))
+    return engine

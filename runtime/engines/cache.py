@@ -16,8 +16,10 @@ def cache_root(options: EngineOptions) -> Path:
     """The folder that the user names, else ``propetl/engines`` in the user's cache folder."""
     if options.engine_cache is not None:
         return options.engine_cache
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "propetl" / "engines"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # the specification of XDG_CACHE_HOME: a relative path is to be ignored
+        base = Path.home() / ".cache"
+    return base / "propetl" / "engines"
 
 
 def cache_folder(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> Path:

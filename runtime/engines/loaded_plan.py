@@ -56,7 +56,7 @@ def _restore_weights(plan: LoadedPlan, artifact: Artifact, graph: str) -> None:
     library, log = plan.library, error_log(plan.library)
     refitter = created(library, library.Refitter, plan.engine, log)
     beside_weights = artifact.path / Path(graph).name  # external data are looked for beside this
-    read = library.OnnxParserRefitter(refitter, log).refit_from_bytes(artifact.content(graph), str(beside_weights))
+    read = library.OnnxParserRefitter(refitter, log).refit_from_bytes(artifact.graph_bytes(graph), str(beside_weights))
     if not read or not refitter.refit_cuda_engine():
         raise refused(library, f"the weights of {graph} for {plan.info.path}")
 

@@ -16,6 +16,7 @@ from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions, Prepared
 from propetl.runtime.engines.blocks import Distinct, Shapes, Stack
 from propetl.runtime.engines.cache import cache_folder
+from propetl.runtime.engines.held_tasks import check_tasks
 from propetl.runtime.engines.ort_lending import Lender
 from propetl.runtime.engines.ort_memory import forget_graph, give_back_scraps, share_activations
 from propetl.runtime.engines.ort_providers import (
@@ -25,7 +26,7 @@ from propetl.runtime.engines.ort_providers import (
     slower_optimizers,
     stream_options,
 )
-from propetl.runtime.engines.ort_tuned import content_and_options
+from propetl.runtime.engines.ort_tuned import loading
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
 from propetl.runtime.manifest import GraphInfo, Stages, TensorSignature
 
@@ -170,18 +171,23 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
     _load_quickly(chosen, artifact)
     stream = _stream(provider, options) if options.timed and provider.on_gpu else None
     asked = _providers(runtime, chosen, provider, artifact, graph, options, stream)
-    content, tuned = content_and_options(runtime, chosen, artifact, graph, options)
+    wanted = loading(runtime, chosen, artifact, graph, options)
+    skipped = slower_optimizers(provider)
     try:
-        session = runtime.InferenceSession(
-            content, chosen, providers=asked, enable_fallback=0, disabled_optimizers=slower_optimizers(provider)
-        )
+        with wanted.mapping:
+            session = runtime.InferenceSession(
+                wanted.content, chosen, providers=asked, enable_fallback=0, disabled_optimizers=skipped
+            )
+    except ArtifactError:
+        raise
     except Exception as error:  # its exceptions have no common base but Exception
         if type(error).__name__ in _PROVIDER_ERRORS:
             raise _not_started(options.provider, provider, _first_line(error)) from error
         source = artifact.path / graph.path
         raise ArtifactError(f"{source}: ONNX Runtime cannot load it: {_first_line(error)}") from error
     forget_graph(session)
-    if tuned:
+    check_tasks(session.get_modelmeta().custom_metadata_map, graph, artifact.manifest, str(artifact.path))
+    if wanted.tuned:
         give_back_scraps()
     _check_started(options.provider, provider, session.get_providers())
     if provider.on_gpu:
@@ -257,6 +263,7 @@ def _stream(provider: OrtProvider, options: EngineOptions) -> "Stream":
 def _session_options(runtime: Any, options: EngineOptions) -> Any:
     chosen = runtime.SessionOptions()
     chosen.log_severity_level = _ERRORS_ONLY
+    chosen.add_session_config_entry("session.load_model_format", "ONNX")  # what was looked through for weights
     chosen.intra_op_num_threads = options.threads or 0
     chosen.add_session_config_entry(_SPIN_US, str(_SPIN))
     if options.memory == "small":

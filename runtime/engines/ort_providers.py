@@ -1,9 +1,11 @@
 """ONNX Runtime's execution providers: their names, what they are installed with, and the options they are given."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from propetl.errors import ConfigurationError
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.manifest import GraphInfo, Manifest
 from propetl.runtime.signatures import BATCH, LABELS, SEQUENCE
@@ -102,12 +104,25 @@ def stream_options(name: str, handle: int) -> dict[str, str]:
 
 
 def _caching(name: str, manifest: Manifest, cache: Path) -> dict[str, str]:
+    folder = _as_text(cache)
     if name == "NvTensorRTRTXExecutionProvider":
-        return {"nv_runtime_cache_path": str(cache)}
-    flags = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
-    timing = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(cache)}
+        return {"nv_runtime_cache_path": folder}
+    flags = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": folder}
+    timing = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}
     precision = _PRECISION_FLAGS.get(manifest.precision)
     return flags | timing | ({precision: "1"} if precision else {})
+
+
+def _as_text(cache: Path) -> str:
+    """The folder as providers take it: as text, which not every path is."""
+    try:
+        os.fspath(cache).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"engine cache {cache}: its path is not UTF-8, which this provider needs; choose another folder with "
+            "--engine-cache"
+        ) from error
+    return str(cache)
 
 
 def _shape_ranges(prefix: str, graph: GraphInfo, manifest: Manifest, options: EngineOptions) -> dict[str, str]:

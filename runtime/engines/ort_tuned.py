@@ -1,10 +1,13 @@
 """Running and making graphs that ONNX Runtime tuned for the CPU of this device."""
 
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from propetl.errors import ArtifactError
-from propetl.runtime.artifact import Artifact
+from propetl.runtime.artifact import BACKBONE_FILE, Artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, slower_optimizers
 from propetl.runtime.manifest import GraphInfo
@@ -13,12 +16,26 @@ if TYPE_CHECKING:
     from propetl.runtime.tuned import Tuned
 
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""ONNX Runtime takes paths as bytes too, which on Linux are what a path is: not every one is UTF-8."""
 
 
-def content_and_options(
-    runtime: Any, chosen: Any, artifact: Artifact, graph: GraphInfo, options: EngineOptions
-) -> tuple[bytes, bool]:
-    """Bytes of ``graph``, and whether they are those that were tuned for this device, or else the artifact's own.
+@dataclass(frozen=True)
+class Loading:
+    """What ONNX Runtime is to load.
+
+    Attributes:
+        content: the graph.
+        tuned: whether it was tuned for this device, or else is the artifact's own.
+        mapping: a block in which its weights are mapped: they have to be those that were hashed.
+    """
+
+    content: bytes
+    tuned: bool
+    mapping: AbstractContextManager[None]
+
+
+def loading(runtime: Any, chosen: Any, artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> Loading:
+    """The tuned graph where one is there for this device, or else the artifact's own.
 
     Args:
         runtime: the module onnxruntime.
@@ -35,12 +52,15 @@ def content_and_options(
     # The graph comes as bytes, so that "backbone.data" can stand at the root for the graphs of all folders:
     # by path, ONNX Runtime looks beside the graph only, and refuses ".." and links.
     if tuned is None or graph.path not in tuned.graphs:
-        chosen.add_session_config_entry(WEIGHTS_FOLDER, str(artifact.path.resolve()))
-        return artifact.graph_bytes(graph), False
-    found = tuned.graphs[graph.path]
+        chosen.add_session_config_entry(WEIGHTS_FOLDER, os.fsencode(artifact.path))
+        record = artifact.manifest.files[BACKBONE_FILE]
+        mapping = artifact.held.mapping(artifact.path, BACKBONE_FILE, record) if artifact.hashing else nullcontext()
+        return Loading(artifact.graph_bytes(graph.path), False, mapping)
+    weights = tuned.weights_of(graph.path)
     chosen.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    chosen.add_session_config_entry(WEIGHTS_FOLDER, str((tuned.root / found.weights).resolve()))
-    return (tuned.root / found.path).read_bytes(), True
+    chosen.add_session_config_entry(WEIGHTS_FOLDER, os.fsencode((tuned.root / weights).parent))
+    mapping = artifact.held.mapping(tuned.root, weights, tuned.files[weights]) if artifact.hashing else nullcontext()
+    return Loading(tuned.graph_bytes(graph.path, artifact.hashing), True, mapping)
 
 
 def _tuned(artifact: Artifact, version: str) -> "Tuned | None":
@@ -70,9 +90,9 @@ def optimise(
     """
     chosen = runtime.SessionOptions()
     chosen.log_severity_level = 3  # it warns that what it writes is for this CPU
-    chosen.optimized_model_filepath = str(target)
+    chosen.optimized_model_filepath = os.fsencode(target)
     entries = {
-        WEIGHTS_FOLDER: str(artifact.path.resolve()),
+        WEIGHTS_FOLDER: os.fsencode(artifact.path),
         "session.optimized_model_external_initializers_file_name": weights,
         "session.optimized_model_external_initializers_min_size_in_bytes": str(smallest),
         "session.save_external_prepacked_constant_initializers": "1" if pack else "0",
@@ -82,7 +102,7 @@ def optimise(
     try:
         cpu = ORT_PROVIDERS["cpu"]
         skipped = slower_optimizers(cpu)
-        content = artifact.graph_bytes(graph)
+        content = artifact.graph_bytes(graph.path)
         runtime.InferenceSession(content, chosen, providers=[cpu.name], disabled_optimizers=skipped)
     except Exception as error:  # its exceptions have no common base but Exception
         reason = str(error).strip().split("\n")[0]

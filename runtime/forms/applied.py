@@ -34,10 +34,12 @@ class KnownTask:
     """A task that can be run; equal to itself only, so that a name that is given again is another task.
 
     Attributes:
+        name: of the task.
         info: problem, labels, columns.
         read: gives its pack.
     """
 
+    name: str
     info: TaskInfo
     read: Callable[[], TaskPack]
 
@@ -59,12 +61,16 @@ class AppliedTasks:
         self._fixed = form == BANK
         names = artifact.manifest.forms[form].task_ids if self._fixed else artifact.manifest.tasks
         self._tasks = TaskTable(
-            {name: KnownTask(artifact.task(name).info, partial(artifact.pack, name)) for name in names}
+            {name: KnownTask(name, artifact.task(name).info, partial(artifact.pack, name)) for name in names}
         )
         for_packs = task_memory // _SHARE_OF_PACKS
         self.budget = task_memory - for_packs
-        self._packs = LeastRecentlyUsed[KnownTask, bytes](for_packs, _packed)
-        self._weights = LeastRecentlyUsed[KnownTask, Distinct](self.budget, self._applied)
+        self._packs = LeastRecentlyUsed[KnownTask, bytes](for_packs, _packed, self._is_here)
+        self._weights = LeastRecentlyUsed[KnownTask, Distinct](self.budget, self._applied, self._is_here)
+
+    def _is_here(self, task: KnownTask) -> bool:
+        """Whether it was not removed: a call that still runs it keeps nothing for those that come."""
+        return self._tasks.holds(task.name, task)
 
     @property
     def kept_bytes(self) -> int:
@@ -99,9 +105,13 @@ class AppliedTasks:
         """Adds a task whose pack was checked, ready to run, and keeps the pack: its file may go. Not to a bank."""
         if self._fixed:
             raise fixed_task(pack.task, "added")
-        known = KnownTask(pack.info, lambda: pack)
+        known = KnownTask(pack.task, pack.info, lambda: pack)
         self._tasks.add(pack.task, known)
-        self._weights.get(known)
+        try:
+            self._weights.get(known)
+        except BaseException:
+            self.remove(pack.task)
+            raise
 
     def remove(self, task: str) -> None:
         """Forgets a task; running calls end with it. Not of a bank."""

@@ -26,6 +26,7 @@ class BankForm:
             raise ArtifactError(f"{artifact.path}: form {BANK} has no graph; export it again")
         self._artifact = artifact
         self._task_ids = TaskTable(form.task_ids)
+        self._infos: dict[str, TaskInfo] = {}
         self._graph = form.graph
         self._engine = load_engine(artifact, form.graph, options)
 
@@ -35,8 +36,14 @@ class BankForm:
 
     def bind(self, task: str) -> BoundTask:
         """``task`` as its row of the bank."""
-        task_id, info = self._task_ids.get(task), self._artifact.task(task).info
+        task_id = self._task_ids.get(task)
+        info = self._infos.get(task) or self._checked_info(task)
         return BoundTask(task, info, partial(self._infer, task_id, info))
+
+    def _checked_info(self, task: str) -> TaskInfo:
+        """Held against the task's pack when it is first asked for: a bank may have a thousand."""
+        self._infos[task] = info = self._artifact.checked_info(task)
+        return info
 
     def _infer(self, task_id: int, info: TaskInfo, feeds: Feeds) -> Logits:
         rows = len(feeds["input_ids"])

@@ -44,6 +44,7 @@ class FoldedForm:
         with self._lock:  # two first calls of one task load one engine
             graph = self._graphs.get(task)
             if task not in self._engines:
+                self._artifact.checked_info(task)
                 engine = load_engine(self._artifact, graph, self._options)
                 self._engines = {**self._engines, task: engine}
             return self._engines[task]

@@ -51,9 +51,9 @@ class GeneratingForm:
         return info.own_tasks() or tuple(info.task_ids) or tuple(self._artifact.manifest.tasks)
 
     def _loaded(self, task: str) -> _LoadedTask:
-        info = self._artifact.task(task).info
         if self._rule.extra_inputs == "task tensors":
             return self._with_tensors(self._artifact.pack(task))
+        info = self._artifact.checked_info(task)
         if self._rule.extra_inputs == "task_id":
             return _LoadedTask(info, by_row={TASK_ID: self._artifact.manifest.forms[self._form].task_ids[task]})
         return _LoadedTask(info)
@@ -74,9 +74,9 @@ class GeneratingForm:
         return self._engines_of(task).with_graphs
 
     def _engines_of(self, task: str) -> PartEngines:
-        self._tasks.get(task)
         key = task if self._rule.graph_per_task else None
-        with self._lock:  # two first calls of one task load its engines once
+        with self._lock:  # two first calls of one task load its engines once, and none those of a removed one
+            self._tasks.get(task)
             if key not in self._engines:
                 self._engines = {**self._engines, key: self._loaded_engines(key)}
             return self._engines[key]

@@ -16,9 +16,16 @@ class LeastRecentlyUsed(Generic[Key, Value]):
     once may both make it; one of the two is kept.
     """
 
-    def __init__(self, budget: int, make: Callable[[Key], tuple[Value, int]]) -> None:
-        """``budget`` in bytes; ``make`` gives the value of a key and the bytes it takes."""
+    def __init__(
+        self, budget: int, make: Callable[[Key], tuple[Value, int]], wanted: Callable[[Key], bool] = lambda key: True
+    ) -> None:
+        """``budget`` in bytes; ``make`` gives the value of a key and the bytes it takes.
+
+        ``wanted`` says whether a key may be kept: of one that no longer is, a value is made for whoever asks and is
+        not kept. It has to say no before :meth:`drop` is called: a value that is being made meanwhile is not kept.
+        """
         self._budget = budget
+        self._wanted = wanted
         self._make = make
         self._kept: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
         self._bytes = 0
@@ -47,7 +54,7 @@ class LeastRecentlyUsed(Generic[Key, Value]):
             self._bytes -= size
 
     def _keep(self, key: Key, value: Value, size: int) -> None:
-        if key in self._kept or size > self._budget:
+        if key in self._kept or size > self._budget or not self._wanted(key):
             return
         self._kept[key] = (value, size)
         self._bytes += size

@@ -29,6 +29,10 @@ class TaskTable(Generic[Entry]):
         """What is kept for ``task`` now; :class:`TaskError` if it is not here."""
         return _entry(self._tasks, task)
 
+    def holds(self, task: str, entry: Entry) -> bool:
+        """Whether ``entry`` is what is kept for ``task`` now."""
+        return self._tasks.get(task) is entry
+
     def add(self, task: str, entry: Entry) -> None:
         """Adds a task; :class:`TaskError` if its name is taken."""
         with self._lock:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.runtime.finite import check_scores
 from propetl.runtime.generation.options import GenerationOptions, SpecialTokens
 from propetl.runtime.generation.scores import Rules, log_softmax
 from propetl.runtime.generation.steps import Scores, Steps, Tokens
@@ -123,12 +124,17 @@ class _Search:
         return full or not self.open_rows.any()
 
 
-def beam_sequences(steps: Steps, options: GenerationOptions, special: SpecialTokens) -> Tokens:
-    """The best sequence of each row, int64 ``[rows, tokens]``, filled with padding behind its end."""
+def beam_sequences(steps: Steps, options: GenerationOptions, special: SpecialTokens, places: Tokens) -> Tokens:
+    """The best sequence of each row, int64 ``[rows, tokens]``, filled with padding behind its end.
+
+    ``places`` are those of the rows in the caller's order, for the :class:`AnswerError` where scores are not finite.
+    """
     prompt = steps.prompt()
     rows, beams = len(prompt), options.beams
     search, rules = _Search(rows, options, special), Rules(options, special)
-    logits = np.repeat(steps.first(), beams, axis=0)  # [rows * beams, vocabulary]
+    first = steps.first()
+    check_scores(first, places, search.open_rows)
+    logits, places = np.repeat(first, beams, axis=0), np.repeat(places, beams)  # [rows * beams, vocabulary]
     steps.select(np.repeat(np.arange(rows), beams))
     prompt = np.repeat(prompt, beams, axis=0)
     offsets = np.arange(rows)[:, None] * beams
@@ -140,6 +146,7 @@ def beam_sequences(steps: Steps, options: GenerationOptions, special: SpecialTok
             break
         steps.select((origins + offsets).reshape(-1))
         logits = steps.after(search.running.tokens[:, :, -1].reshape(-1))
+        check_scores(logits, places, np.repeat(search.open_rows, beams))
     return search.finished.tokens[:, 0]
 
 

@@ -35,12 +35,13 @@ def generate(
 
     Raises:
         ConfigurationError: ``on_tokens`` with beam search.
+        AnswerError: the model's scores of a row are not finite; it names no task.
     """
+    order = np.arange(len(steps.prompt())) if places is None else places
     if options.beams > 1:
         if on_tokens is not None:
             raise ConfigurationError(f"streaming goes with one beam; got {options.beams}: beam search ends at once")
-        return [_until_end(row, special) for row in beam_sequences(steps, options, special)]
-    order = np.arange(len(steps.prompt())) if places is None else places
+        return [_until_end(row, special) for row in beam_sequences(steps, options, special, order)]
     columns = []
     for tokens in single_sequences(steps, options, special, order):
         columns.append(tokens)

@@ -4,8 +4,11 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any, Literal, TypedDict
 
+import numpy as np
+
 from propetl.bundle.text import TextInfo
 from propetl.errors import ConfigurationError
+from propetl.runtime.whole_numbers import whole_number
 
 EarlyStopping = bool | Literal["never"]
 
@@ -43,10 +46,11 @@ class GenerationOptions:
     no_repeat_ngram: int = 0
 
     def __post_init__(self) -> None:
-        for key, smallest in (("max_new_tokens", 1), ("beams", 1)):
-            _whole(key, getattr(self, key), smallest)
-        for key in ("min_new_tokens", "top_k", "seed", "no_repeat_ngram"):
-            _whole(key, getattr(self, key), 0)
+        for key in ("max_new_tokens", "beams", "min_new_tokens", "top_k", "seed", "no_repeat_ngram"):
+            smallest = 1 if key in ("max_new_tokens", "beams") else 0
+            object.__setattr__(self, key, whole_number(key, getattr(self, key), smallest))
+        for key in ("length_penalty", "temperature", "top_p"):
+            _check_number(key, getattr(self, key))
         if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             raise ConfigurationError(f'early_stopping is True, False or "never"; got {self.early_stopping!r}')
         if not -inf < self.length_penalty < inf:
@@ -98,7 +102,7 @@ class SpecialTokens:
 
     def __post_init__(self) -> None:
         for value in (self.pad, *self.ends, *(() if self.start is None else (self.start,))):
-            _whole("a special token", value, 0)
+            whole_number("a special token", value, 0)
 
     def to_json(self) -> dict[str, Any]:
         """As written in ``artifact.json``."""
@@ -110,6 +114,6 @@ class SpecialTokens:
         return cls(**value | {"ends": tuple(value["ends"])})
 
 
-def _whole(key: str, value: object, smallest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
-        raise ConfigurationError(f"{key} must be a whole number of at least {smallest}; got {value!r}")
+def _check_number(key: str, value: object) -> None:
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        raise ConfigurationError(f"{key} must be a number; got {value!r}")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.runtime.finite import check_scores
 from propetl.runtime.generation.options import GenerationOptions, SpecialTokens
 from propetl.runtime.generation.scores import Rules, log_softmax, warped
 from propetl.runtime.generation.steps import Scores, Steps, Tokens
@@ -25,6 +26,9 @@ def single_sequences(
         options: how to choose.
         special: end and padding tokens.
         places: of the rows in the caller's order, int64 ``[rows]``: what their random numbers depend on.
+
+    Raises:
+        AnswerError: the model's scores of a row are not finite.
     """
     pick = _sampling(options, places) if options.sample else _greedy
     rules = Rules(options, special)
@@ -32,6 +36,7 @@ def single_sequences(
     running = np.arange(len(history))  # rows that the model still computes
     open_rows = np.ones(len(history), dtype=bool)
     scores = steps.first()
+    check_scores(scores, places, open_rows)
     for step in range(options.max_new_tokens):
         chosen = pick(rules.applied(scores, step, history[running]), running)
         tokens = np.full(len(history), special.pad, dtype=np.int64)
@@ -43,6 +48,7 @@ def single_sequences(
         history = np.concatenate([history, tokens[:, None]], axis=1)
         running = _fewer(steps, running, open_rows)
         scores = steps.after(tokens[running])
+        check_scores(scores, places[running], open_rows[running])
 
 
 def _fewer(steps: Steps, running: NDArray[np.int64], open_rows: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from propetl.runtime.finite import no_answer
 from propetl.runtime.prediction import prediction_of
 from propetl.runtime.signatures import LOGITS
 from propetl.runtime.triton_server.requests import Answer, respond, string_tensor, tensor_of
@@ -27,7 +29,14 @@ class TritonPythonModel:
     def _answer(self, request: Any) -> Answer:
         logits = tensor_of(request, LOGITS)
         tasks = self._settings.tasks_of(task_names(request, self._settings), len(logits))
-        infos = [task.info for _, task in tasks]
-        found = [prediction_of(row[: info.outputs], info) for row, info in zip(logits, infos, strict=True)]
+        rows = [row[: task.info.outputs] for row, (_, task) in zip(logits, tasks, strict=True)]
+        _check_finite(rows, [name for name, _ in tasks])
+        found = [prediction_of(row, task.info) for row, (_, task) in zip(rows, tasks, strict=True)]
         scores = np.array([[prediction.score] for prediction in found], dtype=np.float32)
         return {LABEL: string_tensor([prediction.label or "" for prediction in found]), SCORE: scores}
+
+
+def _check_finite(rows: list[NDArray[np.float32]], names: list[str]) -> None:
+    for place, (row, name) in enumerate(zip(rows, names, strict=True)):
+        if not np.isfinite(row).all():
+            raise no_answer(place, name)

@@ -190,10 +190,18 @@ def test_ids_beyond_the_vocabulary(session):
     [
         ({"form": "melted"}, ConfigurationError, "form 'melted' is not in"),
         ({"provider": "abacus"}, BackendError, "provider 'abacus' is not known"),
-        ({"batch_size": 0}, ConfigurationError, "batch_size must be at least 1; got 0"),
-        ({"threads": -1}, ConfigurationError, "threads must be at least 1"),
+        ({"batch_size": 0}, ConfigurationError, "batch_size must be a whole number from 1 to 2147483647; got 0"),
+        ({"batch_size": 8.0}, ConfigurationError, r"batch_size .*; got 8\.0"),
+        ({"batch_size": True}, ConfigurationError, "batch_size .*; got True"),
+        ({"threads": "2"}, ConfigurationError, "threads .*; got '2'"),
+        ({"threads": 10**30}, ConfigurationError, "threads .*; got a number of many digits"),
+        ({"threads": np.float32(1)}, ConfigurationError, "threads "),
+        ({"device": np.bool_(True)}, ConfigurationError, "device, the number of a GPU, must be"),
+        ({"task_memory": 1e6}, ConfigurationError, "task_memory, "),
+        ({"provider": ["cpu"]}, BackendError, r"provider \['cpu'\] is not known"),
+        ({"threads": -1}, ConfigurationError, "threads must be a whole number from 1 to 1024; got -1"),
         ({"memory": "none"}, ConfigurationError, "memory is one of fast, small"),
-        ({"task_memory": -1}, ConfigurationError, "task_memory is a number of bytes, at least 0; got -1"),
+        ({"task_memory": -1}, ConfigurationError, "task_memory, .* of at least 0; got -1"),
     ],
 )
 def test_options_that_cannot_be(tiny, options, error, message):

@@ -9,19 +9,21 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 
 from propetl.cli.main import main
 from propetl.errors import ArtifactError, ConfigurationError
-from propetl.files import json_bytes
+from propetl.files import file_record, json_bytes
 from propetl.runtime.artifact import read_manifest
 from propetl.runtime.manifest import TUNED
 from propetl.runtime.selftest import self_test
 from propetl.runtime.session import Session
-from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, Device, read_tuned, this_device
+from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, Device, read_tuned, sealed, this_device
 from propetl.runtime.tuning import tune
-from tests.runtime.tiny_artifact import FORMS
+from tests.runtime.tiny_artifact import FORMS, write_tiny_artifact
 
 TEXTS = ["good film", "a b c d e"]
 
@@ -47,11 +49,11 @@ def files_of(path):
     return {file.relative_to(path): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
-def edit(path, change):
+def edit(path, change, seal=sealed):
     file = path / TUNED / TUNED_MANIFEST
     value = json.loads(file.read_text())
     change(value)
-    file.write_bytes(json_bytes(value))
+    file.write_bytes(json_bytes(seal(value)))
 
 
 @pytest.mark.parametrize("form", ["folded", "switchable", "bank"])
@@ -152,11 +154,7 @@ def test_a_tuned_file_that_was_changed_is_found(tuned):
 
 @pytest.mark.parametrize("path", ["../artifact.json", "/etc/passwd"])
 def test_paths_that_leave_the_folder_are_refused(tuned, path):
-    def leave(value):
-        value["files"][path] = {"sha256": "0", "bytes": 1}
-        value["graphs"]["bank/model.onnx"]["path"] = path
-
-    edit(tuned, leave)
+    edit(tuned, lambda value: value["files"].update({path: {"sha256": "0", "bytes": 1}}))
     with pytest.raises(ArtifactError, match="not a path inside the folder"):
         Session.open(tuned, form="bank", verify=False)
 
@@ -165,6 +163,107 @@ def test_a_file_that_is_not_listed_is_refused(tuned):
     edit(tuned, lambda value: value["files"].pop("bank/model.onnx"))
     with pytest.raises(ArtifactError, match=r"bank/model\.onnx is not among its files"):
         read_tuned(tuned)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value.update(device=None),
+        lambda value: value["device"].update(cpu=3),
+        lambda value: value["device"].update(colour="red"),
+        lambda value: value.update(artifact_sha256=None),
+        lambda value: value.update(graphs=[]),
+        lambda value: value["graphs"].update({"bank/model.onnx": "bank/model.onnx"}),
+        lambda value: value["graphs"]["bank/model.onnx"].update(weights=3),
+        lambda value: value["graphs"]["bank/model.onnx"].update(path="bare/model.onnx"),
+        lambda value: value["files"].update({"bank/model.onnx": None}),
+        lambda value: value["files"]["bank/model.onnx"].update(bytes="1"),
+        lambda value: value["files"]["bank/model.onnx"].pop("sha256"),
+        lambda value: value.update(files=None),
+    ],
+)
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_manifest_of_other_kinds_is_an_artifact_error(tuned, change, verify):
+    edit(tuned, change)
+    with pytest.raises(ArtifactError, match=r"not a valid manifest .*remove the folder tuned and run propetl tune"):
+        Session.open(tuned, form="bank", threads=1, verify=verify)
+
+
+def test_a_manifest_that_does_not_fit_itself_is_an_artifact_error(tuned):
+    """Two tasks' graphs trade places, and nothing else is out of order."""
+
+    def swap(value):
+        graphs = value["graphs"]
+        mood, topic = "folded/mood/model.onnx", "folded/topic/model.onnx"
+        graphs[mood], graphs[topic] = graphs[topic], graphs[mood]
+
+    edit(tuned, swap, seal=lambda value: value)
+    with pytest.raises(ArtifactError, match="its content is not what its SHA-256 says"):
+        Session.open(tuned, form="bank", threads=1, verify=False)
+    edit(tuned, lambda value: None)
+    with pytest.raises(ArtifactError, match=r"the tuned graph of folded/mood/model\.onnx stands at folded/topic"):
+        Session.open(tuned, form="bank", threads=1, verify=False)
+
+
+def test_the_folder_of_another_artifact_is_passed_over(tuned, tmp_path, caplog):
+    other = write_tiny_artifact(tmp_path / "other", seed=1)
+    shutil.copytree(tuned / TUNED, other.path / TUNED)
+    with Session.open(other.path, form="folded", threads=1) as session:
+        np.testing.assert_allclose(session.run("mood", TEXTS), other.expected("mood", TEXTS), atol=1e-5)
+    assert "they were made from another artifact.json" in caplog.text
+
+
+def packed_file(tuned, graph):
+    found = read_tuned(tuned)
+    assert found is not None
+    return found.root / found.weights_of(graph)
+
+
+@pytest.mark.parametrize("name", [PACKED_FILE, "backbone.data"])
+def test_weights_that_change_after_they_were_hashed_are_not_run(tuned, name):
+    file = packed_file(tuned, "folded/topic/model.onnx") if name == PACKED_FILE else tuned / name
+    if name != PACKED_FILE:
+        shutil.rmtree(tuned / TUNED)
+    with Session.open(tuned, form="folded", threads=1) as session:
+        before = session.run("mood", TEXTS)
+        file.touch()  # another time, the same content
+        np.testing.assert_array_equal(session.run("mood", TEXTS), before)
+        session.run("entails", [("a", "b")])
+        content = file.read_bytes()
+        file.unlink()  # what is mapped already stays
+        file.write_bytes(bytes(len(content)))
+        with pytest.raises(ArtifactError, match=f"{file.name}: its SHA-256 is not the one"):
+            session.run("topic", TEXTS)
+
+
+def test_weights_that_change_while_they_are_mapped_are_not_run(tuned, monkeypatch):
+    """The engine has mapped one file, and another of the same content stands there when it is hashed."""
+    file = packed_file(tuned, "bank/model.onnx")
+    start = onnxruntime.InferenceSession
+
+    def replaced_meanwhile(*arguments, **options):
+        session = start(*arguments, **options)
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
+        return session
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", replaced_meanwhile)
+    with pytest.raises(ArtifactError, match="was changed while it was opened"):
+        Session.open(tuned, form="bank", threads=1)
+
+
+def test_a_tuned_graph_with_weights_from_elsewhere_is_refused(tuned):
+    file = tuned / TUNED / "bank/model.onnx"
+    model = onnx.load(file, load_external_data=False)
+    tensor = onnx.numpy_helper.from_array(np.zeros(4, dtype=np.float32), "stray")
+    onnx.external_data_helper.set_external_data(tensor, "../../backbone.data", 0, 16)
+    tensor.ClearField("raw_data")
+    model.graph.initializer.append(tensor)
+    file.write_bytes(model.SerializeToString())
+    edit(tuned, lambda value: value["files"].update({"bank/model.onnx": file_record(file)}))
+    with pytest.raises(ArtifactError, match=r"takes weights from '\.\./\.\./backbone\.data'"):
+        Session.open(tuned, form="bank", threads=1)
 
 
 def test_a_folder_that_is_somebody_else_s_is_left_alone(own_tiny):

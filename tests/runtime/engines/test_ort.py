@@ -82,10 +82,10 @@ def test_every_answer_is_memory_of_its_own(tiny, artifact, graph):
             BackendError,
             "provider 'quantum' is not known; choose one of cpu, cuda, tensorrt, nv-tensorrt-rtx",
         ),
-        ({"threads": 0}, ConfigurationError, "threads must be at least 1; got 0"),
+        ({"threads": 0}, ConfigurationError, "threads must be a whole number from 1 to 1024; got 0"),
         ({"memory": "tiny"}, ConfigurationError, "memory is one of fast, small; got 'tiny'"),
-        ({"device": -1}, ConfigurationError, "device is the number of a GPU, counted from 0; got -1"),
-        ({"batch_size": 0}, ConfigurationError, "batch_size must be at least 1; got 0"),
+        ({"device": -1}, ConfigurationError, "device, .* from 0 to 2147483647; got -1"),
+        ({"batch_size": 0}, ConfigurationError, "batch_size must be a whole number from 1 to 2147483647; got 0"),
     ],
 )
 def test_options_out_of_range(options, error, message):
@@ -320,7 +320,8 @@ def test_a_graph_that_cannot_be_loaded(own_tiny, content):
     whole = (own_tiny.path / "switchable/model.onnx").read_bytes()
     own_tiny.rewrite("switchable/model.onnx", whole[: len(whole) // 2] if content is None else content)
     artifact = read_artifact(own_tiny.path)
-    with pytest.raises(ArtifactError, match=r"switchable/model\.onnx: ONNX Runtime cannot load it: ") as caught:
+    refused = r"switchable/model\.onnx: (ONNX Runtime cannot load it: |not a readable ONNX graph)"
+    with pytest.raises(ArtifactError, match=refused) as caught:
         load_engine(artifact, graph_of(artifact, "switchable"), EngineOptions())
     assert "\n" not in str(caught.value)
 
@@ -334,7 +335,7 @@ def test_weights_that_are_not_there(own_tiny):
 
 @pytest.mark.parametrize("outside", ["../secret.data", "ABSOLUTE", "link.data"])
 def test_a_graph_cannot_read_weights_outside_the_artifact(own_tiny, tmp_path, outside):
-    """The manifest's paths are checked by us, those inside a graph by ONNX Runtime."""
+    """Nor from any other file beside ``backbone.data``."""
     secret = tmp_path / "secret.data"
     secret.write_bytes((own_tiny.path / "backbone.data").read_bytes())
     (own_tiny.path / "link.data").symlink_to(secret)
@@ -346,7 +347,7 @@ def test_a_graph_cannot_read_weights_outside_the_artifact(own_tiny, tmp_path, ou
     embedding.ClearField("raw_data")
     own_tiny.rewrite("switchable/model.onnx", model.SerializeToString())
     artifact = read_artifact(own_tiny.path)
-    with pytest.raises(ArtifactError, match="ONNX Runtime cannot load it"):
+    with pytest.raises(ArtifactError, match=r"takes weights from .*, and only 'backbone\.data' is for graphs"):
         load_engine(artifact, graph_of(artifact, "switchable"), EngineOptions())
 
 

@@ -84,6 +84,28 @@ def test_it_is_a_list_in_order_of_use(budget, uses):
         assert kept.bytes == sum(model) <= budget
 
 
+def test_what_is_dropped_while_it_is_made_is_not_kept():
+    """The maker has begun, the key is dropped, the maker ends: whoever asked has the value, and nobody keeps it."""
+    begun, dropped, here = threading.Event(), threading.Event(), {1, 2}
+
+    def make(key):
+        begun.set()
+        assert dropped.wait(10)
+        return key, key
+
+    kept = LeastRecentlyUsed(10, make, here.__contains__)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(kept.get, 2)
+        assert begun.wait(10)
+        here.remove(2)
+        kept.drop(2)
+        dropped.set()
+        assert asked.result() == 2
+    assert kept.bytes == 0
+    assert kept.get(2) == 2 and kept.bytes == 0  # a call that still runs it, later
+    assert kept.get(1) == 1 and kept.bytes == 1
+
+
 def test_many_threads_stay_within_the_budget(made):
     kept, barrier = cache(made, 40), threading.Barrier(8)
 

@@ -7,7 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from propetl.errors import ArtifactError
+import propetl.runtime.artifact as artifact_module
+from propetl.errors import ArtifactError, BundleError
 from propetl.runtime import Session
 from propetl.runtime.artifact import Artifact, read_manifest
 from propetl.runtime.engines import EngineOptions
@@ -133,12 +134,14 @@ def test_a_changed_stage_is_found_when_it_is_opened(own_staged, form, stage):
 
 def test_damage_elsewhere_is_found_when_it_is_used(own_staged):
     """Opening hashes what it loads; the packs of a thousand other tasks are not touched."""
-    (own_staged.path / "tasks/topic.safetensors").write_bytes(b"")
+    (own_staged.path / "tasks/entails.safetensors").write_bytes(b"")
     (own_staged.path / "folded/topic/model.onnx").write_bytes(b"")
     with Session.open(own_staged.path, form="folded", threads=1) as session:
         session.run("mood", ["good"])
         with pytest.raises(ArtifactError, match=r"folded/topic/model\.onnx has 0 bytes"):
             session.run("topic", ["good"])
+        with pytest.raises(BundleError, match=r"entails\.safetensors: not a readable"):
+            session.run("entails", [("good", "bad")])
 
 
 def test_the_one_graph_is_run_where_stages_are_not_wanted(staged):
@@ -200,3 +203,34 @@ def test_eight_threads_push_each_others_tasks_out(staged, form):
         ThreadPoolExecutor(8) as pool,
     ):
         assert sum(pool.map(lambda number: worker(number, session), range(8))) == 0
+
+
+@pytest.mark.parametrize("held_up", ["the pack is read", "the text runs"])
+def test_a_call_in_flight_keeps_nothing_of_a_removed_task(own_staged, monkeypatch, held_up):
+    """A call stops at a barrier, its task is removed, the call ends with its answer: nothing of the task is left."""
+    barrier = threading.Barrier(2, timeout=10)
+
+    def stopping(method):
+        def stopped(*arguments):
+            barrier.wait()
+            barrier.wait()
+            return method(*arguments)
+
+        return stopped
+
+    with Session.open(own_staged.path, form="switchable", threads=1) as session:
+        expected = session.run("topic", ROWS["topic"])
+        running = session._running
+        assert isinstance(running, StagedForm)
+        before = running.task_bytes
+        owner, name = (artifact_module, "parse_pack") if held_up == "the pack is read" else (OrtEngine, "run")
+        monkeypatch.setattr(owner, name, stopping(getattr(owner, name)))
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(session.run, "mood", ROWS["mood"][:1])
+            barrier.wait()
+            session.remove_task("mood")
+            barrier.wait()
+            np.testing.assert_allclose(asked.result(), own_staged.expected("mood", ROWS["mood"][:1]), atol=1e-5)
+        monkeypatch.undo()
+        assert running.task_bytes == before and "mood" not in session.tasks
+        np.testing.assert_array_equal(session.run("topic", ROWS["topic"]), expected)

@@ -123,3 +123,17 @@ def test_settings_that_are_damaged(served, tmp_path):
         Settings.read(tmp_path)
     with pytest.raises(ArtifactError, match="no served model is there"):
         Settings.read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_no_label(served, value):
+    """Those of the task's own outputs: what a bank has beyond them is of wider tasks."""
+    answer = model_of(served.path / "triton", "propetl-answer")
+    logits = np.zeros((2, 3), dtype=np.float32)
+    logits[0, 2] = value  # "mood" has two
+    given = {"task": strings([["mood"], ["topic"]])}
+    (good,) = answer.execute([request(logits=logits, **given)])
+    assert good.error is None and len(good.tensors["label"]) == 2
+    logits[1, 0] = value
+    (wrong,) = answer.execute([request(logits=logits, **given)])
+    assert wrong.tensors == {} and wrong.error.startswith("row 1: the logits of task 'topic' are no finite numbers")
