@@ -265,7 +265,10 @@ def read_manifest(path: Path, hashing: bool = False) -> Artifact:
     Links on the way are followed once, here: what is opened later is in the same folder, whatever the process's working
     folder is then, and wherever a link that names the current version leads.
     """
-    path = Path(os.path.realpath(path))
+    try:
+        path = Path(os.path.realpath(path))
+    except ValueError as error:
+        raise ArtifactError(f"{str(path)!r} cannot be a path ({error}); name the artifact's folder") from error
     source = path / MANIFEST
     manifest = Manifest.from_json(read_json(source, "artifact", ArtifactError), str(source))
     try:

@@ -173,7 +173,8 @@ def read_tuned(artifact: Path) -> Tuned | None:
         tuned = _parsed(root, value)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{file}: not a valid manifest ({error}); {_REMEDY}") from error
-    check_paths_inside(root, tuned.files, ArtifactError)
+    inside = (f"{TUNED}/{name}" for name in (TUNED_MANIFEST, *tuned.files))
+    check_paths_inside(artifact, inside, ArtifactError)
     return tuned
 
 

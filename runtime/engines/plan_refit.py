@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.bundle.format import check_format
-from propetl.bundle.tensors import Arrays, read_tensors
+from propetl.bundle.tensors import Arrays, check_finite, tensors_of
 from propetl.errors import ArtifactError, BundleError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Prepared
@@ -62,13 +62,13 @@ def refit_weights(artifact: Artifact, path: str, task: str) -> Arrays:
     Raises:
         ArtifactError: the file is damaged, or of another task.
     """
-    source = artifact.file(path)
-    artifact.content(path)  # hashed, if that is asked for
+    source = str(artifact.path / path)
     try:
-        weights, described = read_tensors(source)
+        weights, described = tensors_of(artifact.content(path), source)
+        check_finite(weights, source)
     except BundleError as error:
         raise ArtifactError(str(error)) from error
-    check_format(described, REFIT_FORMAT, REFIT_VERSION, str(source), ArtifactError)
+    check_format(described, REFIT_FORMAT, REFIT_VERSION, source, ArtifactError)
     if described.get("task") != task:
         raise ArtifactError(f"{source}: holds the weights of {described.get('task')!r}, not of {task!r}; export again")
     return weights

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl.errors import ArtifactError
 from propetl.runtime.finite import no_answer
 from propetl.runtime.prediction import prediction_of
 from propetl.runtime.signatures import LOGITS
@@ -29,6 +30,9 @@ class TritonPythonModel:
     def _answer(self, request: Any) -> Answer:
         logits = tensor_of(request, LOGITS)
         tasks = self._settings.tasks_of(task_names(request, self._settings), len(logits))
+        widest = max((task.info.outputs for _, task in tasks), default=0)
+        if logits.shape[1] < widest:
+            raise ArtifactError(f"logits are {logits.shape[1]} wide, a task has {widest}; export the repository again")
         rows = [row[: task.info.outputs] for row, (_, task) in zip(logits, tasks, strict=True)]
         _check_finite(rows, [name for name, _ in tasks])
         found = [prediction_of(row, task.info) for row, (_, task) in zip(rows, tasks, strict=True)]

@@ -79,6 +79,14 @@ def test_the_command_in_a_locale_of_ascii(tiny, tmp_path, name):
         assert json.loads(found.stdout)["label"] == session.predict("topic", ["film ü"])[0].label
 
 
+def test_a_table_in_a_locale_of_ascii(tiny):
+    """What a terminal of ASCII cannot show is escaped."""
+    asked = ["predict", str(tiny.path), "--task", "topic", "film ü", "--threads", "1"]
+    found = run(asked, **ASCII_LOCALE, FORCE_COLOR="1")
+    assert found.returncode == 0, found.stderr.decode()
+    assert rb"film \xfc" in found.stdout
+
+
 def test_a_report_in_a_locale_of_ascii(tiny, tmp_path):
     """Signs that the terminal cannot write are escaped; in JSON, too, a path that is no text."""
     path = in_folder(tiny, tmp_path, NOT_UTF8)

@@ -253,6 +253,13 @@ def test_weights_that_change_while_they_are_mapped_are_not_run(tuned, monkeypatc
         Session.open(tuned, form="bank", threads=1)
 
 
+def test_a_folder_that_is_a_link_to_elsewhere_is_refused(tuned, tmp_path):
+    (tuned / TUNED).rename(tmp_path / "elsewhere")
+    (tuned / TUNED).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="is a link that leaves the folder"):
+        Session.open(tuned, form="bank", threads=1)
+
+
 def test_a_tuned_graph_with_weights_from_elsewhere_is_refused(tuned):
     file = tuned / TUNED / "bank/model.onnx"
     model = onnx.load(file, load_external_data=False)

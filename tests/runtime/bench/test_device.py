@@ -85,7 +85,8 @@ def test_onnx_runtime_in_a_stream_of_ours(tiny):
     assert graph is not None
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(tiny.path))
-    session = onnxruntime.InferenceSession(artifact.graph_bytes(graph), options, providers=["CPUExecutionProvider"])
+    content = artifact.graph_bytes(graph.path)
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     cuda = Cuda(CudaDouble(), 0)
     engine = TimedOrtEngine(session, onnxruntime, graph, ("cpu", 0), cuda.stream())
     prepared = engine.prepare(tiny.packs["mood"].tensors())

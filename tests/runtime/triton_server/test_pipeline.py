@@ -125,6 +125,12 @@ def test_settings_that_are_damaged(served, tmp_path):
         Settings.read(tmp_path / "nowhere")
 
 
+def test_logits_that_are_too_narrow_for_the_task_are_no_label(served):
+    answer = model_of(served.path / "triton", "propetl-answer")
+    (wrong,) = answer.execute([request(logits=np.zeros((1, 2), np.float32), task=strings([["topic"]]))])
+    assert "logits are 2 wide, a task has 3" in wrong.error
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_not_finite_are_no_label(served, value):
     """Those of the task's own outputs: what a bank has beyond them is of wider tasks."""
