@@ -173,8 +173,8 @@ def read_tuned(artifact: Path) -> Tuned | None:
         tuned = _parsed(root, value)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{file}: not a valid manifest ({error}); {_REMEDY}") from error
-    inside = (f"{TUNED}/{name}" for name in (TUNED_MANIFEST, *tuned.files))
-    check_paths_inside(artifact, inside, ArtifactError)
+    check_paths_inside(artifact, (f"{TUNED}/{TUNED_MANIFEST}",), ArtifactError)
+    check_paths_inside(root, tuned.files, ArtifactError)
     return tuned
 
 
