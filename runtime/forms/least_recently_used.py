@@ -56,8 +56,8 @@ class LeastRecentlyUsed(Generic[Key, Value]):
     def _keep(self, key: Key, value: Value, size: int) -> None:
         if key in self._kept or size > self._budget or not self._wanted(key):
             return
-        self._kept[key] = (value, size)
-        self._bytes += size
-        while self._bytes > self._budget:
+        while self._bytes + size > self._budget:  # room first: whoever reads the bytes never sees more than the budget
             _, (_, freed) = self._kept.popitem(last=False)
             self._bytes -= freed
+        self._kept[key] = (value, size)
+        self._bytes += size
