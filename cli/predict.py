@@ -26,7 +26,7 @@ from propetl.runtime.session import Session
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("texts", nargs=-1)
 @click.option("--task", help="Which task; may be left out if there is only one.")
-@click.option("--pair", "pairs", multiple=True, help="Second text, for tasks with two; once for each text.")
+@click.option("--pair", "pairs", multiple=True, help="Second text, once for each text; of one text, all others.")
 @click.option(
     "--file",
     "source",
@@ -59,7 +59,8 @@ def command(
 ) -> None:
     """Run a task of ARTIFACT on TEXTS, or on lines of JSON.
 
-    A line is {"text": "…"} or {"text": "…", "text_pair": "…"}; a key "task" overrides --task. Each line is
+    A line is {"text": "…"} or {"text": "…", "text_pair": "…"}, or {"text": ["…", "…", "…"]} for tasks of more
+    columns; a key "task" overrides --task. Each line is
     answered by one, as soon as it is read: {"task": "…", "label": "…", "score": …}, where score is the
     probability of the label, or the value of a regression (label null). Texts are answered by a table on a
     terminal, and by such lines elsewhere. Of tasks that answer in text a line also has "generated"; label and
@@ -116,6 +117,8 @@ def _as_unicode(argument: str, texts: tuple[str, ...]) -> tuple[str, ...]:
 def _rows(texts: tuple[str, ...], pairs: tuple[str, ...]) -> list[Text]:
     if not pairs:
         return list(texts)
+    if len(texts) == 1:
+        return [(texts[0], *pairs)]
     if len(pairs) != len(texts):
         raise ConfigurationError(f"--pair goes with each text; found {len(texts)} texts, {len(pairs)} --pair")
     return list(zip(texts, pairs, strict=True))

@@ -14,7 +14,7 @@ from propetl.runtime.artifact import Artifact
 from propetl.runtime.batching import Feeds, batches_of_feeds, batches_of_token_rows
 from propetl.runtime.engine_records import GraphName
 from propetl.runtime.engines import EngineOptions
-from propetl.runtime.rows import Text
+from propetl.runtime.rows import source_of
 from propetl.runtime.signatures import BANK, STAGES, SWITCHABLE, TASK_ID
 from propetl.runtime.tokenise import Tokeniser
 
@@ -85,8 +85,9 @@ def rows_in(batches: Iterable[Feeds]) -> int:
 
 def _batches_of(artifact: Artifact, task: str, data: str) -> list[Feeds]:
     manifest = artifact.manifest
-    rows = chosen(load_split(spec_of(task, artifact.task(task).info), data, _SPLIT), CALIBRATION_ROWS)
-    texts: list[Text] = [row[0] if len(row) == 1 else (row[0], row[1]) for row in rows.texts]
+    info = artifact.task(task).info
+    rows = chosen(load_split(spec_of(task, info), data, _SPLIT), CALIBRATION_ROWS)
+    texts = [source_of(info, row[0] if len(row) == 1 else row) for row in rows.texts]
     if not texts:
         raise ConfigurationError(f"task {task} has no rows in {rows.source}; calibrate on another data set")
     tokeniser = Tokeniser(artifact.tokenizer_path, manifest.max_length, manifest.pad_token_id, manifest.token_inputs)

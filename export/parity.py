@@ -52,7 +52,7 @@ class Reference:
     @property
     def texts(self) -> list[Text]:
         """Rows as a session takes them."""
-        return [row[0] if len(row) == 1 else (row[0], row[1]) for row in self.rows.texts]
+        return [row[0] if len(row) == 1 else row for row in self.rows.texts]
 
 
 def compare(

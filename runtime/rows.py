@@ -1,6 +1,6 @@
 """Rows as callers give them: checked before anything is computed.
 
-A row is a text, a pair of texts, or token ids; which of the first two is a matter of the task's columns.
+A row is a text, a pair of texts, as many texts as a template joins, or token ids; the task's columns say which.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.bundle.format import TaskInfo
+from propetl.bundle.template import joined
 from propetl.errors import ConfigurationError, TaskError
 
 Row = TypeVar("Row")
 
-Text = str | tuple[str, str]
-"""One row of a single-sentence task, or one of a pair task."""
+Text = str | tuple[str, ...]
+"""One row of a single-sentence task, or a text for each column of another."""
 
 TokenArrays = Mapping[str, NDArray[Any]]
 """Token ids ``[rows, sequence]`` by name; ``token_type_ids`` only where the model takes it; a mask may be boolean."""
@@ -35,7 +36,7 @@ def check_text(task: str, info: TaskInfo, text: object, where: str) -> None:
     if not isinstance(parts, tuple | list) or not all(isinstance(part, str) for part in parts):
         raise ConfigurationError(f"{where}: expected a text or a pair of texts, found {_kind(text)}")
     if len(parts) != len(info.columns):
-        wanted = "a pair of texts" if len(info.columns) == 2 else "one text"
+        wanted = {1: "one text", 2: "a pair of texts"}.get(len(info.columns), f"{len(info.columns)} texts")
         columns = ", ".join(info.columns)
         raise TaskError(f"{where}: task {task!r} takes {wanted} ({columns}), found {len(parts)}")
     for column, part in zip(info.columns, parts, strict=True):
@@ -134,10 +135,13 @@ def token_feeds(arrays: TokenArrays, inputs: Sequence[str]) -> dict[str, NDArray
 
 
 def source_of(info: TaskInfo, text: Text) -> Text:
-    """What is tokenised: the row itself, or for an answer in text the prompt with the row in it."""
-    if info.text is None:
-        return text
-    return info.text.source((text,) if isinstance(text, str) else text)
+    """What is tokenised: the row itself, joined by the task's template, or for an answer in text within the prompt."""
+    parts = (text,) if isinstance(text, str) else text
+    if info.template is not None:
+        parts = (joined(info.template, info.columns, parts),)
+    if info.text is not None:
+        return info.text.source(parts)
+    return text if info.template is None else parts[0]
 
 
 def _checked(name: str, tensor: NDArray[Any]) -> NDArray[np.int64]:

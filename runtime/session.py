@@ -311,7 +311,8 @@ class Session:
 
     def _run_together(self, running: MixingForm, tasks: list[BoundTask], texts: list[Text]) -> list[Logits]:
         logits: dict[int, Logits] = {}
-        rows = self._tokeniser.rows(texts, [task.info.per_token for task in tasks])
+        sources = [source_of(task.info, text) for task, text in zip(tasks, texts, strict=True)]
+        rows = self._tokeniser.rows(sources, [task.info.per_token for task in tasks])
         for batch in batches_of_token_rows(rows, self._tokeniser, self._batch_size):
             chosen = [tasks[index] for index in batch.rows]
             found = running.infer_mixed(chosen, batch.feeds)

@@ -8,7 +8,7 @@ from propetl.bundle.format import PACK_FORMAT, VERSION, TaskInfo, check_format, 
 from propetl.bundle.tensors import read_header
 from propetl.errors import BundleError, ProPETLError
 
-IN_PACKS = ("problem", "labels", "columns", "metrics", "language", "text")
+IN_PACKS = ("problem", "labels", "columns", "metrics", "language", "text", "template")
 """Keys of a task that a pack holds: whatever decides how it is asked and answered."""
 
 _OF_HEAD = ("head.weight", "head.bias")

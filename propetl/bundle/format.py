@@ -5,7 +5,8 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-from propetl.bundle.text import TextInfo, text_info
+from propetl.bundle.template import parts_of
+from propetl.bundle.text import PLACE, TextInfo, text_info
 from propetl.errors import BundleError, ProPETLError, TaskError
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
 
@@ -114,13 +115,15 @@ class TaskInfo:
         problem: ``classification`` or ``regression``; ``tagging`` where each word has a class, its tag; or ``text``
             where the answer is generated.
         labels: names in the order of the logits; empty for regression, and for text that names no class.
-        columns: text columns, one or two.
+        columns: text columns: one, the two of a pair, or any number that ``template`` joins.
         metrics: names; the first is the main one.
         scores: what training measured on the development rows.
         label_column: column of the label in data files.
         label_values: raw value in data files to class; empty where files hold names or class indices.
         language: whose mask it shares with other tasks; None in a bundle without language masks.
         text: how it is asked and answered in text; None for other problems.
+        template: how the columns become one text (see :mod:`propetl.bundle.template`); None where they stay apart.
+        delimiter: between the fields of its ``.csv`` files; None where it is found.
     """
 
     problem: str
@@ -132,6 +135,8 @@ class TaskInfo:
     label_values: dict[str, int] = field(default_factory=dict)
     language: str | None = None
     text: TextInfo | None = None
+    template: str | None = None
+    delimiter: str | None = None
 
     @property
     def outputs(self) -> int:
@@ -221,19 +226,38 @@ def task_info(value: dict[str, Any]) -> TaskInfo:
         texts = getattr(info, key)
         if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
             raise TypeError(f"{key} is {texts!r}, expected a list of texts")
-    if info.language is not None and not isinstance(info.language, str):
-        raise TypeError(f"language is {info.language!r}, expected a text or null")
+    for key in ("language", "template", "delimiter"):
+        if getattr(info, key) is not None and not isinstance(getattr(info, key), str):
+            raise TypeError(f"{key} is {getattr(info, key)!r}, expected a text or null")
     if _one_of(PROBLEMS, info.problem, "problem") == "regression" and info.labels:
         raise ValueError(f"a regression has no labels, found {list(info.labels)}")
     if info.problem in ("classification", "tagging") and not info.labels:
         raise ValueError(f"a {info.problem} has labels, found none")
     if info.per_token and len(info.columns) != 1:
         raise ValueError(f"a tagging has one column of words, found {list(info.columns)}")
+    check_columns(info.columns, info.template, info.text)
     if (info.problem == "text") != (info.text is not None):
         raise ValueError(f"problem is {info.problem}, and text is {info.text!r}: it goes with problem text alone")
     if info.text is not None and len(info.text.words) != len(info.labels):
         raise ValueError(f"text has {len(info.text.words)} words for {len(info.labels)} labels")
     return info
+
+
+def check_columns(columns: tuple[str, ...], template: str | None, text: TextInfo | None) -> None:
+    """Refuses more text columns than are tokenised, and a template or prompt that does not fit them.
+
+    Raises:
+        ValueError: saying what to write.
+    """
+    if template is not None:
+        parts_of(template, columns)
+    asked = 1 if template is not None else len(columns)
+    if text is not None and text.prompt.count(PLACE) != asked:
+        raise ValueError(f"prompt {text.prompt!r} needs {PLACE} once for each of its {asked} text columns")
+    if text is None and not 1 <= asked <= 2:
+        example = " ".join(f"{{{column}}}" for column in columns)
+        hint = f", or join them (template: {example!r})" if columns else ""
+        raise ValueError(f"columns {list(columns)} cannot be used: give one or two text columns{hint}")
 
 
 def is_count(value: Any) -> bool:

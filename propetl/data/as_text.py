@@ -9,6 +9,9 @@ from propetl.errors import ConfigurationError
 STEP = 0.2
 """Values are rounded to multiples of this, as STS-B's are (Raffel et al. 2020, section 2.4)."""
 
+TEXT = "text"
+"""A prompt's name for what a template joins."""
+
 PROMPTS = {
     "cola": "cola sentence: {}",
     "sst2": "sst2 sentence: {}",
@@ -39,7 +42,8 @@ def as_text(spec: TaskSpec) -> TaskSpec:
         )
     known = PROMPTS.get(spec.name)
     words = () if spec.problem == "regression" else _words(spec, digits=known is not None)
-    text = TextInfo(known or default_prompt(spec.name, spec.columns), words, None if words else STEP)
+    columns = (TEXT,) if spec.template else spec.columns
+    text = TextInfo(known or default_prompt(spec.name, columns), words, None if words else STEP)
     return replace(spec, problem="text", text=text)
 
 

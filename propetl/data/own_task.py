@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any, get_args
 
 from propetl.bundle.text import TextInfo
-from propetl.data.as_text import default_prompt
+from propetl.data.as_text import TEXT, default_prompt
 from propetl.data.conll import TAGS, WORDS
 from propetl.data.table import shown
 from propetl.data.tag_metrics import are_entity_tags
@@ -13,7 +13,7 @@ from propetl.data.tasks import METRICS, Problem, TaskSpec, check_task_name
 from propetl.errors import ConfigurationError
 from propetl.nearest import did_you_mean
 
-KEYS = ("columns", "label", "problem", "labels", "metrics", "delimiter", "language")
+KEYS = ("columns", "template", "label", "problem", "labels", "metrics", "delimiter", "language")
 TEXT_KEYS = tuple(item.name for item in fields(TextInfo))
 """Further keys of problem ``text``."""
 
@@ -35,7 +35,8 @@ def own_task(name: str, mapping: object) -> TaskSpec:
         raise _wrong(name, "has no key columns: give one or two names of text columns")
     labels, values = _labels(name, mapping.get("labels"))
     columns = _words(name, "columns", mapping["columns"])
-    text = _text(name, columns, labels, mapping) if problem == "text" else None
+    template = _word(name, "template", mapping["template"]) if "template" in mapping else None
+    text = _text(name, (TEXT,) if template else columns, labels, mapping) if problem == "text" else None
     return TaskSpec(
         name=name,
         columns=columns,
@@ -47,6 +48,7 @@ def own_task(name: str, mapping: object) -> TaskSpec:
         language=language_of(name, mapping),
         text=text,
         delimiter=_delimiter(name, mapping),
+        template=template,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from propetl.bundle import format as bundle_format
-from propetl.bundle.text import PLACE, TextInfo, check_text_info
+from propetl.bundle.text import TextInfo, check_text_info
 from propetl.data.label_values import plain
 from propetl.data.tag_metrics import ENTITY_METRICS, OF_TAGS, are_entity_tags
 from propetl.errors import ConfigurationError, TaskError
@@ -24,11 +24,12 @@ METRICS: dict[Problem, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One task over one or two text columns.
+    """One task over one or two text columns, or over any number that a template joins.
 
     Attributes:
         name: ``[a-z0-9][a-z0-9_.-]*``, at most 64 characters; also a folder's and a file's name.
-        columns: the text column, or the two of a sentence pair; of a tagging, the one of the words.
+        columns: the text column, the two of a sentence pair, or those of the template; of a tagging, the one of the
+            words.
         label_column: the column of the label, of the words' tags, or of the text that is to be generated.
         problem: ``classification`` or ``regression``, answered by a head once for a row, ``tagging``, answered by a
             head for each word, or ``text``, answered by generating.
@@ -41,6 +42,7 @@ class TaskSpec:
         language: tasks of one language share its mask, where the prototype has hybrid masks; None without.
         text: how a problem ``text`` is asked and answered; None for the others.
         delimiter: between the fields of ``.csv`` and ``.tsv`` files; None to find it.
+        template: how the columns become one text, as in :mod:`propetl.bundle.template`; None where they stay apart.
 
     Raises:
         ConfigurationError: where these do not fit together.
@@ -57,11 +59,12 @@ class TaskSpec:
     language: str | None = None
     text: TextInfo | None = None
     delimiter: str | None = None
+    template: str | None = None
 
     def __post_init__(self) -> None:
         check_task_name(self.name)
-        self._check_columns()
         self._check_text()
+        self._check_columns()
         self._check_labels()
         self._check_metrics()
 
@@ -92,7 +95,8 @@ class TaskSpec:
     def from_mapping(cls, name: str, mapping: object) -> "TaskSpec":
         """Read a task of the user's own from a configuration.
 
-        Keys: ``columns`` (a name or a list of one or two), ``label`` (the label column, default "label"),
+        Keys: ``columns`` (a name or a list of one or two, or of more with a ``template`` that joins them), ``label``
+        (the label column, default "label"),
         ``problem`` (default ``classification``), ``labels`` (a list of class names, or raw value: class
         name), ``metrics`` (a name or a list, main metric first), ``delimiter`` (of CSV files), ``language`` (whose mask
         it shares); for problem ``text`` also the fields of :class:`TextInfo`.
@@ -106,15 +110,19 @@ class TaskSpec:
 
     def _check_columns(self) -> None:
         for columns in (self.columns, *self.alternatives):
-            if len(columns) not in (1, 2) or len({*columns, self.label_column}) != len(columns) + 1:
+            if len({*columns, self.label_column}) != len(columns) + 1:
                 raise ConfigurationError(
                     f"task {self.name!r}: columns {list(columns)} and label column {self.label_column!r} "
-                    "cannot be used: give one or two text columns and a label column, all different"
+                    "cannot be used: give text columns and a label column, all different"
                 )
             if len(columns) != len(self.columns):
                 raise ConfigurationError(f"task {self.name!r}: alternatives need {len(self.columns)} column(s) each")
-        if self.problem == "tagging" and len(self.columns) != 1:
-            raise ConfigurationError(f"task {self.name!r}: a tagging has one column, which holds the words")
+        if self.problem == "tagging" and (len(self.columns) != 1 or self.template is not None):
+            raise ConfigurationError(f"task {self.name!r}: a tagging has one column, of words, and no template")
+        try:
+            bundle_format.check_columns(self.columns, self.template, self.text)
+        except ValueError as error:
+            raise ConfigurationError(f"task {self.name!r}: {error}") from error
 
     def _check_text(self) -> None:
         if self.problem not in METRICS:
@@ -129,11 +137,6 @@ class TaskSpec:
             check_text_info(self.text)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"task {self.name!r}: {error}") from error
-        if self.text.prompt.count(PLACE) != len(self.columns):
-            raise ConfigurationError(
-                f"task {self.name!r}: prompt {self.text.prompt!r} needs {PLACE} once for each of its "
-                f"{len(self.columns)} text columns"
-            )
         if len(self.text.words) != len(self.labels):
             raise ConfigurationError(
                 f"task {self.name!r}: {len(self.text.words)} words for {len(self.labels)} labels: "
@@ -243,4 +246,6 @@ def spec_of(task: str, info: bundle_format.TaskInfo) -> TaskSpec:
         info.metrics,
         info.label_values,
         text=info.text,
+        delimiter=info.delimiter,
+        template=info.template,
     )

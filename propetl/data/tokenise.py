@@ -1,6 +1,7 @@
 """Turns rows into token ids for training: truncated here, padded only in the batch."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from propetl.bundle.format import TaskInfo
+from propetl.bundle.template import joined
 from propetl.bundle.text import TextInfo
 from propetl.bundle.words import IGNORED, NO_TOKEN, first_tokens
 from propetl.data.tables import Label, Rows
@@ -67,11 +69,19 @@ def encode_task_rows(
     continues: bool = False,
 ) -> EncodedRows:
     """Tokenise every row as ``task`` needs it; ``continues`` as for :func:`encode_text_rows`."""
+    rows = _joined(rows, task)
     if task.text is not None:
         return encode_text_rows(rows, task.text, tokenizer, max_length, continues=continues)
     if task.problem == "tagging":
         return encode_tagged_rows(rows, task.labels, tokenizer, max_length)
     return encode_rows(rows, tokenizer, max_length)
+
+
+def _joined(rows: Rows, task: TaskSpec | TaskInfo) -> Rows:
+    """One text a row where the task has a template, as on a device."""
+    if task.template is None:
+        return rows
+    return replace(rows, texts=[(joined(task.template, task.columns, row),) for row in rows.texts])
 
 
 def encode_rows(rows: Rows, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> EncodedRows:

@@ -130,6 +130,8 @@ class TrainingTask:
             label_values=dict(spec.label_values),
             language=spec.language,
             text=spec.text,
+            template=spec.template,
+            delimiter=spec.delimiter,
         )
 
     def samples(self, count: int) -> dict[str, NDArray[np.int64]]:

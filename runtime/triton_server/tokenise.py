@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from propetl.runtime.rows import Text, check_text
+from propetl.runtime.rows import Text, check_text, source_of
 from propetl.runtime.signatures import TASK_ID
 from propetl.runtime.tokenise import Tokeniser
 from propetl.runtime.triton_server.requests import Answer, respond, strings_of
@@ -14,7 +14,7 @@ TASK, TEXT = "task", "text"
 
 
 class TritonPythonModel:
-    """Takes ``text`` ``[rows, 1 or 2]`` and, in form bank, ``task`` ``[rows, 1]``."""
+    """Takes ``text`` ``[rows, columns]`` and, in form bank, ``task`` ``[rows, 1]``."""
 
     def initialize(self, arguments: dict[str, str]) -> None:
         """Reads settings and tokeniser of the version that Triton loads."""
@@ -31,7 +31,8 @@ class TritonPythonModel:
         tasks = self._settings.tasks_of(task_names(request, self._settings), len(rows))
         for index, ((name, task), row) in enumerate(zip(tasks, rows, strict=True)):
             check_text(name, task.info, row, f"row {index}")
-        feeds = self._tokeniser(rows)
+        sources = [source_of(task.info, row) for (_, task), row in zip(tasks, rows, strict=True)]
+        feeds = self._tokeniser(sources)
         padded = {name: self._filled(name, tensor) for name, tensor in feeds.items()}
         if not self._settings.names_task:
             return padded
@@ -51,4 +52,4 @@ def task_names(request: Any, settings: Settings) -> list[str] | None:
 
 
 def _row(parts: list[str]) -> Text:
-    return (parts[0], parts[1]) if len(parts) == 2 else parts[0]
+    return parts[0] if len(parts) == 1 else tuple(parts)

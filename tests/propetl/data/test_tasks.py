@@ -1,11 +1,14 @@
 import dataclasses
 import pickle
+from typing import ClassVar
 
 import pytest
 
+from propetl.bundle.format import TaskInfo
+from propetl.data.as_text import as_text
 from propetl.data.label_values import LabelValue
 from propetl.data.reading import classes_of
-from propetl.data.tasks import TASKS, TaskSpec
+from propetl.data.tasks import TASKS, TaskSpec, spec_of
 from propetl.errors import ConfigurationError, DataError
 
 
@@ -77,16 +80,16 @@ def test_labels_that_differ_in_spelling_alone_are_refused(labels: list[str]) -> 
 @pytest.mark.parametrize(
     ("mapping", "words"),
     [
-        ({"columns": "text", "labels": ["a", "b"], "colour": 1}, ["unknown key colour", "columns, label"]),
+        ({"columns": "text", "labels": ["a", "b"], "colour": 1}, ["unknown key colour", "columns, template, label"]),
         ({"labels": ["a", "b"]}, ["no key columns"]),
-        (["columns"], ["['columns']", "columns, label"]),
+        (["columns"], ["['columns']", "columns, template, label"]),
         ({"columns": "text", "labels": [False, True]}, ["labels[0]", "False", "quotes"]),
         ({"columns": "text", "labels": {True: "yes", False: "no"}}, ["True", "quotes"]),
         ({"columns": "text", "labels": {1: "a", "1": "b"}}, ["twice"]),
         ({"columns": "text", "labels": ["a"]}, ["['a']", "two or more"]),
         ({"columns": "text", "labels": ["a", "a"]}, ["all different"]),
         ({"columns": "text"}, ["[]", "two or more"]),
-        ({"columns": ["a", "b", "c"], "labels": ["x", "y"]}, ["one or two"]),
+        ({"columns": ["a", "b", "c"], "labels": ["x", "y"]}, ["one or two", "template: '{a} {b} {c}'"]),
         ({"columns": [], "labels": ["x", "y"]}, ["one or two"]),
         ({"columns": ["a", "a"], "labels": ["x", "y"]}, ["all different"]),
         ({"columns": "label", "labels": ["x", "y"]}, ["all different"]),
@@ -128,3 +131,46 @@ def test_parts_that_do_not_fit_together_are_refused() -> None:
         dataclasses.replace(rte, label_values={"yes": 0})
     with pytest.raises(ConfigurationError, match="2 column"):
         dataclasses.replace(rte, alternatives=(("text",),))
+
+
+class TestTemplates:
+    NOTE: ClassVar[dict[str, object]] = {
+        "columns": ["product", "subject", "body"],
+        "labels": ["a", "b"],
+        "template": "{product}: {subject} {body}",
+    }
+
+    def test_the_definition_travels(self) -> None:
+        spec = TaskSpec.from_mapping("note", self.NOTE | {"delimiter": ";"})
+        info = TaskInfo(
+            "classification", spec.labels, spec.columns, spec.metrics, template=spec.template, delimiter=";"
+        )
+        assert spec_of("note", info) == spec
+
+    def test_an_encoder_decoder_is_asked_with_what_is_joined(self) -> None:
+        spec = as_text(TaskSpec.from_mapping("note", self.NOTE))
+        assert spec.text is not None
+        assert spec.text.prompt == "note text: {}"
+        own = TaskSpec.from_mapping("note", self.NOTE | {"problem": "text", "metrics": "accuracy"})
+        assert own.text is not None
+        assert own.text.prompt == "note text: {}"
+
+    def test_a_prompt_may_take_the_columns_itself(self) -> None:
+        mapping = {"columns": ["a", "b", "c"], "problem": "text", "prompt": "{} {} {}?"}
+        assert TaskSpec.from_mapping("note", mapping).columns == ("a", "b", "c")
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"template": "{product} {subject}"}, "leaves out column 'body'"),
+            ({"template": "{product} {subjet} {body}"}, "has column 'subjet'"),
+            ({"template": 3}, "quotes"),
+            ({"problem": "text", "prompt": "{} {} {}"}, "needs {} once for each of its 1 text columns"),
+            ({"delimiter": ";;"}, "one character"),
+            ({"delimiter": '"'}, "one character"),
+            ({"delimiter": 1}, "one character"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, changes: dict[str, object], words: str) -> None:
+        with pytest.raises(ConfigurationError, match=words):
+            TaskSpec.from_mapping("note", self.NOTE | changes)
