@@ -55,7 +55,7 @@ def test_a_session_joins_the_texts(tiny, pack, session):
 def test_lines_of_json_hold_a_list(session):
     lines = "".join(json.dumps({"task": "note", "text": text}) + "\n" for text in (ROW, ROW))
     ((first, second),) = list(answers(BytesIO(lines.encode()), session, None))
-    assert first[1].scores == second[1].scores == pytest.approx(session.predict("note", [ROW])[0].scores)
+    assert first[1].scores == second[1].scores == pytest.approx(session.predict("note", [ROW])[0].scores, abs=1e-5)
 
 
 @pytest.mark.parametrize(
