@@ -6,6 +6,7 @@
 # make constraints   write constraints.txt anew: versions and hashes of all that may be installed
 # make sbom    a CycloneDX bill of materials of what .venv holds: sbom.cdx.json
 # make audit   look for known vulnerabilities in constraints.txt; fails, too, where nothing could be looked up
+# make web-packages   install the packages of npm that the tests of runtime/web need; node and chromium are the system's
 # make clean   remove what the commands above leave, .venv included
 
 PYTHON ?= python3
@@ -25,10 +26,10 @@ SOURCES    := pyproject.toml constraints.txt tools/install_locked.py Makefile
 
 # Two processes, each with one thread for its sums; the tests of a file share what they build, so they stay together.
 # In their own order: by default files of few tests come last, and these are the longest, for which one process then waits.
-TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -rs --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check lint clean
+.PHONY: demo test check lint clean web-packages
 
 demo: $(DEMO_STAMP)
 	$(PY) examples/demo.py
@@ -75,8 +76,16 @@ sbom: $(DEMO_STAMP) $(TOOLS)/.installed
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/python tools/audit.py $(ARGUMENTS)
 
+# What the tests of runtime/web need besides node and chromium; without them `make test` skips these tests and says so.
+WEB := tests/runtime/web
+web-packages: $(WEB)/node_modules/.package-lock.json
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --prefix $(WEB)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(TOOLS) sbom.cdx.json build dist propetl.egg-info demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) $(WEB)/node_modules sbom.cdx.json build dist propetl.egg-info demo
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A folded task, loaded by optimum in an environment of its own (it pins an older transformers):

@@ -19,6 +19,7 @@ from propetl.export.options import (
     OTHER_TOOLS,
     QUANTISATIONS,
     TRITON,
+    WEB,
     ExportOptions,
 )
 from propetl.export.tensorrt_engines.options import TensorRTOptions
@@ -89,8 +90,9 @@ _OTHER_STEPS = 3
 @click.option("--standalone", is_flag=True, help="Copy shared weights into each folded folder instead of linking.")
 @click.option(
     "--layout",
-    type=click.Choice([TRITON]),
-    help="triton: add a model repository for NVIDIA's Triton Inference Server, OUTPUT/triton; forms bank and folded.",
+    type=click.Choice([TRITON, WEB]),
+    help="triton: add a model repository for NVIDIA's Triton Inference Server, OUTPUT/triton; forms bank and folded. "
+    "web: add a page that runs the artifact in a browser, OUTPUT/web.",
 )
 @click.option(
     "--max-batch", type=int, default=DEFAULT_MAX_BATCH, show_default=True, help="Rows in a batch of Triton's."
@@ -136,6 +138,7 @@ def command(
       propetl export runs/glue/bundle -o small --quantize int8 --data data/glue
       propetl export runs/glue/bundle -o rtx --target tensorrt-rtx --sm 86,89,120 --precision fp16
       propetl export runs/glue/bundle -o served --form bank --layout triton
+      propetl export runs/glue/bundle -o site --form switchable --layout web
     """  # noqa: D301 (click looks for the control character)
     options = ExportOptions(
         forms=_chosen(forms),
@@ -156,6 +159,7 @@ def command(
         polygraphy=polygraphy,
         triton=layout == TRITON,
         max_batch=max_batch,
+        web=layout == WEB,
     )
     if set(options.forms) & set(OTHER_TOOLS):
         _export_for_other_tools(bundle, output, options)
@@ -173,6 +177,9 @@ def command(
     console.print(f"written to {output}", soft_wrap=True)
     if options.triton:
         console.print(f"serve it: tritonserver --model-repository={output / 'triton'}", soft_wrap=True)
+    if options.web:
+        console.print(f"once: npm install --ignore-scripts --prefix {output / 'web'}", soft_wrap=True)
+        console.print(f"serve it: python3 -m http.server --directory {output}, and open /web/ there", soft_wrap=True)
 
 
 def _chosen(forms: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ DEFAULT_OPSET = 20
 
 OPSETS = (18, 19, 20)
 
-TRITON = "triton"
-"""Layout: a model repository besides the artifact."""
+TRITON, WEB = "triton", "web"
+"""Layouts: a model repository, or a page for browsers, besides the artifact."""
 
 DEFAULT_MAX_BATCH = 32
 """Rows that Triton puts into one batch."""
@@ -60,6 +60,7 @@ class ExportOptions:
         polygraphy: leave recorded inputs and outputs for Polygraphy.
         triton: add a model repository for NVIDIA's Triton Inference Server.
         max_batch: rows that Triton puts into one batch at most.
+        web: add a page for browsers.
     """
 
     forms: tuple[str, ...] = (FOLDED,)
@@ -80,6 +81,7 @@ class ExportOptions:
     polygraphy: bool = False
     triton: bool = False
     max_batch: int = DEFAULT_MAX_BATCH
+    web: bool = False
 
     def __post_init__(self) -> None:
         if self.max_batch < 1:

@@ -39,6 +39,7 @@ from propetl.export.tensorrt_engines.requirements import Graphs, check_graphs
 from propetl.export.transformers_layout import add_file, write_config, write_tokenizer
 from propetl.export.triton_repository.models import SERVED_FORMS
 from propetl.export.triton_repository.writer import add_repository
+from propetl.export.web_page import add_page, check_page
 from propetl.export.weight_store import WeightStore
 from propetl.files import folder_records, json_bytes, staged_folder
 from propetl.model import ProPETLModel
@@ -116,6 +117,9 @@ def export_bundle(
             report("writing the model repository for Triton")
             served = add_repository(staging, manifest, options.max_batch, options.standalone)
             manifest = dataclasses.replace(manifest, files=dict(sorted((manifest.files | served).items())))
+        if options.web:
+            report("writing the page for browsers")
+            manifest = dataclasses.replace(manifest, files=dict(sorted((manifest.files | add_page(staging)).items())))
         (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
         report("checking the artifact")
         read_artifact(staging, verify=False)  # the hashes were taken from these very files just now
@@ -169,6 +173,8 @@ def _check_options(bundle: Bundle, options: ExportOptions, tasks: Sequence[str])
         )
     if _answers_in_text(bundle, tasks):
         _check_generating(options)
+    if options.web:
+        check_page(options, bundle.tokenizer_folder)
     _check_tagging(bundle, tasks, options)
     if options.merge_decoders and (not bundle.info.backbone.decoder_layers or FOLDED not in options.forms):
         raise ConfigurationError(
@@ -232,6 +238,7 @@ def _check_generating(options: ExportOptions) -> None:
     for_heads = {
         f"form {BARE}": BARE in options.forms,
         "--layout triton": options.triton,
+        "--layout web": options.web,
         "--polygraphy": options.polygraphy,
         f"--quantize {options.quantize}": options.quantize == INT8_STATIC,
     }

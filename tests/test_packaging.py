@@ -40,6 +40,11 @@ def module_files() -> set[str]:
     return found
 
 
+def web_files() -> set[str]:
+    """Paths of the browser's module and page as the wheel should hold them."""
+    return {f"propetl/runtime/web/{path.name}" for path in (ROOT / "runtime" / "web").iterdir() if path.is_file()}
+
+
 def requirements(lines: list[str]) -> dict[str, Requirement]:
     """Requirements by the canonical name of their distribution."""
     return {canonicalize_name(found.name): found for found in map(Requirement, lines)}
@@ -165,7 +170,7 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         extra = {Path(name).name for name in archive.namelist() if ".dist-info/" in name}
-    assert names == module_files() | {"propetl/py.typed"}
+    assert names == module_files() | web_files() | {"propetl/py.typed"}
     assert "propetl/runtime/__init__.py" in names
     assert {"LICENSE", "entry_points.txt", "METADATA"} <= extra
 
