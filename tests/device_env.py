@@ -63,13 +63,28 @@ class Device:
         return done.stdout.strip()
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel built from the source tree as it is; no network."""
-    # A copy: setuptools leaves a build folder behind, and a later build would pick stale modules from it.
+def _source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: setuptools leaves a build folder behind, and a later build would pick stale modules from it."""
     source = tmp_path_factory.mktemp("source")
     for name in SOURCES:
         _copy(ROOT / name, source / name)
+    return source
+
+
+@pytest.fixture(scope="session")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, built as the wheel is."""
+    out = tmp_path_factory.mktemp("sdist")
+    code = "import os, sys, setuptools.build_meta as b; os.chdir(sys.argv[1]); b.build_sdist(sys.argv[2])"
+    _checked(sys.executable, "-c", code, str(_source(tmp_path_factory)), str(out))
+    (built,) = out.glob("*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel built from the source tree as it is; no network."""
+    source = _source(tmp_path_factory)
     out = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     _checked(*build, "--wheel-dir", str(out), str(source))

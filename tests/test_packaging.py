@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
@@ -173,6 +174,14 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert names == module_files() | web_files() | {"propetl/py.typed"}
     assert "propetl/runtime/__init__.py" in names
     assert {"LICENSE", "entry_points.txt", "METADATA"} <= extra
+
+
+@pytest.mark.slow
+def test_source_distribution_holds_the_page(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"propetl/{name}" for name in names} >= web_files()
+    assert {Path(name).name for name in web_files()} >= {"index.html", "page.js", "session.js", "package.json"}
 
 
 @pytest.mark.slow

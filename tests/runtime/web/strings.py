@@ -2,10 +2,11 @@
 
 from random import Random
 
-SPECIAL = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]", "<s>", "</s>", "<mask>", "<pad>", "[cls]", "<S>", "[ SEP ]", "[SE\0P]")
-WORDS = ("the", "film", "was", "good", "Wonderful", "naïve", "ΣΊΣΥΦΟΣ", "İstanbul", "STRASSE", "ﬁne", "don't", "we'll", "10\u00a0000")
-BLANKS = (" ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u2003", "\u3000", "\x0b", "\x0c", "\x85", "\u2028", "\ufeff", "\u200b", "")
-CONTROLS = ("\0", "\x01", "\x1b", "\x1f", "\x7f", "\x9f", "\u00ad", "\u061c", "\u200d", "\u202e", "\ufffd", "\ue000", "\u0890")
+SPECIAL = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]", "<s>", "</s>", "<mask>", "<pad>", "[cls]", "<S>", "[ SEP ]")
+HIDDEN = ("[SE\0P]", "<\x01s>")
+WORDS = ("the", "film", "was", "good", "Wonderful", "naïve", "ΣΊΣΥΦΟΣ", "İstanbul", "STRASSE", "ﬁne", "don't", "we'll")
+BLANKS = (" ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u2003", "\u3000", "\x0b", "\x0c", "\x85", "\u2028", "\ufeff", "")
+CONTROLS = ("\0", "\x01", "\x1b", "\x1f", "\x7f", "\x9f", "\u00ad", "\u061c", "\u200b", "\u200d", "\ufffd", "\u0890")
 MARKS = ("\u0301", "\u0327", "\u0345", "\u05b0", "\u0897", "\u1734", "\u180b", "\U0001e000", "\U00011a01", "\u0338")
 SCRIPTS = (
     (0x20, 0x7E), (0xA1, 0x24F), (0x300, 0x36F), (0x370, 0x52F), (0x590, 0x6FF), (0x700, 0x8FF), (0x900, 0xDFF),
@@ -39,4 +40,4 @@ def _piece(random: Random) -> str:
     if kind < 0.75:
         first, last = random.choice(SCRIPTS)
         return "".join(chr(random.randint(first, last)) for _ in range(random.randint(1, 4)))
-    return random.choice(random.choice((SPECIAL, BLANKS, CONTROLS, MARKS, MARKS)))
+    return random.choice(random.choice((SPECIAL, HIDDEN, BLANKS, CONTROLS, MARKS, MARKS)))

@@ -1,8 +1,8 @@
 """What ``propetl export --layout web`` leaves, run under Node: tags, values and classes, fp32 and int8."""
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from propetl.errors import ConfigurationError
@@ -14,12 +14,13 @@ from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
 from tests.export.random_artifact import Case, random_bundle
+from tests.runtime.web.agreement import assert_same
 from tests.runtime.web.node_packages import node, with_packages
 
 TASKS = {"value": 0, "two": 2, "tags": ("O", "B", "I")}
 SINGLE = ["a good man was not bad", "dogs, dogs!", "is it 10\u00a0000 ?  no\x01 \x02 good " + "man " * 40]
 PAIRS = [("a good man", "a bad dog"), ("is it?", "no, it is not " * 9)]
-LINES = {"value": PAIRS, "two": SINGLE, "tags": SINGLE}
+LINES: dict[str, Any] = {"value": PAIRS, "two": SINGLE, "tags": SINGLE}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_answers_are_those_of_python(made):
         for (task, rows), logits in zip(LINES.items(), found, strict=True):
             for mine, row in zip(logits, rows, strict=True):
                 theirs = session.run(task, [row])[0]
-                np.testing.assert_allclose(np.array(mine, np.float32), theirs, rtol=0, atol=1e-5)
+                assert_same(mine, theirs)
         for mine, theirs in zip(tagged, session.predict("tags", SINGLE), strict=True):
             assert [(word["word"], word["label"]) for word in mine["words"]] == [
                 (word.word, word.tag) for word in theirs.words
@@ -61,7 +62,7 @@ def test_int8_answers_are_close(made):
     with Session.open(made[1] / "int8") as session:
         for (task, rows), logits in zip(LINES.items(), found, strict=True):
             for mine, theirs in zip(logits, session.run(task, rows), strict=True):
-                np.testing.assert_allclose(np.array(mine, np.float32), theirs[: len(mine)], rtol=0, atol=0.05)
+                assert_same(mine, theirs[: len(mine)], within=0.05)
 
 
 def test_files_of_the_page_are_those_of_the_artifact(made):

@@ -4,20 +4,19 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 
 from propetl.bundle.format import TaskInfo
 from propetl.export.web_page import add_page
 from propetl.runtime import Session
 from tests.runtime.tiny_artifact import ROWS
+from tests.runtime.web.agreement import assert_same
 from tests.runtime.web.node_packages import chromium, node, with_packages
 from tests.runtime.web.web_artifact import write_web_artifact
 
 FIRST, SECOND = "good film", "rain and wind"
 ADDED = TaskInfo("classification", ("<b>red</b>", "green", "blue", "grey"), ("text",), ("accuracy",))
 MIXED = [("mood", "good film"), ("entails", ("good film", "film")), ("topic", "sun wind rain"), ("mood", "bad")]
-EXACT = {"rtol": 0, "atol": 1e-5}
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -75,7 +74,7 @@ def test_one_types_a_text_and_drops_a_pack(site, tmp_path):
         assert added["error"] == ""
         assert "<b>red</b>" in added["cards"][-1]["text"]  # a label is text, whatever it holds
         for mine, theirs in zip(found["mixed"], session.run_mixed(MIXED), strict=True):
-            np.testing.assert_allclose(mine, theirs, **EXACT)
+            assert_same(mine, theirs)
 
 
 def check_cards(shown, session, answered):
@@ -88,7 +87,7 @@ def check_cards(shown, session, answered):
             continue
         (expected,) = session.predict(card["task"], [(FIRST, SECOND) if columns == 2 else FIRST])
         assert card["answer"]["label"] == expected.label
-        np.testing.assert_allclose(card["answer"]["score"], expected.score, **EXACT)
+        assert_same(card["answer"]["score"], expected.score)
         assert list(card["answer"]["scores"]) == list(expected.scores)
-        np.testing.assert_allclose(list(card["answer"]["scores"].values()), list(expected.scores.values()), **EXACT)
+        assert_same(list(card["answer"]["scores"].values()), list(expected.scores.values()))
         assert " ms" in card["text"]

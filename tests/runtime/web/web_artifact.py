@@ -11,9 +11,8 @@ from tests.runtime.tiny_tokenizer import VOCABULARY, tokenizer_json
 def bert_tokenizer_json() -> dict[str, Any]:
     """The tiny tokenizer as WordPiece, which the module knows."""
     vocabulary = {token: index for index, token in enumerate(VOCABULARY)}
-    model = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
+    model = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": vocabulary}
     own = {"pre_tokenizer": {"type": "BertPreTokenizer"}, "model": model | {"max_input_chars_per_word": 100}}
-    own["model"]["vocab"] = vocabulary
     return tokenizer_json() | own
 
 
