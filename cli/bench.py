@@ -104,15 +104,14 @@ def command(
         engine_cache=engine_cache,
         **chosen,
     )
-    check_output_file("--json", json_file)
-    check_output_file("--plot", plot_path)
+    check_output_file("--json", json_file, artifact, bundle)
+    check_output_file("--plot", plot_path, artifact, bundle)
     if plot_path is not None:
         check_plot(plot_path)
     plan = plan_of(artifact, options)
     with _progress_bar() as progress:
         report = run_bench(plan, progress)
-    if write_json(report.to_json(), json_file):
-        print_report(Console(), report)
+    write_json(report.to_json(), json_file, lambda: print_report(Console(), report))
     if plot_path is not None:
         write_plot(report, plot_path)
 

@@ -38,14 +38,14 @@ def command(bundle: Path, json_file: str | None, plot: Path | None) -> None:
       propetl inspect runs/glue/bundle --plot overlap.png
       propetl inspect runs/glue/bundle --json - | jq .storage
     """  # noqa: D301 (click looks for the control character)
-    check_output_file("--json", json_file)
+    check_output_file("--json", json_file, bundle)
+    check_output_file("--plot", plot, bundle)
     if plot is not None:
         check_plot(plot)
     found = inspect(read_bundle(bundle))
     if plot is not None:
         write_overlap_plot(found, plot)
-    if write_json(found.to_json(), json_file):
-        _show(found)
+    write_json(found.to_json(), json_file, lambda: _show(found))
 
 
 def _show(found: Inspection) -> None:

@@ -77,7 +77,7 @@ def command(
     from propetl.reproduce.sets import read_sets
     from propetl.training.config_file import parse_settings
 
-    check_output_file("--json", json_file)
+    check_output_file("--json", json_file, configs)
     sets = read_sets(configs)
     if name is None:
         Console().print(_list(sets))
@@ -92,13 +92,16 @@ def command(
     from propetl.training.processes import is_first_process
 
     results = reproduce(sets, name, options, only_results=only_table, console=Console(stderr=True))
-    if not is_first_process() or not write_json(results.to_json(), json_file):
-        return
-    if markdown:
-        click.echo(markdown_table(results), nl=False)
-    else:
-        Console().print(rich_table(results))
-        Console().print(escape(caption(results)), highlight=False)
+
+    def show() -> None:
+        if markdown:
+            click.echo(markdown_table(results), nl=False)
+        else:
+            Console().print(rich_table(results))
+            Console().print(escape(caption(results)), highlight=False)
+
+    if is_first_process():
+        write_json(results.to_json(), json_file, show)
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from propetl.cli.json_output import check_output_file, json_option, write_json
+from propetl.cli.json_output import STANDARD_OUTPUT, check_output_file, json_option, write_json
 from propetl.cli.pickle_option import pickle_option
 from propetl.cli.provider_options import provider_options
 from propetl.cli.validate_output import print_report, verdict
@@ -59,7 +59,7 @@ def command(
         raise ConfigurationError(
             "--backbone, --max-rows and --allow-pickle go with --bundle and --data; leave them out"
         )
-    check_output_file("--json", json_file)
+    check_output_file("--json", json_file, artifact, bundle)
     # Imported here: this part needs torch, which a device does not have; before the work, which would end there.
     parity = import_module("propetl.export.parity") if bundle is not None else None
     report = self_test(artifact, form, provider, threads, device=device, engine_cache=engine_cache, precision=precision)
@@ -86,7 +86,11 @@ def command(
 
 def _show(report: Report, json_file: str | None) -> None:
     """The verdict comes last, in a line of its own; on stderr where standard output is JSON."""
-    shown = write_json(report.to_json(), json_file)
-    if shown:
+
+    def show() -> None:
         print_report(Console(), report)
-    click.echo(verdict(report), err=not shown)
+        click.echo(verdict(report))
+
+    write_json(report.to_json(), json_file, show)
+    if json_file == STANDARD_OUTPUT:
+        click.echo(verdict(report), err=True)

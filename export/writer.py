@@ -41,7 +41,7 @@ from propetl.export.triton_repository.models import SERVED_FORMS
 from propetl.export.triton_repository.writer import add_repository
 from propetl.export.web_page import add_page, check_page
 from propetl.export.weight_store import WeightStore
-from propetl.files import folder_records, json_bytes, staged_folder
+from propetl.files import folder_records, json_bytes
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.golden import golden_bytes
@@ -61,6 +61,7 @@ from propetl.runtime.manifest import (
 from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD
 from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE
 from propetl.runtime.tuning import tune
+from propetl.staging import staged_folder
 
 Report = Callable[[str], None]
 

@@ -1,17 +1,18 @@
 """Files that are whole or absent: hashes, atomic writes, and paths that stay inside their folder."""
 
-import ctypes
 import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from propetl.errors import ConfigurationError, ProPETLError
+from propetl.partial import create_file, remove_leftovers
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
 
@@ -94,119 +95,54 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Makes ``path`` and the folders above it that are missing; their names survive a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        flush(folder.parent)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside ``path``, flushes to disk, then renames: readers see the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{_unique()}.partial")
+    """Writes beside ``path``, flushes to disk, then renames: readers see the old file or the new one.
+
+    A link is followed and stays a link; mode and owner of a file that is there stay as they are.
+
+    Raises:
+        ConfigurationError: a device, a pipe or a folder is there.
+    """
+    target = Path(os.path.realpath(path))
+    there = _status(target)
+    if there is not None and not stat.S_ISREG(there.st_mode):
+        raise ConfigurationError(f"cannot write {path}: it is no regular file; choose another path")
+    remove_leftovers(target)
+    temporary, descriptor = create_file(target)
     try:
-        with temporary.open("wb") as stream:
+        with open(descriptor, "wb") as stream:
+            if there is not None:
+                keep_owner_and_mode(descriptor, there)
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+            os.fsync(descriptor)
+            os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    flush(path.parent)
-
-
-@contextmanager
-def staged_folder(target: Path, *, overwrite: bool = False, marker: str | None = None) -> Iterator[Path]:
-    """A folder to fill, which becomes ``target`` in one rename when the block ends without an error.
-
-    Args:
-        target: where the result is to stand.
-        overwrite: replace a folder that is there; without it such a folder is an error, raised before any
-            work.
-        marker: a file that a folder must hold to be replaced, so that a mistyped path costs nobody their
-            files.
-
-    Raises:
-        ConfigurationError: ``target`` exists already, or its parent cannot be written.
-    """
-    target = Path(os.path.abspath(target))  # "." has no name to write beside
-    _refuse_existing(target, overwrite, marker)
-    staging = _make_staging(target)
-    try:
-        yield staging
-        _sync_tree(staging)
-        _refuse_existing(target, overwrite, marker)  # another process may have been faster
-        _swap_in(staging, target)
-    finally:
-        _remove_tree(staging)
-
-
-def _make_staging(target: Path) -> Path:
-    staging = target.with_name(f".{target.name}.{_unique()}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-    except PermissionError as error:
-        raise ConfigurationError(f"cannot write {target}: no permission for {target.parent}") from error
-    except (FileExistsError, NotADirectoryError) as error:
-        reason = f"{target.parent} is not a folder; choose another path"
-        raise ConfigurationError(f"cannot write {target}: {reason}") from error
-    return staging
-
-
-def _refuse_existing(target: Path, overwrite: bool, marker: str | None) -> None:
-    if target.is_symlink() or target.is_file():
-        raise ConfigurationError(f"cannot write {target}: a file or link is there; choose another path")
-    if not target.exists() or not any(target.iterdir()):
-        return
-    if not overwrite:
-        raise ConfigurationError(f"{target} exists already: choose another path, or replace it with --overwrite")
-    if marker is not None and not (target / marker).is_file():
-        raise ConfigurationError(
-            f"{target} was not written by propetl (it has no {marker}), so --overwrite leaves it alone: "
-            "choose another path, or remove it yourself"
-        )
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in (*sorted(folder.rglob("*")), folder):
-        if path.is_dir():
-            flush(path)
-        elif path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-
-
-def _swap_in(staging: Path, target: Path) -> None:
-    """Makes ``staging`` the folder at ``target``; what stood there ends at ``staging``, or is removed."""
-    if not target.exists():
-        os.replace(staging, target)
-    elif not _exchanged(staging, target):
-        _replace_by_way_of_aside(staging, target)
     flush(target.parent)
 
 
-def _unique() -> str:
-    """What makes a name beside another one's own; ``secrets`` would load a dozen modules where files are only read."""
-    return os.urandom(4).hex()
-
-
-def _remove_tree(folder: Path) -> None:
-    import shutil  # here: with its compressors it takes milliseconds, and those who read files never need it
-
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _exchanged(left: Path, right: Path) -> bool:
-    """Whether the system could exchange the two in one step (Linux can): a kill finds one or the other."""
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return rename is not None and rename(here, os.fsencode(left), here, os.fsencode(right), exchange) == 0
-
-
-def _replace_by_way_of_aside(staging: Path, target: Path) -> None:
-    aside = target.with_name(f".{target.name}.{_unique()}.replaced")
-    os.replace(target, aside)
+def _status(path: Path) -> os.stat_result | None:
     try:
-        os.replace(staging, target)
-    except BaseException:
-        os.replace(aside, target)
-        raise
-    _remove_tree(aside)
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def keep_owner_and_mode(made: int | Path, there: os.stat_result) -> None:
+    """Gives ``made`` the owner and mode of what it is about to replace, as far as this user may."""
+    with suppress(PermissionError):
+        os.chown(made, there.st_uid, there.st_gid)
+    os.chmod(made, stat.S_IMODE(there.st_mode))
 
 
 def read_json(path: Path, what: str, error: type[ProPETLError]) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 
 from propetl.errors import ConfigurationError
 from propetl.extras import check_installed
-from propetl.files import write_atomically
 from propetl.inspection import Inspection, Matrix, Overlap, slot_names
+from propetl.output import write_output
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -61,7 +61,7 @@ def write_overlap_plot(inspection: Inspection, path: Path) -> None:
         raise ConfigurationError(f"--plot: {inspection.bundle.path} has one task's mask alone: nothing to compare")
     stream = io.BytesIO()
     _figure(fields).savefig(stream, format=image, dpi=120)
-    write_atomically(path, stream.getvalue())
+    write_output(path, stream.getvalue())
 
 
 def _fields(inspection: Inspection, overlap: Overlap) -> list[Field]:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from propetl.files import folder_records, json_bytes, sha256_of_bytes, sha256_of_file, staged_folder
+from propetl.files import folder_records, json_bytes, sha256_of_bytes, sha256_of_file
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.engines.ort import onnxruntime_of
 from propetl.runtime.engines.ort_tuned import optimise
 from propetl.runtime.manifest import MANIFEST, TUNED, GraphInfo
 from propetl.runtime.operators import check_provider
 from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, Tuned, TunedGraph, read_tuned, this_device
+from propetl.staging import staged_folder
 
 _FLOAT_BYTES = 4
 _LINE_BYTES = 64

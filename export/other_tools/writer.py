@@ -17,9 +17,10 @@ from propetl.export.other_tools.onnx_adapter import SUFFIX, adapter_tensors, wri
 from propetl.export.other_tools.peft_folder import check_exportable, write_peft_folder
 from propetl.export.transformers_layout import write_tokenizer
 from propetl.export.writer import tasks_of
-from propetl.files import folder_records, json_bytes, staged_folder
+from propetl.files import folder_records, json_bytes
 from propetl.model import ProPETLModel
 from propetl.runtime.operators import STANDARD
+from propetl.staging import staged_folder
 
 FORMAT = "propetl-other-tools"
 VERSION = 1

@@ -10,7 +10,7 @@ from propetl.errors import BackendError
 from propetl.export.tensorrt_engines.build_progress import Progress, progress_monitor
 from propetl.export.tensorrt_engines.flavour import check_supported, new_network, set_compute_capabilities
 from propetl.export.tensorrt_engines.options import TensorRTOptions
-from propetl.files import write_atomically
+from propetl.output import write_output
 from propetl.runtime.engine_records import Profile
 from propetl.runtime.engines.tensorrt_flavour import Flavour, created, error_log, load_library
 from propetl.runtime.manifest import TensorSignature
@@ -160,7 +160,7 @@ class EngineBuilder:
 
     def _keep_timing_cache(self, config: Any) -> None:
         if self.options.timing_cache is not None:
-            write_atomically(self.options.timing_cache, bytes(config.get_timing_cache().serialize()))
+            write_output(self.options.timing_cache, bytes(config.get_timing_cache().serialize()))
 
     def _reason(self) -> str:
         """The library's last words, its source paths left out."""

@@ -4,20 +4,18 @@ It needs neither PyTorch nor the bundle.
 """
 
 import os
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from propetl.errors import ConfigurationError
 from propetl.export.tensorrt_engines.build_progress import Progress
-from propetl.export.tensorrt_engines.engines import Report, build_engines, builders_of
+from propetl.export.tensorrt_engines.engines import ENGINES_FOLDER, Report, build_engines, builders_of
 from propetl.export.tensorrt_engines.options import TensorRTOptions
 from propetl.export.tensorrt_engines.requirements import Graphs, check_graphs
-from propetl.files import flush, folder_records, json_bytes, write_atomically
+from propetl.files import flush, folder_records, json_bytes, make_folder, write_atomically
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.manifest import MANIFEST, Manifest
+from propetl.staging import scratch_folder
 
 
 def add_engines(path: Path, options: TensorRTOptions, report: Report, progress: Progress) -> Manifest:
@@ -41,20 +39,9 @@ def add_engines(path: Path, options: TensorRTOptions, report: Report, progress: 
     artifact = read_artifact(path)
     check_graphs(options, Graphs.of(artifact.manifest))
     builders = builders_of(options)
-    staging = _staging(path)
-    try:
+    with scratch_folder(path / ENGINES_FOLDER) as staging:
         built = build_engines(artifact, staging, builders, report, progress)
-        manifest = _merged(path, staging, artifact.manifest, built)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return manifest
-
-
-def _staging(path: Path) -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix=".engines.", suffix=".partial", dir=path))
-    except PermissionError as error:
-        raise ConfigurationError(f"cannot write into {path}: change its permissions, or copy the artifact") from error
+        return _merged(path, staging, artifact.manifest, built)
 
 
 def _merged(path: Path, staging: Path, manifest: Manifest, built: tuple[EngineInfo, ...]) -> Manifest:
@@ -65,7 +52,7 @@ def _merged(path: Path, staging: Path, manifest: Manifest, built: tuple[EngineIn
     if len(others) < len(manifest.files):
         _write_manifest(path, replace(manifest, engines=kept, files=others))
     for name in records:
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        make_folder((path / name).parent)
         flush(staging / name)
         os.replace(staging / name, path / name)
         flush((path / name).parent)

@@ -32,10 +32,10 @@ from propetl.files import (
     json_bytes,
     record_of_bytes,
     sha256_of_bytes,
-    staged_folder,
     write_atomically,
 )
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.staging import staged_folder
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from propetl.errors import ConfigurationError
-from propetl.files import json_bytes, sha256_of_bytes, write_atomically
+from propetl.files import json_bytes, make_folder, sha256_of_bytes, write_atomically
 
 NOTE = "generated.json"
 FORMAT = "propetl-generated-data"
@@ -22,13 +22,13 @@ def write_folder(folder: Path, files: Mapping[str, str], seed: int) -> tuple[Pat
     """
     try:
         written = _files_noted(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         contents = {name: text.encode() for name, text in files.items()}
         records = {name: {"seed": seed, "sha256": sha256_of_bytes(data)} for name, data in contents.items()}
         note = {"format": FORMAT, "version": 1, "files": {**written, **records}}
         write_atomically(folder / NOTE, json_bytes(note))
         for name, data in contents.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            make_folder((folder / name).parent)
             write_atomically(folder / name, data)
     except OSError as error:
         raise ConfigurationError(

@@ -5,7 +5,8 @@ from pathlib import Path
 from rich.console import Console
 
 from propetl.data.known import specs_of
-from propetl.files import json_bytes, write_atomically
+from propetl.files import json_bytes, make_folder
+from propetl.output import write_output
 from propetl.reproduce.plan import PlannedRun, ReproduceOptions, runs_of
 from propetl.reproduce.results import SetResults, results_of
 from propetl.reproduce.sets import SetsFile
@@ -65,6 +66,6 @@ def _metrics(runs: tuple[PlannedRun, ...]) -> dict[str, tuple[str, ...]]:
 def _write(results: SetResults, output: Path) -> None:
     if not is_first_process():
         return
-    output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / f"{results.name}.json", json_bytes(results.to_json()))
-    write_atomically(output / f"{results.name}.md", markdown_table(results).encode())
+    make_folder(output)
+    write_output(output / f"{results.name}.json", json_bytes(results.to_json()))
+    write_output(output / f"{results.name}.md", markdown_table(results).encode())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from propetl.errors import ConfigurationError, MissingExtraError
-from propetl.files import write_atomically
+from propetl.output import write_output
 from propetl.runtime.bench.call_figures import LatencyFigures
 from propetl.runtime.bench.report import Report
 from propetl.runtime.bench.token_figures import GenerationFigures
@@ -58,7 +58,7 @@ def write_plot(report: Report, path: Path) -> None:
     figure.suptitle(f"{report.artifact['backbone']}, {cpu}, threads: {threads}", fontsize=10)
     picture = BytesIO()
     figure.savefig(picture, format=path.suffix[1:], dpi=150)
-    write_atomically(path, picture.getvalue())
+    write_output(path, picture.getvalue())
 
 
 def _draw_absolute(axes: "Axes", report: Report) -> None:

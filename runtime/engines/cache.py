@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from propetl.errors import ConfigurationError
-from propetl.files import json_bytes, sha256_of_bytes
+from propetl.files import json_bytes, make_folder, sha256_of_bytes
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.manifest import BACKBONE_FILE, GraphInfo
@@ -37,7 +37,7 @@ def cache_folder(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -
     key = [files[graph.path]["sha256"], files[BACKBONE_FILE]["sha256"], options.provider, options.batch_size]
     folder = cache_root(options) / sha256_of_bytes(json_bytes(key))[:_DIGITS]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise ConfigurationError(
             f"engine cache {folder}: cannot be made ({error.strerror}); choose another folder with --engine-cache"

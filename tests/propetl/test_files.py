@@ -3,20 +3,20 @@
 import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from propetl import files
 from propetl.errors import BundleError, ConfigurationError
 from propetl.files import (
     file_record,
     folder_records,
     json_bytes,
+    make_folder,
     path_inside,
     sha256_of_bytes,
     sha256_of_file,
-    staged_folder,
     verify_files,
     write_atomically,
 )
@@ -27,20 +27,6 @@ NO_NAMES = ["a\0b", "a\nb", "\udc80", "x" * 5000]
 
 def no_space(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
-
-
-def raising(error):
-    def fail():
-        raise error
-
-    return fail
-
-
-def fill(target, text, then=lambda: None, **options):
-    """Writes one file into a staged folder, then does something else."""
-    with staged_folder(target, **options) as staging:
-        (staging / "file").write_text(text)
-        then()
 
 
 def names_in(folder):
@@ -90,131 +76,52 @@ class TestWriteAtomically:
         write_atomically(tmp_path / "file", b"new")
         assert steps == ["fsync", "rename", "fsync"]
 
+    def test_a_new_file_obeys_the_umask_and_an_old_one_keeps_its_mode(self, tmp_path):
+        old = os.umask(0o027)
+        try:
+            write_atomically(tmp_path / "new", b"")
+        finally:
+            os.umask(old)
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+        (tmp_path / "new").chmod(0o604)
+        write_atomically(tmp_path / "new", b"more")
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o604
 
-class TestStagedFolder:
-    def test_appears_whole_at_the_end(self, tmp_path):
-        target = tmp_path / "deep" / "target"
-        with staged_folder(target) as staging:
-            (staging / "sub").mkdir()
-            (staging / "sub" / "file").write_text("here")
-            assert not target.exists()
-        assert (target / "sub" / "file").read_text() == "here" and names_in(target.parent) == ["target"]
+    def test_links_are_followed_and_stay(self, tmp_path):
+        (tmp_path / "link").symlink_to("file")
+        for content in (b"one", b"two"):
+            write_atomically(tmp_path / "link", content)
+            assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == content
 
-    def test_every_file_and_folder_is_flushed_before_the_rename(self, tmp_path, monkeypatch):
-        flushed, fsync = [], os.fsync
+    def test_a_hard_link_elsewhere_keeps_the_old_content(self, tmp_path):
+        """Artifacts share files by hard links: rewriting one must not change another."""
+        write_atomically(tmp_path / "file", b"old")
+        (tmp_path / "other").hardlink_to(tmp_path / "file")
+        write_atomically(tmp_path / "file", b"new")
+        assert (tmp_path / "other").read_bytes() == b"old"
 
-        def note(descriptor):
-            flushed.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
-            fsync(descriptor)
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+    def test_what_is_no_regular_file_is_refused(self, tmp_path, make):
+        make(tmp_path / "node")
+        with pytest.raises(ConfigurationError, match="no regular file"):
+            write_atomically(tmp_path / "node", b"new")
+        assert names_in(tmp_path) == ["node"] and not (tmp_path / "node").is_file()
 
-        monkeypatch.setattr(os, "fsync", note)
-        with staged_folder(tmp_path / "target") as staging:
-            (staging / "sub").mkdir()
-            (staging / "sub" / "file").write_text("here")
-        assert {"file", "sub", tmp_path.name} <= set(flushed)
-        assert any(name.startswith(".target.") for name in flushed)
+    def test_a_name_of_full_length(self, tmp_path):
+        write_atomically(tmp_path / ("x" * 255), b"new")
+        assert names_in(tmp_path) == ["x" * 255]
 
-    def test_an_error_inside_leaves_nothing(self, tmp_path):
-        with pytest.raises(RuntimeError, match="halfway"):
-            fill(tmp_path / "target", "half", then=raising(RuntimeError("halfway")))
-        assert names_in(tmp_path) == []
 
-    @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
-    def test_an_error_inside_leaves_the_old_folder(self, tmp_path, error):
-        target = folder_with(tmp_path / "target", "old")
-        with pytest.raises((KeyboardInterrupt, OSError)):
-            fill(target, "half", then=raising(error), overwrite=True)
-        assert (target / "file").read_text() == "old" and names_in(tmp_path) == ["target"]
-
-    def test_overwriting_leaves_only_the_new(self, tmp_path):
-        target = folder_with(tmp_path / "target", "old")
-        (target / "more").write_text("old")
-        with staged_folder(target, overwrite=True) as staging:
-            (staging / "file").write_text("new")
-            assert (target / "file").read_text() == "old"
-        assert (target / "file").read_text() == "new" and names_in(target) == ["file"]
-        assert names_in(tmp_path) == ["target"]
-
-    @pytest.mark.parametrize("failing", [1, 2])
-    def test_a_rename_that_fails_leaves_the_old_folder(self, tmp_path, monkeypatch, failing):
-        target = folder_with(tmp_path / "target", "old")
-        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
-        replace, calls = os.replace, []
-
-        def fail_once(*names):
-            calls.append(names)
-            if len(calls) == failing:
-                no_space()
-            replace(*names)
-
-        monkeypatch.setattr(os, "replace", fail_once)
-        with pytest.raises(OSError, match="No space left"):
-            fill(target, "new", overwrite=True)
-        assert (target / "file").read_text() == "old" and names_in(tmp_path) == ["target"]
-
-    @pytest.mark.parametrize("exchanges", [True, False], ids=["one step", "two steps"])
-    def test_overwriting_works_where_folders_can_be_exchanged_and_where_not(self, tmp_path, monkeypatch, exchanges):
-        if not exchanges:
-            monkeypatch.setattr(files, "_exchanged", lambda *_: False)
-        target = folder_with(tmp_path / "target", "old")
-        with staged_folder(target, overwrite=True) as staging:
-            (staging / "file").write_text("new")
-        assert (target / "file").read_text() == "new" and names_in(tmp_path) == ["target"]
-
-    def test_an_existing_folder_is_refused_before_any_work(self, tmp_path):
-        target, worked = folder_with(tmp_path / "target", "old"), []
-        with pytest.raises(ConfigurationError, match=r"exists already: .*--overwrite"):
-            fill(target, "new", then=lambda: worked.append("yes"))
-        assert not worked and (target / "file").read_text() == "old"
-
-    def test_a_folder_that_appears_meanwhile_is_not_replaced(self, tmp_path):
-        target = tmp_path / "target"
-        with pytest.raises(ConfigurationError, match="exists already"):
-            fill(target, "mine", then=lambda: folder_with(target, "of another process"))
-        assert (target / "file").read_text() == "of another process" and names_in(tmp_path) == ["target"]
-
-    def test_an_empty_folder_is_filled(self, tmp_path):
-        (tmp_path / "target").mkdir()
-        with staged_folder(tmp_path / "target") as staging:
-            (staging / "file").write_text("new")
-        assert names_in(tmp_path / "target") == ["file"] and names_in(tmp_path) == ["target"]
-
-    def test_the_working_directory_can_be_the_target(self, tmp_path, monkeypatch):
-        here = tmp_path / "here"
-        here.mkdir()
-        monkeypatch.chdir(here)
-        with staged_folder(Path(".")) as staging:
-            (staging / "file").write_text("new")
-        assert names_in(here) == ["file"] and names_in(tmp_path) == ["here"]
-
-    def test_a_file_or_a_link_is_never_replaced(self, tmp_path):
-        (tmp_path / "file").write_text("precious")
-        (tmp_path / "link").symlink_to(folder_with(tmp_path / "folder", "precious"))
-        for name in ("file", "link"):
-            with pytest.raises(ConfigurationError, match="a file or link is there"):
-                fill(tmp_path / name, "new", overwrite=True)
-        assert (tmp_path / "folder" / "file").read_text() == "precious"
-
-    def test_overwrite_does_not_replace_a_folder_of_something_else(self, tmp_path):
-        target = tmp_path / "thesis"
-        target.mkdir()
-        (target / "chapter").write_text("precious")
-        with pytest.raises(ConfigurationError, match="was not written by propetl"):
-            fill(target, "new", overwrite=True, marker="bundle.json")
-        assert (target / "chapter").read_text() == "precious"
-
-    def test_no_permission_is_one_clear_line(self, tmp_path, monkeypatch):
-        def refuse(*_, **__):
-            raise PermissionError(errno.EACCES, "Permission denied")
-
-        monkeypatch.setattr(Path, "mkdir", refuse)
-        with pytest.raises(ConfigurationError, match=r"^cannot write .*target: no permission"):
-            fill(tmp_path / "target", "new")
-
-    def test_a_file_where_a_folder_is_due_is_one_clear_line(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(ConfigurationError, match="cannot write"):
-            fill(tmp_path / "file" / "target", "new")
+class TestMakeFolder:
+    def test_every_new_name_is_flushed(self, tmp_path, monkeypatch):
+        flushed = []
+        monkeypatch.setattr("propetl.files.flush", flushed.append)
+        make_folder(tmp_path / "a" / "b" / "c")
+        assert (tmp_path / "a" / "b" / "c").is_dir()
+        assert set(flushed) == {tmp_path, tmp_path / "a", tmp_path / "a" / "b"}
+        flushed.clear()
+        make_folder(tmp_path / "a" / "b")
+        assert flushed == []
 
 
 class TestPathInside:
