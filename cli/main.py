@@ -6,12 +6,13 @@ import traceback
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from propetl import __version__
 from propetl.cli.failures import INTERRUPTED, failure_of
+from propetl.cli.streams import discard_broken_output, say_error, standard_streams
 
 # Command -> its line in `propetl --help`, in order of use. Module `propetl.cli.<command>` has `command`.
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -56,6 +57,10 @@ class CommandGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def main(self, *args: Any, **keywords: Any) -> Any:
+        with standard_streams():
+            return super().main(*args, **keywords)
+
     def invoke(self, ctx: click.Context) -> Any:
         _escape_what_cannot_be_written()
         try:
@@ -63,25 +68,24 @@ class CommandGroup(click.Group):
         except BrokenPipeError:
             raise  # the reader has gone, as in `propetl … | head`: click ends quietly
         except KeyboardInterrupt:
-            _end(ctx, "interrupted", INTERRUPTED)
+            click.secho("propetl: interrupted", fg="red", err=True)
+            ctx.exit(INTERRUPTED)
         except Exception as error:
             failure = failure_of(error, ctx.invoked_subcommand)
             if failure is None:
                 raise
             if ctx.params.get("debug"):
                 traceback.print_exc(file=sys.stderr)
-            _end(ctx, f"error: {failure.message}", failure.exit_code)
+            if isinstance(error, OSError):
+                discard_broken_output()
+            say_error(failure.message)
+            ctx.exit(failure.exit_code)
 
 
 def _escape_what_cannot_be_written() -> None:
     r"""Has standard output write ``\\xfc`` for a character that the locale's encoding lacks, as errors are written."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _end(ctx: click.Context, line: str, exit_code: int) -> NoReturn:
-    click.secho(f"propetl: {line}", fg="red", err=True)
-    ctx.exit(exit_code)
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,9 +17,11 @@ from propetl.cli.generation_options import generation_options
 from propetl.cli.provider_options import provider_options
 from propetl.errors import ConfigurationError
 from propetl.runtime.generation.options import GenerationChoices
-from propetl.runtime.jsonl import Answer, answer_line, answers
+from propetl.runtime.jsonl import MAX_LINE, Answer, answer_line, answers
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
+
+_STANDARD_INPUT = "-"
 
 
 @click.command("predict", short_help="Run a task on text.")
@@ -32,6 +34,13 @@ from propetl.runtime.session import Session
     "source",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     help="Lines of JSON instead of texts; - for standard input.",
+)
+@click.option(
+    "--max-line",
+    type=click.IntRange(min=1),
+    default=MAX_LINE,
+    show_default=True,
+    help="Bytes of a line of --file at most; of a longer one no more is read.",
 )
 @click.option("--scores", is_flag=True, help="The probability of every label as well.")
 @click.option("--form", help="folded, switchable or bank.  [default: the first of switchable, folded, bank]")
@@ -46,6 +55,7 @@ def command(
     task: str | None,
     pairs: tuple[str, ...],
     source: Path | None,
+    max_line: int,
     scores: bool,
     form: str | None,
     threads: int | None,
@@ -86,7 +96,7 @@ def command(
         artifact, provider, form, threads, batch_size, device=device, engine_cache=engine_cache, precision=precision
     ) as session:
         if source is not None:
-            _answer_stream(session, source, task or _only_task(session), scores, choices)
+            _answer_stream(session, source, max_line, task or _only_task(session), scores, choices)
         elif stream:
             _stream_texts(session, task or _needed_task(session), _rows(texts, pairs), choices)
         else:
@@ -124,17 +134,20 @@ def _rows(texts: tuple[str, ...], pairs: tuple[str, ...]) -> list[Text]:
     return list(zip(texts, pairs, strict=True))
 
 
-def _answer_stream(session: Session, source: Path, task: str | None, scores: bool, choices: GenerationChoices) -> None:
+def _answer_stream(
+    session: Session, source: Path, max_line: int, task: str | None, scores: bool, choices: GenerationChoices
+) -> None:
     if task is not None:
         session.task(task)  # an unknown task is no fault of a line
+    name = "" if str(source) == _STANDARD_INPUT else str(source)
     with _bytes_of(source) as stream:
-        for group in answers(stream, session, task, **choices):
+        for group in answers(stream, session, task, name, max_line, **choices):
             _write(group, scores)
 
 
 @contextmanager
 def _bytes_of(source: Path) -> Iterator[BufferedReader]:
-    if str(source) == "-":
+    if str(source) == _STANDARD_INPUT:
         yield sys.stdin.buffer  # type: ignore[misc]  # typed as BinaryIO, has read1 all the same
         return
     with source.open("rb") as stream:

@@ -1,16 +1,18 @@
 """Makes the folder of a folded task one that transformers and optimum load as their own."""
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from propetl import fields
 from propetl.backbone import Backbone
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
+from propetl.errors import BundleError
 from propetl.files import json_bytes
 from propetl.generation import only_tokens
+from propetl.strict_json import any_length, parse_json
 
 _PROBLEMS = {"classification": "single_label_classification", "regression": "regression"}
 
@@ -28,14 +30,18 @@ def write_tokenizer(source: Path, folder: Path) -> None:
     """Copies the files of a bundle's tokenizer into ``folder``, which is made."""
     folder.mkdir()
     for file in source.iterdir():
-        (folder / file.name).write_bytes(_tokenizer_file(file.name, file.read_bytes()))
+        (folder / file.name).write_bytes(_tokenizer_file(file))
 
 
-def _tokenizer_file(name: str, content: bytes) -> bytes:
+def _tokenizer_file(file: Path) -> bytes:
     """A file of the tokenizer in words that transformers 4, which optimum stands on, knows as well as 5."""
-    if name != "tokenizer_config.json":
-        return content
-    config = json.loads(content)
+    if file.name != "tokenizer_config.json":
+        return file.read_bytes()
+    try:
+        # Where there is no limit, transformers writes a model_max_length of 31 digits.
+        config = fields.entries(parse_json(file.read_bytes(), whole=any_length), "tokenizer")
+    except ValueError as error:
+        raise BundleError(f"{file}: not valid ({error}); restore the bundle from its source") from error
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     return json_bytes(config)

@@ -18,6 +18,7 @@ from huggingface_hub import snapshot_download
 
 from propetl.errors import ConfigurationError
 from propetl.files import path_inside
+from propetl.strict_json import any_length, parse_json
 
 PACKAGE_SCHEME = "package:"
 
@@ -141,7 +142,7 @@ def _without_code(path: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text("utf-8"))
+    value = parse_json(path.read_bytes(), whole=any_length, not_finite=True)  # of transformers' own
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} is no JSON object")
     return value

@@ -11,8 +11,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from propetl import fields
 from propetl.errors import ConfigurationError, ProPETLError
 from propetl.partial import create_file, remove_leftovers
+from propetl.strict_json import parse_json
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
 
@@ -154,15 +156,31 @@ def read_json(path: Path, what: str, error: type[ProPETLError]) -> Any:
         error: class of the error to raise.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as cause:
         raise error(f"{path.parent}: no {what} is there ({path.name} is missing)") from cause
     except PermissionError as cause:
         raise error(f"{path}: no permission to read it") from cause
     except OSError as cause:
         raise error(f"{path}: cannot be read ({cause.strerror})") from cause
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as cause:
+    except ValueError as cause:
         raise error(f"{path}: not valid JSON ({cause}); it was truncated or damaged") from cause
+
+
+def records_of(value: Any) -> dict[str, dict[str, Any]]:
+    """What a manifest says of its files, by path.
+
+    Raises:
+        ValueError: a size or a SHA-256 is none, or is missing.
+    """
+    return fields.each(_record_of, value, "files")
+
+
+def _record_of(value: Any, key: str) -> dict[str, Any]:
+    found = fields.record(value, key, ("sha256", "bytes"))
+    fields.text(found["sha256"], f"{key}.sha256")
+    fields.whole(found["bytes"], f"{key}.bytes", largest=fields.MOST_BYTES)
+    return found
 
 
 def path_inside(root: Path, relative: str, error: type[ProPETLError]) -> Path:
@@ -240,26 +258,24 @@ def verify_files(root: Path, records: dict[str, dict[str, Any]], error: type[Pro
             raise error(f"{root}: no permission to read {relative}; change its permissions") from cause
 
 
-def verify_bytes(content: bytes, record: Any, root: Path, relative: str, error: type[ProPETLError]) -> None:
+def verify_bytes(content: bytes, record: dict[str, Any], root: Path, relative: str, error: type[ProPETLError]) -> None:
     """:func:`verify_files` for a file that was read already, and is used as it was read."""
     _check_size(len(content), record, str(root), relative, error)
     _check_hash(sha256_of_bytes(content), record, str(root), relative, error)
 
 
-def _verify_file(path: Path, record: Any, root: str, relative: str, error: type[ProPETLError]) -> None:
+def _verify_file(path: Path, record: dict[str, Any], root: str, relative: str, error: type[ProPETLError]) -> None:
     _check_size(path.stat().st_size, record, root, relative, error)
     _check_hash(sha256_of_file(path), record, root, relative, error)
 
 
-def _check_size(found: int, record: Any, root: str, relative: str, error: type[ProPETLError]) -> None:
-    if not isinstance(record, dict) or not {"bytes", "sha256"} <= record.keys():
-        raise error(f"{root}: {relative} is listed in the manifest without size and SHA-256; restore it")
+def _check_size(found: int, record: dict[str, Any], root: str, relative: str, error: type[ProPETLError]) -> None:
     if found != record["bytes"]:
         stated = f"its manifest says {record['bytes']}; it was truncated or replaced"
         raise error(f"{root}: {relative} has {found} bytes, {stated}")
 
 
-def _check_hash(found: str, record: Any, root: str, relative: str, error: type[ProPETLError]) -> None:
+def _check_hash(found: str, record: dict[str, Any], root: str, relative: str, error: type[ProPETLError]) -> None:
     if found != record["sha256"]:
         reason = "is not the one in its manifest; the file was changed or damaged"
         raise error(f"{root}: {relative}: its SHA-256 {reason}")

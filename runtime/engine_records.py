@@ -2,9 +2,12 @@
 or ``propetl build``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
+
+from propetl import fields
 
 ENGINE_TARGETS = ("tensorrt", "tensorrt-rtx")
 ENGINE_PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
@@ -55,15 +58,15 @@ class Profile:
         return ", ".join(f"{name} {'/'.join(map(str, sizes))}" for name, sizes in self.sizes.items())
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Profile":
+    def from_json(cls, value: Any) -> "Profile":
         """From name -> list of three sizes."""
-        return cls({str(name): _sizes(name, sizes) for name, sizes in value.items()})
+        return cls({name: _sizes(name, sizes) for name, sizes in fields.entries(value, "a profile").items()})
 
 
 def _sizes(name: str, value: Any) -> Sizes:
     whole = isinstance(value, list) and len(value) == 3 and all(type(size) is int for size in value)
     least = 0 if name == _MAY_BE_EMPTY else 1
-    if not whole or not least <= value[0] <= value[1] <= value[2]:
+    if not whole or not least <= value[0] <= value[1] <= value[2] <= fields.MOST:
         expected = f"smallest, best and largest size, rising from {least}"
         raise ValueError(f"profile of {name!r}: expected {expected}; got {value}")
     return (value[0], value[1], value[2])
@@ -136,27 +139,39 @@ class EngineInfo:
         return asdict(self) | {"compute_capabilities": list(self.compute_capabilities), "profiles": profiles}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "EngineInfo":
+    def from_json(cls, value: Any) -> "EngineInfo":
         """Inverse of :meth:`to_json`."""
-        capabilities = value["compute_capabilities"]
-        if not capabilities or not all(type(capability) is int for capability in capabilities):
-            raise ValueError(f"compute_capabilities of {value['path']!r}: expected numbers; got {capabilities!r}")
-        return cls(
-            path=str(value["path"]),
-            form=str(value["form"]),
-            task=None if value["task"] is None else str(value["task"]),
-            part=str(value["part"]),
-            target=str(value["target"]),
-            version=str(value["version"]),
-            compute_capabilities=tuple(capabilities),
-            precision=str(value["precision"]),
-            profiles=tuple(Profile.from_json(profile) for profile in value["profiles"]),
-            hardware_compatible=bool(value["hardware_compatible"]),
-            version_compatible=bool(value["version_compatible"]),
-            weights_graph=None if value["weights_graph"] is None else str(value["weights_graph"]),
-            refits={str(task): str(path) for task, path in value["refits"].items()},
-            calibration_rows=int(value["calibration_rows"]),
-            workspace_bytes=None if value["workspace_bytes"] is None else int(value["workspace_bytes"]),
-            optimization_level=int(value["optimization_level"]),
-            build_seconds=float(value["build_seconds"]),
-        )
+        found = fields.record(value, "an engine", cls.__dataclass_fields__)
+        return cls(**{key: read(found[key], f"an engine's {key}") for key, read in _READERS.items()})
+
+
+def _capabilities(value: Any, key: str) -> tuple[int, ...]:
+    if not fields.items(value, key):
+        raise fields.unexpected(value, key, "numbers such as 86")
+    return tuple(fields.whole(item, key) for item in value)
+
+
+def _profiles(value: Any, key: str) -> tuple[Profile, ...]:
+    return tuple(map(Profile.from_json, fields.items(value, key)))
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "path": fields.text,
+    "form": fields.text,
+    "task": partial(fields.optional, fields.text),
+    "part": fields.text,
+    "target": fields.text,
+    "version": fields.text,
+    "compute_capabilities": _capabilities,
+    "precision": fields.text,
+    "profiles": _profiles,
+    "hardware_compatible": fields.flag,
+    "version_compatible": fields.flag,
+    "weights_graph": partial(fields.optional, fields.text),
+    "refits": partial(fields.each, fields.text),
+    "calibration_rows": fields.whole,
+    "workspace_bytes": partial(fields.optional, partial(fields.whole, largest=fields.MOST_BYTES)),
+    "optimization_level": fields.whole,
+    "build_seconds": fields.number,
+}
+"""What reads each key of an engine."""

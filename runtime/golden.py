@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from propetl.bundle.format import check_format
 from propetl.bundle.tensors import Arrays, read_tensors, tensor_bytes
 from propetl.errors import ArtifactError, BundleError
+from propetl.fields import MOST
 
 FORMAT = "propetl-golden"
 VERSION = 1
@@ -58,14 +59,22 @@ def read_golden(path: Path, task: str, inputs: tuple[str, ...]) -> Golden:
     except BundleError as error:
         raise ArtifactError(str(error)) from error
     check_format(described, FORMAT, VERSION, str(path), ArtifactError)
-    try:
-        feeds = {name: tensors[f"{task}/{name}"].astype(np.int64) for name in inputs}
-        tokens = tensors.get(f"{task}/{TOKENS}")
-        golden = Golden(feeds, tensors[f"{task}/{LOGITS}"], None if tokens is None else tokens.astype(np.int64))
-    except KeyError as error:
-        raise ArtifactError(f"{path}: has no tensor {error}; export it again") from error
+    if missing := [name for name in (*inputs, LOGITS) if f"{task}/{name}" not in tensors]:
+        raise ArtifactError(f"{path}: has no tensor '{task}/{missing[0]}'; export it again")
+    feeds = {name: _wide(tensors[f"{task}/{name}"], name, task, path) for name in inputs}
+    tokens = tensors.get(f"{task}/{TOKENS}")
+    golden = Golden(
+        feeds, tensors[f"{task}/{LOGITS}"], None if tokens is None else _wide(tokens, TOKENS, task, path)
+    )
     _check(golden, task, path)
     return golden
+
+
+def _wide(tensor: NDArray[Any], name: str, task: str, path: Path) -> NDArray[np.int64]:
+    """Inverse of :func:`_narrow`."""
+    if tensor.dtype.kind not in "iu" or tensor.max(initial=0) > MOST or tensor.min(initial=0) < 0:
+        raise ArtifactError(f"{path}: golden {name} of task {task} are no token ids; export it again")
+    return tensor.astype(np.int64)
 
 
 def _narrow(tensor: NDArray[np.int64]) -> NDArray[Any]:
@@ -74,8 +83,8 @@ def _narrow(tensor: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _check(golden: Golden, task: str, path: Path) -> None:
-    if not np.isfinite(golden.logits).all():
-        raise ArtifactError(f"{path}: golden logits of task {task} are not all finite numbers; export the bundle again")
+    if golden.logits.dtype != np.float32 or not np.isfinite(golden.logits).all():
+        raise ArtifactError(f"{path}: golden logits of task {task} are no finite float32 numbers; export it again")
     shapes = {tensor.shape for tensor in golden.feeds.values()}
     rows = golden.logits.shape[0] if golden.logits.ndim in (2, 3) else 0
     tokens = golden.tokens

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from propetl import fields
 from propetl.errors import ConfigurationError
 
 
@@ -37,9 +38,17 @@ class Loss:
         return 100 * (self.reference - self.quantised)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Loss":
+    def from_json(cls, value: Any) -> "Loss":
         """Inverse of ``dataclasses.asdict``."""
-        return cls(**value)
+        found = fields.record(value, "a loss", cls.__dataclass_fields__)
+        for key in ("task", "form"):
+            fields.text(found[key], f"a loss's {key}")
+        fields.whole(found["rows"], "a loss's rows", 1)
+        fields.number(found["agreement"], "a loss's agreement")
+        fields.optional(fields.text, found["metric"], "a loss's metric")
+        for key in ("reference", "quantised"):
+            fields.optional(fields.number, found[key], f"a loss's {key}")
+        return cls(**found)
 
 
 def check_drop(value: float) -> float:

@@ -1,12 +1,14 @@
 """``artifact.json`` as dataclasses. The exporter writes through them, the device reads through them."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from propetl import fields
 from propetl.bundle.format import BackboneInfo, TaskInfo, check_format, check_task_name, task_info
 from propetl.errors import ArtifactError, ProPETLError
+from propetl.files import records_of
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 
 # Imported where an artifact has them: the first answer of a process waits for every import.
@@ -54,12 +56,19 @@ class TensorSignature:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "TensorSignature":
-        """Inverse of ``dataclasses.asdict``."""
-        shape = tuple(value["shape"])
-        if not all(isinstance(size, int | str) and not isinstance(size, bool) for size in shape):
-            raise ValueError(f"shape {list(shape)} of {value['name']!r}: sizes are integers or names")
-        return cls(str(value["name"]), str(value["dtype"]), shape)
+    def from_json(cls, value: Any, key: str = "tensor") -> "TensorSignature":
+        """Inverse of ``dataclasses.asdict``; ``key`` names it in errors."""
+        found = fields.record(value, key, ("name", "dtype", "shape"))
+        shape = tuple(_size_from(size, key) for size in fields.items(found["shape"], f"{key}.shape"))
+        return cls(fields.text(found["name"], f"{key}.name"), fields.text(found["dtype"], f"{key}.dtype"), shape)
+
+
+def _size_from(value: Any, key: str) -> Dimension:
+    return value if isinstance(value, str) else fields.whole(value, f"a size of {key} that is no name")
+
+
+def _signatures_from(value: Any, key: str) -> tuple[TensorSignature, ...]:
+    return tuple(TensorSignature.from_json(item, key) for item in fields.items(value, key))
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,12 @@ class GraphInfo:
     outputs: tuple[TensorSignature, ...]
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "GraphInfo":
-        """Inverse of ``dataclasses.asdict``."""
-        inputs = tuple(TensorSignature.from_json(item) for item in value["inputs"])
-        outputs = tuple(TensorSignature.from_json(item) for item in value["outputs"])
-        return cls(str(value["path"]), inputs, outputs)
+    def from_json(cls, value: Any, key: str = "graph") -> "GraphInfo":
+        """Inverse of ``dataclasses.asdict``; ``key`` names it in errors."""
+        found = fields.record(value, key, ("path", "inputs", "outputs"))
+        inputs = _signatures_from(found["inputs"], f"{key}.inputs")
+        outputs = _signatures_from(found["outputs"], f"{key}.outputs")
+        return cls(fields.text(found["path"], f"{key}.path"), inputs, outputs)
 
 
 @dataclass(frozen=True)
@@ -101,10 +111,11 @@ class Stages:
         return (self.apply, *self.run.values())
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Stages":
-        """Inverse of ``dataclasses.asdict``."""
-        run = {part: GraphInfo.from_json(graph) for part, graph in value["run"].items()}
-        return cls(GraphInfo.from_json(value["apply"]), run)
+    def from_json(cls, value: Any, key: str = "stages") -> "Stages":
+        """Inverse of ``dataclasses.asdict``; ``key`` names it in errors."""
+        found = fields.record(value, key, ("apply", "run"))
+        apply = GraphInfo.from_json(found["apply"], f"{key}.apply")
+        return cls(apply, fields.each(GraphInfo.from_json, found["run"], f"{key}.run"))
 
 
 @dataclass(frozen=True)
@@ -162,14 +173,16 @@ class FormInfo:
         return {key: value for key, value in (asdict(self) | {"parts": parts}).items() if value}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "FormInfo":
-        """Inverse of :meth:`to_json`."""
-        graph = GraphInfo.from_json(value["graph"]) if "graph" in value else None
-        graphs = {task: GraphInfo.from_json(item) for task, item in value.get("graphs", {}).items()}
-        task_ids = {task: int(row) for task, row in value.get("task_ids", {}).items()}
-        stages = Stages.from_json(value["stages"]) if "stages" in value else None
-        parts = {name: FormInfo.from_json(part) for name, part in value.get("parts", {}).items()}
-        return cls(graph, graphs, task_ids, stages, parts)
+    def from_json(cls, value: Any, key: str = "form") -> "FormInfo":
+        """Inverse of :meth:`to_json`; ``key`` names it in errors."""
+        found = fields.record(value, key, (), cls.__dataclass_fields__)
+        return cls(
+            GraphInfo.from_json(found["graph"], f"{key}.graph") if "graph" in found else None,
+            fields.each(GraphInfo.from_json, found.get("graphs", {}), f"{key}.graphs"),
+            fields.each(fields.whole, found.get("task_ids", {}), f"{key}.task_ids"),
+            Stages.from_json(found["stages"], f"{key}.stages") if "stages" in found else None,
+            fields.each(FormInfo.from_json, found.get("parts", {}), f"{key}.parts"),
+        )
 
 
 @dataclass(frozen=True)
@@ -257,7 +270,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """As written to ``artifact.json``."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return (
             {"format": FORMAT, "version": VERSION}
             | plain
@@ -281,36 +294,12 @@ class Manifest:
         """
         check_format(value, FORMAT, VERSION, source, ArtifactError)
         try:
-            return cls._from_json(value)
-        except KeyError as error:
-            raise ArtifactError(f"{source}: key {error} is missing; restore it from its source") from error
+            given = fields.record(value, "manifest", ("format", "version", *cls.__dataclass_fields__))
+            return cls(**{key: read(given[key], key) for key, read in _READERS.items()})
         except ProPETLError as error:
             raise ArtifactError(f"{source}: {error}") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ArtifactError(f"{source}: not a valid manifest ({error}); restore it") from error
-
-    @classmethod
-    def _from_json(cls, value: dict[str, Any]) -> "Manifest":
-        return cls(
-            operators=str(value["operators"]),
-            precision=str(value["precision"]),
-            opset=int(value["opset"]),
-            max_length=_at_least(value["max_length"], 1, "max_length"),
-            pad_token_id=_at_least(value["pad_token_id"], 0, "pad_token_id"),
-            head=str(value["head"]),
-            bundle_sha256=str(value["bundle_sha256"]),
-            prototype_sha256=str(value["prototype_sha256"]),
-            backbone=BackboneInfo(**value["backbone"]),
-            prototype=PrototypeConfig.from_json(value["prototype"]),
-            tasks={check_task_name(name): _task_from(item) for name, item in value["tasks"].items()},
-            forms={name: FormInfo.from_json(item) for name, item in value["forms"].items()},
-            tools=dict(value["tools"]),
-            files={path: _record_from(path, item) for path, item in value["files"].items()},
-            generation=_generation_from(value["generation"]),
-            golden=str(value["golden"]),
-            engines=_engines_from(value["engines"]),
-            losses=_losses_from(value["losses"]),
-        )
+        except ValueError as error:
+            raise ArtifactError(f"{source}: not a valid manifest ({error}); restore it from its source") from error
 
 
 def common_head(tasks: Sequence[TaskInfo], head: str) -> str | None:
@@ -319,41 +308,54 @@ def common_head(tasks: Sequence[TaskInfo], head: str) -> str | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def _task_from(value: dict[str, Any]) -> ArtifactTask:
-    return ArtifactTask(task_info(value), str(value["pack"]))
+def _tasks_from(value: Any, key: str) -> dict[str, ArtifactTask]:
+    return {check_task_name(name): _task_from(item) for name, item in fields.entries(value, key).items()}
 
 
-def _generation_from(value: dict[str, Any] | None) -> "GenerationInfo | None":
-    if value is None:
-        return None
+def _task_from(value: Any) -> ArtifactTask:
+    return ArtifactTask(task_info(value), fields.text(fields.need(value, "pack"), "pack"))
+
+
+def _generation_from(value: Any, key: str) -> "GenerationInfo":
     from propetl.runtime.generation.info import GenerationInfo
 
     return GenerationInfo.from_json(value)
 
 
-def _engines_from(value: list[dict[str, Any]]) -> "tuple[EngineInfo, ...]":
-    if not value:
+def _engines_from(value: Any, key: str) -> "tuple[EngineInfo, ...]":
+    if not fields.items(value, key):
         return ()
     from propetl.runtime.engine_records import EngineInfo
 
     return tuple(EngineInfo.from_json(item) for item in value)
 
 
-def _losses_from(value: list[dict[str, Any]]) -> "tuple[Loss, ...]":
-    if not value:
+def _losses_from(value: Any, key: str) -> "tuple[Loss, ...]":
+    if not fields.items(value, key):
         return ()
     from propetl.runtime.losses import Loss
 
     return tuple(Loss.from_json(item) for item in value)
 
 
-def _record_from(path: str, value: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(value["bytes"], int) or not isinstance(value["sha256"], str):
-        raise ValueError(f"the record of file {path!r} is not a size and a SHA-256")
-    return {"sha256": value["sha256"], "bytes": value["bytes"]}
-
-
-def _at_least(value: Any, smallest: int, key: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
-        raise ValueError(f"{key} is {value!r}, expected a whole number of at least {smallest}")
-    return value
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "operators": fields.text,
+    "precision": fields.text,
+    "opset": partial(fields.whole, smallest=1),
+    "max_length": partial(fields.whole, smallest=1),
+    "pad_token_id": fields.whole,
+    "head": fields.text,
+    "bundle_sha256": fields.text,
+    "prototype_sha256": fields.text,
+    "backbone": lambda value, key: BackboneInfo.from_json(value),
+    "prototype": lambda value, key: PrototypeConfig.from_json(value),
+    "tasks": _tasks_from,
+    "forms": partial(fields.each, FormInfo.from_json),
+    "tools": partial(fields.each, fields.text),
+    "files": lambda value, key: records_of(value),
+    "generation": partial(fields.optional, _generation_from),
+    "golden": fields.text,
+    "engines": _engines_from,
+    "losses": _losses_from,
+}
+"""What reads each key of ``artifact.json``."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from propetl.bundle.words import first_tokens
 from propetl.errors import ArtifactError, ConfigurationError
 from propetl.runtime.rows import Text
+from propetl.runtime.tokenizer_library import library_errors, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,22 @@ class Tokeniser:
     """
 
     def __init__(self, path: Path, max_length: int, pad_token_id: int, inputs: Sequence[str]) -> None:
-        # Imported here: the module alone needs numpy only.
-        from tokenizers import Tokenizer
-
-        try:
-            # As bytes: the library takes a path as text alone, and not every path is text.
-            self._tokenizer = Tokenizer.from_buffer(path.read_bytes())
-        except Exception as error:  # tokenizers raises plain Exception
-            raise ArtifactError(f"{path}: not a readable tokenizer ({error}); restore it") from error
+        self._path = path
+        self._tokenizer = load_tokenizer(path)
         if self._tokenizer.id_to_token(pad_token_id) is None:
             raise ArtifactError(f"{path}: has no token {pad_token_id}, which is to pad rows; restore it")
         _check_room(self._tokenizer.num_special_tokens_to_add(is_pair=True), max_length)
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length=max_length, strategy="longest_first")
+        with library_errors(path):
+            self._tokenizer.enable_truncation(max_length=max_length, strategy="longest_first")
         self._pad_token_id = pad_token_id
         self._inputs = tuple(inputs)
 
     def rows(self, texts: Sequence[Text], with_words: Sequence[bool] | None = None) -> list[TokenRow]:
         """Token ids of each text or pair, truncated, not padded; ``with_words`` says whose words are to be found."""
         plain = [text if isinstance(text, str) or len(text) == 2 else text[0] for text in texts]
-        encoded = self._tokenizer.encode_batch(plain)
+        with library_errors(self._path):
+            encoded = self._tokenizer.encode_batch(plain)
         wanted = with_words or [False] * len(plain)
         return [
             TokenRow(
@@ -96,7 +93,8 @@ class Tokeniser:
 
     def decode(self, tokens: NDArray[np.int64]) -> str:
         """The text of token ids ``[length]``, without special tokens."""
-        text: str = self._tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
+        with library_errors(self._path):
+            text: str = self._tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
         return text
 
     def pieces(self) -> "TextPieces":

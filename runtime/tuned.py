@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from propetl import fields
 from propetl.bundle.format import check_format
 from propetl.errors import ArtifactError
-from propetl.files import check_paths_inside, json_bytes, read_json, sha256_of_bytes, verify_bytes
+from propetl.files import check_paths_inside, json_bytes, read_json, records_of, sha256_of_bytes, verify_bytes
 from propetl.runtime.external_data import check_external_data
 from propetl.runtime.manifest import MANIFEST, TUNED
 
@@ -26,6 +27,7 @@ SHA256 = "sha256"
 TUNED_MANIFEST = "tuned.json"
 PACKED_FILE = "packed.data"
 
+_KEYS = ("device", "artifact_sha256", "graphs", "files")
 _REMEDY = f"remove the folder {TUNED} and run propetl tune"
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +46,12 @@ class Device:
     onnxruntime: str
     machine: str
     cpu: str
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Device":
+        """Inverse of ``dataclasses.asdict``."""
+        found = fields.record(value, "device", cls.__dataclass_fields__)
+        return cls(**fields.each(fields.text, found, "device"))
 
     def difference(self, here: "Device") -> str | None:
         """What is another ``here``, in words; None if nothing is."""
@@ -82,9 +90,9 @@ class TunedGraph:
     weights: str
 
     @classmethod
-    def from_json(cls, path: str, value: Any) -> "TunedGraph":
-        """What is said of the tuned graph for the artifact's graph at ``path``; ValueError if it is of another."""
-        graph = cls(**_texts(value, ("path", "weights")))
+    def from_json(cls, value: Any, key: str, path: str) -> "TunedGraph":
+        """What is said of the tuned graph for the artifact's graph at ``path``; ``key`` names it in errors."""
+        graph = cls(**fields.each(fields.text, fields.record(value, key, cls.__dataclass_fields__), key))
         if graph.path != path:
             raise ValueError(f"the tuned graph of {path} stands at {graph.path}")
         return graph
@@ -171,7 +179,7 @@ def read_tuned(artifact: Path) -> Tuned | None:
     check_format(value, FORMAT, VERSION, str(file), ArtifactError)
     try:
         tuned = _parsed(root, value)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise ArtifactError(f"{file}: not a valid manifest ({error}); {_REMEDY}") from error
     check_paths_inside(artifact, (f"{TUNED}/{TUNED_MANIFEST}",), ArtifactError)
     check_paths_inside(root, tuned.files, ArtifactError)
@@ -187,32 +195,17 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
 def _parsed(root: Path, value: dict[str, Any]) -> Tuned:
     if value != sealed(value):
         raise ValueError("its content is not what its SHA-256 says; it was changed or damaged")
-    graphs = {path: TunedGraph.from_json(path, item) for path, item in value["graphs"].items()}
-    device = Device(**_texts(value["device"], ("onnxruntime", "machine", "cpu")))
-    files = {path: _record(path, item) for path, item in value["files"].items()}
-    tuned = Tuned(root, device, _text(value["artifact_sha256"]), graphs, files)
+    said = fields.record(value, "manifest", ("format", "version", SHA256, *_KEYS))
+    graphs = {
+        path: TunedGraph.from_json(item, f"graphs.{path}", path)
+        for path, item in fields.entries(said["graphs"], "graphs").items()
+    }
+    made_from = fields.text(said["artifact_sha256"], "artifact_sha256")
+    tuned = Tuned(root, Device.from_json(said["device"]), made_from, graphs, records_of(said["files"]))
     for name in (*(graph.path for graph in graphs.values()), *tuned.weights):
-        if name not in files:
+        if name not in tuned.files:
             raise ValueError(f"{name} is not among its files")
     return tuned
-
-
-def _record(path: str, value: Any) -> dict[str, Any]:
-    if value.keys() != {"bytes", "sha256"} or type(value["bytes"]) is not int:
-        raise ValueError(f"the record of {path!r} is not a size and a SHA-256")
-    return {"bytes": value["bytes"], "sha256": _text(value["sha256"])}
-
-
-def _texts(value: Any, keys: tuple[str, ...]) -> dict[str, str]:
-    if not isinstance(value, dict) or value.keys() != set(keys):
-        raise ValueError(f"expected {', '.join(keys)}; found {value!r}")
-    return {key: _text(value[key]) for key in keys}
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected a text, found {value!r}")
-    return value
 
 
 def tuned_for_this_device(artifact: Path, version: str) -> Tuned | None:

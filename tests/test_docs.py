@@ -26,7 +26,8 @@ from propetl.data.own_task import KEYS, TEXT_KEYS
 from propetl.data.tasks import TASKS
 from propetl.export import passes
 from propetl.families import FAMILIES
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.layout import layout_of
+from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.manifest import Manifest
 from propetl.runtime.session import Session

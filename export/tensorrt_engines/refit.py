@@ -15,9 +15,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from propetl import fields
 from propetl.bundle.tensors import Arrays, tensor_bytes
-from propetl.errors import BackendError
+from propetl.errors import ArtifactError, BackendError
 from propetl.runtime.manifest import GraphInfo
+from propetl.strict_json import parse_json
 
 FORMAT = "propetl-refit"
 VERSION = 1
@@ -39,10 +41,17 @@ def weight_names(models: Mapping[str, ir.Model]) -> tuple[str, ...]:
     Raises:
         BackendError: the graphs do not have the same.
     """
-    named = {task: tuple(json.loads(model.metadata_props.get(TASK_WEIGHTS, "[]"))) for task, model in models.items()}
+    named = {task: _named(model) for task, model in models.items()}
     if len(set(named.values())) != 1 or not next(iter(named.values())):
         raise BackendError(f"--refit: the folded graphs of {', '.join(models)} have different weights; leave it out")
     return next(iter(named.values()))
+
+
+def _named(model: ir.Model) -> tuple[str, ...]:
+    try:
+        return fields.texts(parse_json(model.metadata_props.get(TASK_WEIGHTS, "[]")), TASK_WEIGHTS)
+    except ValueError as error:
+        raise ArtifactError(f"a folded graph's metadata is damaged ({error}); export the bundle again") from error
 
 
 def fill_up(models: Mapping[str, ir.Model]) -> None:

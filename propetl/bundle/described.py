@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from propetl import fields
 from propetl.bundle.format import PACK_FORMAT, VERSION, TaskInfo, check_format, check_task_name, task_info
 from propetl.bundle.tensors import read_header
 from propetl.errors import BundleError, ProPETLError
@@ -33,9 +34,11 @@ class PackDescription:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "PackDescription":
-        """Out of the metadata; a key that is missing or of another kind is a KeyError, TypeError or ValueError."""
-        sha256, fingerprint = str(value["prototype_sha256"]), str(value["backbone_fingerprint"])
-        return cls(check_task_name(value["task"]), task_info(value), sha256, fingerprint)
+        """Out of the metadata; a key that is missing or of another kind is a ValueError."""
+        sha256, fingerprint = (
+            fields.text(fields.need(value, key), key) for key in ("prototype_sha256", "backbone_fingerprint")
+        )
+        return cls(check_task_name(fields.need(value, "task")), task_info(value), sha256, fingerprint)
 
 
 def read_description(path: Path) -> PackDescription:
@@ -49,7 +52,7 @@ def read_description(path: Path) -> PackDescription:
     check_format(described, PACK_FORMAT, VERSION, str(path), BundleError)
     try:
         description = PackDescription.from_json(described)
-    except (KeyError, TypeError, ValueError, AttributeError, ProPETLError) as error:
+    except (ValueError, ProPETLError) as error:
         raise BundleError(f"{path}: not a valid task pack ({error})") from error
     outputs = description.info.outputs
     rows = {name: shapes[name][:1] for name in _OF_HEAD if name in shapes}

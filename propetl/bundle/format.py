@@ -2,13 +2,17 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
+from propetl import fields
 from propetl.bundle.template import parts_of
 from propetl.bundle.text import PLACE, TextInfo, text_info
 from propetl.errors import BundleError, ProPETLError, TaskError
-from propetl.prototypes.spec import PrototypeConfig, TaskLayout, layout_of
+from propetl.files import records_of
+from propetl.prototypes.layout import layout_of
+from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 
 FORMAT = "propetl-bundle"
 PACK_FORMAT = "propetl-task-pack"
@@ -92,13 +96,20 @@ class BackboneInfo:
 
     def __post_init__(self) -> None:
         for key in ("name", "family", "fingerprint"):
-            if not isinstance(getattr(self, key), str):
-                raise TypeError(f"{key} of the backbone is {getattr(self, key)!r}, expected a text")
-        for key in ("parameters", "hidden_size", "layers", "decoder_layers", "query_size", "key_value_size"):
-            value = getattr(self, key)
-            default = self.__dataclass_fields__[key].default
-            if not is_count(value) and not (value == default and type(value) is type(default)):
-                raise TypeError(f"{key} of the backbone is {value!r}, expected a positive integer")
+            fields.text(getattr(self, key), f"backbone.{key}")
+        fields.optional(fields.text, self.revision, "backbone.revision")
+        fields.whole(self.parameters, "backbone.parameters", 1, fields.MOST_BYTES)
+        for key in ("hidden_size", "layers"):
+            fields.whole(getattr(self, key), f"backbone.{key}", 1)
+        fields.whole(self.decoder_layers, "backbone.decoder_layers")
+        for key in ("query_size", "key_value_size"):
+            fields.optional(partial(fields.whole, smallest=1), getattr(self, key), f"backbone.{key}")
+
+    @classmethod
+    def from_json(cls, value: Any) -> "BackboneInfo":
+        """Inverse of ``dataclasses.asdict``; what may be left out has a default."""
+        needed = ("name", "revision", "family", "fingerprint", "parameters", "hidden_size", "layers")
+        return cls(**fields.record(value, "backbone", needed, cls.__dataclass_fields__))
 
     def layout(self, config: PrototypeConfig) -> TaskLayout:
         """Names and shapes of every tensor that ``config`` needs on this backbone."""
@@ -193,46 +204,58 @@ class BundleInfo:
         check_format(value, FORMAT, VERSION, source, BundleError)
         try:
             return cls(
-                backbone=BackboneInfo(**value["backbone"]),
-                prototype=PrototypeConfig.from_json(value["prototype"]),
-                head=_one_of(HEADS, value["head"], "head"),
-                max_length=_count(value["max_length"], "max_length"),
-                tasks={check_task_name(name): task_info(task) for name, task in value["tasks"].items()},
-                files=_folder_listing(value["files"]),
-                created_by=str(value["created_by"]),
+                backbone=BackboneInfo.from_json(fields.need(value, "backbone")),
+                prototype=PrototypeConfig.from_json(fields.need(value, "prototype")),
+                head=fields.one_of(HEADS, fields.need(value, "head"), "head"),
+                max_length=fields.whole(fields.need(value, "max_length"), "max_length", 1),
+                tasks=_tasks_of(fields.need(value, "tasks")),
+                files=records_of(fields.need(value, "files")),
+                created_by=fields.text(fields.need(value, "created_by"), "created_by"),
             )
         except ProPETLError as error:
             raise BundleError(f"{source}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"not a valid bundle manifest ({error!r}); restore it from its source"
-            raise BundleError(f"{source}: {reason}") from error
+        except ValueError as error:
+            raise BundleError(f"{source}: not a valid bundle manifest ({error}); restore it from its source") from error
 
 
-def task_info(value: dict[str, Any]) -> TaskInfo:
-    """A :class:`TaskInfo` from JSON; lists become tuples.
+def _tasks_of(value: Any) -> dict[str, TaskInfo]:
+    return {check_task_name(name): task_info(task) for name, task in fields.entries(value, "tasks").items()}
+
+
+def task_info(value: Any) -> TaskInfo:
+    """A :class:`TaskInfo` from JSON; lists become tuples, and keys that are none of its own are passed over.
 
     Raises:
-        TypeError: a key is missing, or of another kind.
-        ValueError: a problem that is not known, or labels that do not go with it.
+        ValueError: a key is missing or of another kind, a problem is not known, or labels do not go with it.
     """
-    known = {item.name for item in fields(TaskInfo)}
-    given: dict[str, Any] = {
-        key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known
-    }
-    if given.get("text") is not None:
-        given["text"] = text_info(given["text"])
-    info = TaskInfo(**given)
-    for key in ("labels", "columns", "metrics"):
-        texts = getattr(info, key)
-        if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
-            raise TypeError(f"{key} is {texts!r}, expected a list of texts")
-    for key in ("language", "template", "delimiter"):
-        if getattr(info, key) is not None and not isinstance(getattr(info, key), str):
-            raise TypeError(f"{key} is {getattr(info, key)!r}, expected a text or null")
-    if _one_of(PROBLEMS, info.problem, "problem") == "regression" and info.labels:
+    given = fields.entries(value, "task")
+    info = TaskInfo(
+        problem=fields.one_of(PROBLEMS, fields.need(given, "problem"), "problem"),
+        labels=fields.texts(fields.need(given, "labels"), "labels"),
+        columns=fields.texts(fields.need(given, "columns"), "columns"),
+        metrics=fields.texts(fields.need(given, "metrics"), "metrics"),
+        scores=fields.each(fields.number, given.get("scores", {}), "scores"),
+        label_column=fields.text(given.get("label_column", "label"), "label_column"),
+        label_values=fields.each(fields.whole, given.get("label_values", {}), "label_values"),
+        language=fields.optional(fields.text, given.get("language"), "language"),
+        text=None if given.get("text") is None else text_info(given["text"]),
+        template=fields.optional(fields.text, given.get("template"), "template"),
+        delimiter=fields.optional(fields.text, given.get("delimiter"), "delimiter"),
+    )
+    _check_task_info(info)
+    return info
+
+
+def _check_task_info(info: TaskInfo) -> None:
+    """Refuses what does not go together."""
+    if info.problem == "regression" and info.labels:
         raise ValueError(f"a regression has no labels, found {list(info.labels)}")
     if info.problem in ("classification", "tagging") and not info.labels:
         raise ValueError(f"a {info.problem} has labels, found none")
+    if len(set(info.labels)) < len(info.labels):
+        raise ValueError(f"labels: each once, found {list(info.labels)}")
+    if any(index >= len(info.labels) for index in info.label_values.values()):
+        raise ValueError(f"label_values name a class beyond the {len(info.labels)} labels: {info.label_values}")
     if info.per_token and len(info.columns) != 1:
         raise ValueError(f"a tagging has one column of words, found {list(info.columns)}")
     check_columns(info.columns, info.template, info.text)
@@ -240,7 +263,6 @@ def task_info(value: dict[str, Any]) -> TaskInfo:
         raise ValueError(f"problem is {info.problem}, and text is {info.text!r}: it goes with problem text alone")
     if info.text is not None and len(info.text.words) != len(info.labels):
         raise ValueError(f"text has {len(info.text.words)} words for {len(info.labels)} labels")
-    return info
 
 
 def check_columns(columns: tuple[str, ...], template: str | None, text: TextInfo | None) -> None:
@@ -260,36 +282,13 @@ def check_columns(columns: tuple[str, ...], template: str | None, text: TextInfo
         raise ValueError(f"columns {list(columns)} cannot be used: give one or two text columns{hint}")
 
 
-def is_count(value: Any) -> bool:
-    """Whether ``value`` is a whole number of at least 1, and no boolean."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _count(value: Any, key: str) -> int:
-    if not is_count(value):
-        raise ValueError(f"{key} is {value!r}, expected a positive integer")
-    return int(value)
-
-
-def _one_of(allowed: tuple[str, ...], value: Any, key: str) -> str:
-    if value not in allowed:
-        raise ValueError(f"{key} is {value!r}, expected one of {', '.join(allowed)}")
-    return str(value)
-
-
-def _folder_listing(value: Any) -> dict[str, dict[str, Any]]:
-    if not isinstance(value, dict):
-        raise TypeError(f"files is {type(value).__name__}, expected names with size and SHA-256")
-    return value
-
-
 def check_format(value: Any, name: str, version: int, source: str, error: type[ProPETLError]) -> None:
     """Refuses JSON that is of another format, or of a version this code does not know."""
     if not isinstance(value, dict) or value.get("format") != name:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         raise error(f"{source}: expected format {name!r}, found {found!r}")
-    if value.get("version") != version:
-        found = value.get("version")
+    found = value.get("version")
+    if type(found) is not int or found != version:
         raise error(f"{source}: {name} version {found!r} is not known here (known: {version}); upgrade propetl")
 
 

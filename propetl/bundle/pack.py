@@ -181,7 +181,7 @@ def content_sha256(tensors: Arrays, description: dict[str, Any]) -> str:
 def _pack_from(tensors: Arrays, described: dict[str, Any], source: str) -> TaskPack:
     try:
         return _described_pack(tensors, described)
-    except (KeyError, TypeError, ValueError, AttributeError, ProPETLError) as error:
+    except (ValueError, ProPETLError) as error:
         raise BundleError(f"{source}: not a valid task pack ({error})") from error
 
 

@@ -1,16 +1,19 @@
 """Reading and checking safetensors files without trusting them."""
 
-import json
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from propetl import fields
 from propetl.bits import padding_is_zero
 from propetl.bundle.format import METADATA_KEY, metadata
 from propetl.errors import BundleError
 from propetl.prototypes.spec import TaskLayout
+from propetl.strict_json import parse_json
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -59,16 +62,17 @@ def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]
             if length > path.stat().st_size:
                 raise ValueError("its header is incomplete")
             header, described = _header_of(stream.read(length))
-        return {name: tuple(map(int, entry["shape"])) for name, entry in header.items()}, described
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        return {name: entry.shape for name, entry in header.items()}, described
+    except (OSError, ValueError) as error:
         raise _unreadable(str(path), error) from error
 
 
-def _header_of(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Entries by tensor, and the description."""
-    header = json.loads(content.decode())
-    described = json.loads(header.pop("__metadata__", {}).get(METADATA_KEY, "{}"))
-    return header, described
+def _header_of(content: bytes) -> "tuple[dict[str, _Entry], Any]":
+    """Entries by tensor, and the description, which can be any JSON."""
+    header = fields.entries(parse_json(content), "header")
+    about = fields.each(fields.text, header.pop("__metadata__", {}), "__metadata__")
+    described = parse_json(about.get(METADATA_KEY, "{}"))
+    return {name: _Entry.from_json(name, value) for name, value in header.items()}, described
 
 
 def tensors_of(content: bytes, source: str) -> tuple[Arrays, dict[str, Any]]:
@@ -78,26 +82,53 @@ def tensors_of(content: bytes, source: str) -> tuple[Arrays, dict[str, Any]]:
         header, described = _header_of(content[_LENGTH_BYTES:start])
         if start > len(content):
             raise ValueError("its header is incomplete")
+        header, described = _header_of(content[_LENGTH_BYTES:start])
         return _views(header, bytearray(content[start:])), described
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+    except ValueError as error:
         raise _unreadable(source, error) from error
 
 
-def _views(header: dict[str, dict[str, Any]], values: bytearray) -> Arrays:
+def _views(header: "dict[str, _Entry]", values: bytearray) -> Arrays:
     """Arrays over ``values``, which they have to fill one after the other, with no bytes between them or left over.
 
     Read here and not by the library, which does not give the description: the header would be read twice, and every
     task's first answer waits for it.
     """
     tensors, place = {}, 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        tensors[name] = array = np.ndarray(entry["shape"], _TYPES[entry["dtype"]], values, place)
-        if entry["data_offsets"] != [place, place + array.nbytes]:
-            raise ValueError(f"bytes {entry['data_offsets']} are not those of {name}")
-        place += array.nbytes
+    for name, entry in sorted(header.items(), key=lambda item: item[1].offsets):
+        if entry.offsets != (place, place + entry.bytes):
+            raise ValueError(f"bytes {list(entry.offsets)} are not those of {name}")
+        if entry.offsets[1] > len(values):
+            raise ValueError(f"{len(values)} bytes of values, where its header says {entry.offsets[1]} and more")
+        tensors[name] = np.ndarray(entry.shape, entry.dtype, values, place)  # a ValueError beyond numpy's dimensions
+        place += entry.bytes
     if place != len(values):
         raise ValueError(f"{len(values)} bytes of values, where its header says {place}")
     return tensors
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a header says of one tensor: no size is believed before it was compared with the bytes that are there."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offsets: tuple[int, int]
+
+    @property
+    def bytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    @classmethod
+    def from_json(cls, name: str, value: Any) -> "_Entry":
+        entry = fields.record(value, name, ("dtype", "shape", "data_offsets"))
+        sizes = fields.items(entry["shape"], f"shape of {name}")
+        shape = tuple(fields.whole(size, f"a size of {name}") for size in sizes)
+        offsets = fields.items(entry["data_offsets"], f"data_offsets of {name}")
+        if len(offsets) != 2:
+            raise fields.unexpected(offsets, f"data_offsets of {name}", "a begin and an end")
+        begin, end = (fields.whole(offset, f"an offset of {name}", largest=fields.MOST_BYTES) for offset in offsets)
+        return cls(_TYPES[fields.one_of(_TYPES, entry["dtype"], f"dtype of {name}")], shape, (begin, end))
 
 
 def _unreadable(source: str, error: Exception) -> BundleError:

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
+
+from propetl import fields
 
 PLACE = "{}"
 """Where in a prompt the next text column stands."""
@@ -66,12 +68,11 @@ def text_info(value: Any) -> TextInfo:
     """A :class:`TextInfo` from JSON.
 
     Raises:
-        TypeError: a key is unknown, missing, or of another kind.
-        ValueError: a number is out of range.
+        ValueError: a key is unknown, missing, of another kind or out of range.
     """
-    if not isinstance(value, dict) or set(value) - {item.name for item in fields(TextInfo)}:
-        raise TypeError(f"text is {value!r}, expected prompt, words and so on")
-    given: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+    given = dict(fields.record(value, "text", ("prompt",), TextInfo.__dataclass_fields__))
+    if "words" in given:
+        given["words"] = fields.texts(given["words"], "text.words")
     info = TextInfo(**given)
     check_text_info(info)
     return info
@@ -81,26 +82,21 @@ def check_text_info(info: TextInfo) -> None:
     """Refuses kinds and ranges that cannot be meant.
 
     Raises:
-        TypeError: a text is none.
-        ValueError: a number is out of range, or both words and a step are given.
+        ValueError: a text is none, a number is out of range, or both words and a step are given.
     """
-    if not isinstance(info.prompt, str) or not all(isinstance(word, str) and word.strip() for word in info.words):
-        raise TypeError(f"prompt and words are texts, got {info.prompt!r} and {list(info.words)}")
+    fields.text(info.prompt, "prompt")
+    for word in info.words:
+        if not fields.text(word, "words").strip():
+            raise ValueError(f"words: each label needs one, got {list(info.words)}")
     if len(set(map(str.strip, info.words))) < len(info.words):
         raise ValueError(f"words: each label needs its own, got {list(info.words)}")
     if info.words and info.step is not None:
         raise ValueError("words and step: an answer is a class or a value, give one of them")
-    if info.step is not None and not (_is_number(info.step) and info.step > 0):
+    if info.step is not None and fields.number(info.step, "step") <= 0:
         raise ValueError(f"step is a positive number, got {info.step!r}")
-    for key in ("max_target_length", "num_beams"):
-        if type(getattr(info, key)) is not int or getattr(info, key) < 1:
-            raise ValueError(f"{key} is a whole number of at least 1, got {getattr(info, key)!r}")
-    if not _is_number(info.length_penalty):
-        raise ValueError(f"length_penalty is a number, got {info.length_penalty!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    fields.whole(info.max_target_length, "max_target_length", 1)
+    fields.whole(info.num_beams, "num_beams", 1)
+    fields.number(info.length_penalty, "length_penalty")
 
 
 def _decimals(step: float) -> int:

@@ -1,12 +1,13 @@
 """The folder that generated tasks are written to, with a note by which it is known again."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from propetl import fields
 from propetl.errors import ConfigurationError
 from propetl.files import json_bytes, make_folder, sha256_of_bytes, write_atomically
+from propetl.strict_json import parse_json
 
 NOTE = "generated.json"
 FORMAT = "propetl-generated-data"
@@ -44,10 +45,10 @@ def _files_noted(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is a file: give a folder")
     try:
-        note = json.loads((folder / NOTE).read_bytes())
-        if note["format"] == FORMAT:
-            return dict(note["files"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        note = fields.entries(parse_json((folder / NOTE).read_bytes()), NOTE)
+        if note.get("format") == FORMAT:
+            return fields.entries(fields.need(note, "files"), "files")
+    except (FileNotFoundError, ValueError):
         pass
     raise ConfigurationError(
         f"{folder} is not empty and was not written by propetl data (no {NOTE} of its): give a new folder"

@@ -1,14 +1,14 @@
 """Reads lines of JSON, strictly: what JSON readers take in different ways is refused."""
 
-import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from propetl.data.table import Record, Sought, Table, shown
+from propetl.data.table import Record, Sought, Table
 from propetl.data.text_file import lines_of, text_of
 from propetl.errors import DataError
+from propetl.strict_json import parse_json
 
 _DIGITS = 300  # beyond what a float holds; Python refuses integers of more than 4,300 digits
 
@@ -33,26 +33,13 @@ def _records(path: Path, columns: tuple[str, ...], lines: list[tuple[int, str]])
 
 def _object(path: Path, line: int, text: str) -> dict[str, Any]:
     try:
-        row = json.loads(text, object_pairs_hook=_without_doubles, parse_int=_whole, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(text, whole=_whole)
+    except ValueError as error:
         raise DataError(f"{path}, line {line}: not JSON ({error}): write one object a line") from error
     if not isinstance(row, dict):
         raise DataError(f"{path}, line {line}: not a JSON object: write one object a line")
     return row
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        double = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {shown(double)} stands there twice")
-    return row
-
-
 def _whole(digits: str) -> int | Decimal:
     return int(digits) if len(digits) <= _DIGITS else Decimal(digits)
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON; write null or leave the row out")

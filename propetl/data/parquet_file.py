@@ -1,6 +1,5 @@
 """Reads Parquet, with the class names that ``datasets`` writes into its metadata."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from propetl.data.table import Place, Record, Sought, Table
 from propetl.data.text_file import refuse_doubles
 from propetl.errors import DataError, MissingExtraError
+from propetl.strict_json import parse_json
 
 _KEY = b"huggingface"
 
@@ -48,9 +48,9 @@ def _class_names(path: Path, metadata: bytes | None) -> dict[Place, tuple[str, .
     if metadata is None:
         return {}
     try:
-        features = json.loads(metadata)["info"]["features"]
+        features = parse_json(metadata)["info"]["features"]
         return dict(_named(features, ()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: its metadata 'huggingface' cannot be read ({_one_line(error)}); write the file again"
         ) from error

@@ -135,7 +135,7 @@ class TaskSpec:
             return
         try:
             check_text_info(self.text)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ConfigurationError(f"task {self.name!r}: {error}") from error
         if len(self.text.words) != len(self.labels):
             raise ConfigurationError(

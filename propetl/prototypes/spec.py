@@ -6,6 +6,7 @@ from functools import cached_property
 from math import inf, prod
 from typing import Any, Literal, get_args
 
+from propetl import fields
 from propetl.bits import packed_length
 from propetl.errors import ConfigurationError
 
@@ -145,15 +146,27 @@ class PrototypeConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "PrototypeConfig":
-        """Inverse of :meth:`to_json`; an unknown key is a :class:`ConfigurationError`."""
-        unknown = set(value) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ConfigurationError(
-                f"prototype: unknown key {sorted(unknown)[0]!r}; known: {', '.join(cls.__dataclass_fields__)}"
-            )
-        given: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
-        return cls(**given)
+    def from_json(cls, value: Any) -> "PrototypeConfig":
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            ConfigurationError: an unknown key, or values that do not go together.
+            ValueError: a value of another kind.
+        """
+        known = cls.__dataclass_fields__
+        if unknown := fields.entries(value, "prototype").keys() - known:
+            raise ConfigurationError(f"prototype: unknown key {min(unknown)!r}; known: {', '.join(known)}")
+        return cls(**{key: _value_from(key, item) for key, item in value.items()})
+
+
+def _value_from(key: str, value: Any) -> Any:
+    """The value of one key, of the kind that its default has."""
+    default = PrototypeConfig.__dataclass_fields__[key].default
+    if isinstance(default, tuple):
+        return fields.texts(value, key)
+    if isinstance(default, str):
+        return fields.text(value, key)
+    return fields.number(value, key) if isinstance(default, float) else fields.whole(value, key, 1)
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -292,68 +305,3 @@ class TaskLayout:
 
     def _slot_weights(self) -> dict[str, tuple[int, ...]]:
         return {tensor.name: (tensor.slots, *tensor.shape) for tensor in self.tensors}
-
-
-def layout_of(
-    config: PrototypeConfig,
-    hidden_size: int,
-    layers: int,
-    decoder_layers: int = 0,
-    query_size: int | None = None,
-    key_value_size: int | None = None,
-) -> TaskLayout:
-    """The tensors of ``config`` on one backbone.
-
-    Args:
-        config: the method.
-        hidden_size: width of the backbone, ``h``.
-        layers: of the backbone, or of an encoder-decoder's encoder.
-        decoder_layers: of an encoder-decoder's decoder.
-        query_size: width of all heads' queries together, ``q``; ``h`` if None.
-        key_value_size: the same of keys and of values, ``v``; ``q`` if None.
-    """
-    queries = query_size or hidden_size
-    widths = _Widths(hidden_size, queries, key_value_size or queries)
-    return TaskLayout(config, hidden_size, layers, _SHAPES[config.method](config, widths), decoder_layers)
-
-
-@dataclass(frozen=True)
-class _Widths:
-    hidden: int
-    query: int
-    key_value: int
-
-
-def _adapter_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
-    width, hidden = config.bottleneck, widths.hidden
-    return {
-        "down.weight": (width, hidden),
-        "down.bias": (width,),
-        "up.weight": (hidden, width),
-        "up.bias": (hidden,),
-    }
-
-
-def _lora_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
-    outputs = {"query": widths.query, "key": widths.key_value, "value": widths.key_value}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for target in config.targets:
-        shapes |= {f"{target}.a": (config.rank, widths.hidden), f"{target}.b": (outputs[target], config.rank)}
-    return shapes
-
-
-def _prefix_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
-    return {"prefix": (config.prefix_length, 2 * widths.key_value)}
-
-
-def _no_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
-    return {}
-
-
-_SHAPES = {
-    "adapter": _adapter_shapes,
-    "lora": _lora_shapes,
-    "prefix": _prefix_shapes,
-    "head": _no_shapes,
-    "full": _no_shapes,
-}

@@ -1,15 +1,17 @@
 """Checkpoints that are complete or ignored: a marker, written last, says so."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from propetl import fields
 from propetl.errors import ConfigurationError
 from propetl.files import flush, json_bytes, write_atomically
+from propetl.strict_json import parse_json
 
 MARKER = "complete.json"
 WEIGHTS = "model.safetensors"
@@ -31,9 +33,26 @@ class Checkpoint:
     path: Path
 
     def state(self) -> dict[str, Any]:
-        """What the Trainer knew at that step: log history, best step and so on."""
-        state: dict[str, Any] = json.loads((self.path / STATE).read_text("utf-8"))
-        return state
+        """What the Trainer knew at that step: log history, best step and so on.
+
+        Raises:
+            ConfigurationError: the file is damaged.
+        """
+        source = self.path / STATE
+        try:
+            return _checked(parse_json(source.read_bytes(), not_finite=True))
+        except ValueError as error:
+            raise ConfigurationError(f"{source}: damaged ({error}); train again with --overwrite") from error
+
+
+def _checked(value: Any) -> dict[str, Any]:
+    """The keys that are used, each of its kind; the Trainer reads the others."""
+    state = fields.entries(value, "state")
+    fields.whole(fields.need(state, "global_step"), "global_step")
+    fields.optional(fields.whole, fields.need(state, "best_global_step"), "best_global_step")
+    for entry in fields.items(fields.need(state, "log_history"), "log_history"):
+        fields.whole(fields.need(fields.entries(entry, "log_history"), "step"), "step")
+    return state
 
 
 def mark_complete(folder: Path) -> None:
@@ -93,8 +112,9 @@ def _folders(folder: Path) -> list[Path]:
 def _complete(path: Path) -> Checkpoint | None:
     match = _NAME.fullmatch(path.name)
     try:
-        sizes = json.loads((path / MARKER).read_text("utf-8"))["files"]
+        marker = fields.record(parse_json((path / MARKER).read_bytes()), MARKER, ("files",))
+        sizes = fields.each(partial(fields.whole, largest=fields.MOST_BYTES), marker["files"], "files")
         whole = all((path / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
     return Checkpoint(int(match[1]), path) if match and whole else None

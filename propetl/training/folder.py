@@ -1,14 +1,15 @@
 """The run folder: what stands in it, and whether a run may start, go on or has ended."""
 
 import fcntl
-import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from propetl import fields
 from propetl.errors import ConfigurationError
-from propetl.files import json_bytes, write_atomically
+from propetl.files import json_bytes, read_json, write_atomically
 from propetl.training.checkpoints import Checkpoint, complete_checkpoints, remove_incomplete
 from propetl.training.config import TrainConfig
 from propetl.training.inputs import Inputs
@@ -58,14 +59,20 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def report(self) -> dict[str, Any] | None:
-        """What ``train.json`` holds; None while the run has not ended."""
-        try:
-            report: dict[str, Any] = json.loads((self.path / REPORT).read_text("utf-8"))
-            return report
-        except FileNotFoundError:
+        """What ``train.json`` holds; None while the run has not ended.
+
+        Raises:
+            ConfigurationError: it is damaged.
+        """
+        source = self.path / REPORT
+        if not source.exists():
             return None
+        try:
+            report = fields.entries(read_json(source, "run", ConfigurationError), "report")
+            fields.each(partial(fields.each, fields.number), fields.need(report, "scores"), "scores")
         except ValueError as error:
-            raise ConfigurationError(f"{self.path / REPORT} is damaged; remove it and go on with --resume") from error
+            raise ConfigurationError(f"{source} is damaged ({error}); remove it and go on with --resume") from error
+        return report
 
     def newest_checkpoint(self) -> Checkpoint | None:
         """The newest complete checkpoint; None before the first."""

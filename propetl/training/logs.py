@@ -1,6 +1,5 @@
 """What a run writes down while it trains: ``log.jsonl``, TensorBoard, and a line or a bar on the screen."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -10,8 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from propetl import fields
 from propetl.errors import ConfigurationError
 from propetl.files import json_text, write_atomically
+from propetl.strict_json import parse_json
 from propetl.training.evaluate import AVERAGE
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -146,6 +147,13 @@ def _truncate(path: Path, step: int) -> None:
     if not path.is_file():
         return
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
+    kept = [line for line in lines if line.endswith(b"\n") and _step_of(line, path) <= step]
     if len(kept) < len(lines):
         write_atomically(path, b"".join(kept))
+
+
+def _step_of(line: bytes, path: Path) -> int:
+    try:
+        return fields.whole(fields.need(fields.entries(parse_json(line, not_finite=True), "entry"), "step"), "step")
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: a line is damaged ({error}); remove the line, or the file") from error

@@ -1,12 +1,12 @@
 """Whether a run that goes on is the one that its folder was made for: configuration, tasks, rows and backbone."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from propetl.errors import ConfigurationError
+from propetl.strict_json import parse_json
 from propetl.training.config import CHANGEABLE, TrainConfig
 from propetl.training.inputs import Inputs
 from propetl.training.settled import BY_DATA, settled_before_data
@@ -117,8 +117,8 @@ def _changed(run: Path, key: str, then: Any, here: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError) as error:
+        value = parse_json(path.read_bytes())
+    except (FileNotFoundError, ValueError) as error:
         raise ConfigurationError(f"--resume: {path} is missing or damaged; train again with --overwrite") from error
     if not isinstance(value, dict):
         raise ConfigurationError(f"--resume: {path} is damaged; train again with --overwrite")

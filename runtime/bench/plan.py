@@ -15,6 +15,7 @@ from propetl.runtime.engines.cuda_runtime import has_cuda_bindings
 from propetl.runtime.engines.tensorrt_flavour import PLAN_FLAVOURS
 from propetl.runtime.forms.choose import choose_form
 from propetl.runtime.signatures import BARE, SWITCHABLE
+from propetl.runtime.tokenizer_library import load_tokenizer
 
 Rounds = TypeVar("Rounds")
 
@@ -292,10 +293,8 @@ def _check_eager(artifact: Artifact, bundle_path: Path, tasks: Sequence[str]) ->
 
 
 def _vocabulary_of(artifact: Artifact) -> Vocabulary:
-    from tokenizers import Tokenizer
-
     manifest = artifact.manifest
-    size = Tokenizer.from_buffer(artifact.tokenizer_path.read_bytes()).get_vocab_size()
+    size = load_tokenizer(artifact.tokenizer_path).get_vocab_size()
     return Vocabulary(size, manifest.pad_token_id, manifest.token_inputs)
 
 

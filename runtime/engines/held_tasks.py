@@ -4,12 +4,12 @@ The exporter writes them into every graph (``propetl.tasks``, ``propetl.labels``
 by it, and has nothing to hold.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from propetl.errors import ArtifactError
 from propetl.runtime.manifest import GraphInfo, Manifest
+from propetl.strict_json import parse_json
 
 TASKS, LABELS = "propetl.tasks", "propetl.labels"
 
@@ -40,8 +40,8 @@ def check_tasks(metadata: Mapping[str, str], graph: GraphInfo, manifest: Manifes
 
 def _parsed(metadata: Mapping[str, str], key: str, kind: type) -> Any:
     try:
-        value = json.loads(metadata.get(key, ""))
-    except (ValueError, RecursionError):
+        value = parse_json(metadata.get(key, ""))
+    except ValueError:
         value = None
     if not isinstance(value, kind):
         raise ArtifactError(f"a graph says {metadata.get(key, '')[:60]!r} of its {key}; export the bundle again")

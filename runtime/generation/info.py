@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from propetl import fields
 from propetl.runtime.generation.options import SpecialTokens
 
 Kind = Literal["encoder-decoder", "decoder"]
@@ -29,12 +30,9 @@ class GenerationInfo:
     special: SpecialTokens
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind is {self.kind!r}, expected one of {', '.join(get_args(Kind))}")
+        fields.one_of(get_args(Kind), self.kind, "kind")
         for key in ("vocabulary", "layers", "heads", "head_size"):
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{key} is {value!r}, expected a whole number of at least 1")
+            fields.whole(getattr(self, key), key, 1)
         if (self.special.start is None) == (self.kind == "encoder-decoder"):
             raise ValueError(f"a start token goes with an encoder; kind is {self.kind}, start {self.special.start}")
 
@@ -43,6 +41,7 @@ class GenerationInfo:
         return asdict(self) | {"special": self.special.to_json()}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "GenerationInfo":
-        """Inverse of :meth:`to_json`; an unknown key is a TypeError."""
-        return cls(**value | {"special": SpecialTokens.from_json(value["special"])})
+    def from_json(cls, value: Any) -> "GenerationInfo":
+        """Inverse of :meth:`to_json`; an unknown key is a ValueError."""
+        found = fields.record(value, "generation", cls.__dataclass_fields__)
+        return cls(**found | {"special": SpecialTokens.from_json(found["special"])})

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from propetl import fields
 from propetl.bundle.text import TextInfo
 from propetl.errors import ConfigurationError
 from propetl.runtime.whole_numbers import whole_number
@@ -109,9 +110,12 @@ class SpecialTokens:
         return asdict(self) | {"ends": list(self.ends)}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "SpecialTokens":
-        """Inverse of :meth:`to_json`; an unknown key is a TypeError."""
-        return cls(**value | {"ends": tuple(value["ends"])})
+    def from_json(cls, value: Any) -> "SpecialTokens":
+        """Inverse of :meth:`to_json`; an unknown key is a ValueError."""
+        found = fields.record(value, "special", cls.__dataclass_fields__)
+        ends = tuple(fields.whole(end, "special.ends") for end in fields.items(found["ends"], "special.ends"))
+        start = fields.optional(fields.whole, found["start"], "special.start")
+        return cls(start, ends, fields.whole(found["pad"], "special.pad"))
 
 
 def _check_number(key: str, value: object) -> None:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from propetl import fields
 from propetl.bundle.format import TaskInfo, task_info
 from propetl.errors import ArtifactError, TaskError
 from propetl.files import read_json
@@ -76,19 +77,22 @@ class Settings:
         """
         value = read_json(folder / SETTINGS, "served model", ArtifactError)
         try:
-            tasks = {
-                name: ServedTask(task_info(item["info"]), int(item["task_id"])) for name, item in value["tasks"].items()
-            }
+            found = fields.record(value, "settings", cls.__dataclass_fields__)
             return cls(
-                max_length=int(value["max_length"]),
-                pad_token_id=int(value["pad_token_id"]),
-                pad_to=int(value["pad_to"]),
-                inputs=tuple(value["inputs"]),
-                names_task=bool(value["names_task"]),
-                tasks=tasks,
+                max_length=fields.whole(found["max_length"], "max_length", 1),
+                pad_token_id=fields.whole(found["pad_token_id"], "pad_token_id"),
+                pad_to=fields.whole(found["pad_to"], "pad_to", 1),
+                inputs=fields.texts(found["inputs"], "inputs"),
+                names_task=fields.flag(found["names_task"], "names_task"),
+                tasks=fields.each(_served_task, found["tasks"], "tasks"),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except ValueError as error:
             raise ArtifactError(f"{folder / SETTINGS}: not valid ({error}); export the repository again") from error
+
+
+def _served_task(value: Any, key: str) -> ServedTask:
+    found = fields.record(value, key, ("info", "task_id"))
+    return ServedTask(task_info(found["info"]), fields.whole(found["task_id"], f"{key}.task_id"))
 
 
 def version_folder(arguments: dict[str, str]) -> Path:

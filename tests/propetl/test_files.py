@@ -15,6 +15,7 @@ from propetl.files import (
     json_bytes,
     make_folder,
     path_inside,
+    records_of,
     sha256_of_bytes,
     sha256_of_file,
     verify_files,
@@ -202,10 +203,26 @@ class TestVerifyFiles:
         with pytest.raises(BundleError, match="no permission to read file"):
             verify_files(root, records, BundleError)
 
-    @pytest.mark.parametrize("record", [{}, {"bytes": 7}, {"sha256": "x"}, None, 3, [], {"bytes": "7", "sha256": 1}])
-    def test_a_record_that_says_nothing(self, root, record):
-        with pytest.raises(BundleError, match="file"):
-            verify_files(root, {"file": record}, BundleError)
+    @pytest.mark.parametrize(
+        "record",
+        [
+            {},
+            {"bytes": 7},
+            {"sha256": "x"},
+            None,
+            3,
+            [],
+            {"bytes": "7", "sha256": "x"},
+            {"bytes": True, "sha256": "x"},
+            {"bytes": -1, "sha256": "x"},
+            {"bytes": 2**63, "sha256": "x"},
+            {"bytes": 7, "sha256": 1},
+        ],
+    )
+    def test_a_record_that_says_nothing(self, record):
+        with pytest.raises(ValueError, match=r"^files\.a[. ]"):
+            records_of({"a": record})
+        assert records_of({"a": {"bytes": 7, "sha256": "x"}}) == {"a": {"bytes": 7, "sha256": "x"}}
 
 
 def folder_with(folder, text):

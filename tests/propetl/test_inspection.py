@@ -15,7 +15,8 @@ from propetl.bundle import read_bundle, write_bundle
 from propetl.errors import ConfigurationError, MissingExtraError
 from propetl.inspection import inspect, jaccard_matrix, overlap_by_chance, slot_names
 from propetl.inspection_plot import write_overlap_plot
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.layout import layout_of
+from propetl.prototypes.spec import PrototypeConfig
 from tests.device_env import ROOT
 from tests.tiny_bundle import BACKBONE, random_contents
 

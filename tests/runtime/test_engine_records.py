@@ -84,8 +84,8 @@ def test_a_plan_that_serves_several_tasks_by_refitting(write):
         ("expected smallest, best and largest", {"profiles": [{"batch": [2, 1, 3], "sequence": [1, 1, 1]}]}),
         ("expected smallest, best and largest", {"profiles": [{"batch": [0, 1, 3], "sequence": [1, 1, 1]}]}),
         ("expected smallest, best and largest", {"profiles": [{"batch": [True, 1, 3], "sequence": [1, 1, 1]}]}),
-        ("compute_capabilities of", {"compute_capabilities": []}),
-        ("compute_capabilities of", {"compute_capabilities": ["8.6"]}),
+        ("compute_capabilities is", {"compute_capabilities": []}),
+        ("compute_capabilities is", {"compute_capabilities": ["8.6"]}),
     ],
 )
 def test_records_that_do_not_fit(write, words, keys):
@@ -122,7 +122,7 @@ def test_two_engines_in_one_file(write):
 def test_every_key_is_needed(write):
     for key in FOLDED.to_json():
         value = {name: item for name, item in FOLDED.to_json().items() if name != key}
-        with pytest.raises(KeyError):
+        with pytest.raises(ValueError, match=f"has no key '{key}'"):
             EngineInfo.from_json(value)
 
 

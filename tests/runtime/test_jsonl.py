@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propetl.errors import ConfigurationError, TaskError
+from propetl.errors import BackendError, ConfigurationError, TaskError
 from propetl.runtime import Session
 from propetl.runtime.jsonl import answer_line, answers, lines_as_they_come
 from propetl.runtime.prediction import Prediction
@@ -39,6 +39,68 @@ def test_lines_are_those_of_the_whole_however_it_is_cut(pieces):
 def test_a_group_is_what_has_arrived():
     stream = Dripping([b"a\nb\nc", b"c\n", b"d"])
     assert list(lines_as_they_come(stream)) == [[b"a", b"b"], [b"cc"], [b"d"]]
+
+
+def lines_of_a_stream_that_never_ends(most):
+    """What is handed out, and how many bytes were taken, of a stream with one short line and one without an end."""
+
+    class Endless:
+        taken = 0
+
+        def read1(self, size):
+            self.taken += size
+            return b"a\n" + b"x" * (size - 2) if self.taken == size else b"x" * size
+
+    stream = Endless()
+    return [line for group in lines_as_they_come(stream, most) for line in group], stream.taken
+
+
+@pytest.mark.parametrize("most", [1, 1000, 1 << 20])
+def test_of_a_line_without_an_end_no_more_is_read_than_the_limit(most):
+    lines, taken = lines_of_a_stream_that_never_ends(most)
+    assert lines[0] == b"a" and most < len(lines[1]) == taken - 2 <= most + (1 << 16)
+
+
+def test_a_long_line_takes_time_in_its_length(monkeypatch):
+    """Each byte is copied a fixed number of times, however small the pieces are that it comes in."""
+    joined = []
+
+    class Counted(bytes):
+        def __add__(self, other):
+            joined.append(len(self) + len(other))
+            return Counted(bytes(self) + other)
+
+    (line,), *others = lines_as_they_come(Dripping([Counted(b"x" * 10)] * 2000 + [b"\n"]))
+    assert len(line) == 20_000 and not others and sum(joined) <= 40_000
+
+
+def test_a_line_beyond_the_limit_is_named_after_the_rows_before_it(session):
+    for end in (b"", b"\n", b'\n{"text": "sun"}\n'):
+        stream = io.BytesIO(b'{"text": "good"}\n{"text": "' + b"a " * 100 + b'"}' + end)
+        groups = answers(stream, session, "mood", "rows.jsonl", 100)
+        assert len(next(groups)) == 1
+        with pytest.raises(ConfigurationError, match=r"^rows\.jsonl, line 2: longer than 100 bytes; .* --max-line"):
+            next(groups)
+
+
+def test_a_row_that_fails_while_it_runs_is_named_after_those_before_it(session, monkeypatch):
+    predict = session.predict_mixed
+
+    def failing(rows, **choices):
+        if any(text == "bad" for _, text in rows):
+            raise BackendError("refused")
+        return predict(rows, **choices)
+
+    monkeypatch.setattr(session, "predict_mixed", failing)
+    stream = io.BytesIO(b'{"text": "good"}\n\n{"text": "bad"}\n{"text": "sun"}\n')
+    groups = answers(stream, session, "mood")
+    assert next(groups)[0][0] == "mood"
+    with pytest.raises(BackendError, match=r"^line 3: refused"):
+        next(groups)
+
+
+def test_a_long_whole_number_is_no_matter_where_it_is_not_used(session):
+    assert len(run(session, ['{"text": "good", "id": ' + "7" * 400 + "}"])) == 1
 
 
 def run(session, lines, task="mood"):
@@ -86,10 +148,17 @@ def test_lines_are_counted_over_groups(session):
         (b"{", ConfigurationError, "line 2: not JSON"),
         (b"[" * 100_000, ConfigurationError, "line 2: not JSON"),
         (b"[1]", ConfigurationError, "line 2: expected a JSON object, found list"),
-        (b'{"text": "\xff"}', ConfigurationError, "line 2: not UTF-8"),
+        (b'{"text": "\xff"}', ConfigurationError, "line 2: not JSON .not UTF-8"),
         (b"{}", ConfigurationError, 'line 2: no key "text", found none'),
         (b'{"text": ""}', ConfigurationError, "line 2: text is blank"),
-        (b'{"text": "\\ud800"}', ConfigurationError, "line 2: text is not valid Unicode"),
+        (b'{"text": "\\ud800"}', ConfigurationError, "line 2: not JSON .not valid Unicode .lone surrogate"),
+        (b'{"text": "a", "id": ' + b"1" * 5000 + b"}", ConfigurationError, "line 2: not JSON .number 1.* of 5000 char"),
+        (b'{"text": "a", "id": 1e400}', ConfigurationError, "line 2: not JSON .number 1e400 is out of range"),
+        (b'{"text": "a", "id": NaN}', ConfigurationError, "line 2: not JSON .NaN is no number"),
+        (b'{"text": "a", "text": "b"}', ConfigurationError, "line 2: not JSON .key 'text' stands there twice"),
+        (b'{"text": "a\0b"}', ConfigurationError, "line 2: not JSON .Invalid control character"),
+        (b'\0{"text": "a"}', ConfigurationError, "line 2: not JSON"),
+        (b'{"text": ' * 70 + b"1" + b"}" * 70, ConfigurationError, "line 2: not JSON .more than 64"),
         (b'{"text": 3}', ConfigurationError, "line 2: expected a text or a pair"),
         (b'{"text": null}', ConfigurationError, "line 2: expected a text or a pair"),
         (b'{"text": "a", "text_pair": "b"}', TaskError, "line 2: task 'mood' takes one text"),

@@ -12,7 +12,8 @@ from propetl.bits import pack, unpack
 from propetl.bundle.pack import TaskPack
 from propetl.bundle.tensors import tensor_bytes
 from propetl.files import sha256_of_bytes
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.layout import layout_of
+from propetl.prototypes.spec import PrototypeConfig
 from tests.runtime.tiny_tokenizer import VOCABULARY
 
 HIDDEN, LAYERS, RANK = 10, 2, 3

@@ -12,7 +12,8 @@ from propetl.bundle.format import metadata
 from propetl.bundle.pack import TaskPack, parse_pack, read_pack
 from propetl.bundle.tensors import read_tensors
 from propetl.errors import BundleError
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.layout import layout_of
+from propetl.prototypes.spec import PrototypeConfig
 from tests.tiny_bundle import random_task
 
 ADAPTER = PrototypeConfig(bottleneck=3, sparsity=0.4)

@@ -13,7 +13,8 @@ from propetl.bundle.prototype import prototype_bytes, read_prototype
 from propetl.bundle.tensors import read_tensors, tensor_bytes
 from propetl.errors import BundleError, ConfigurationError, TaskError
 from propetl.files import file_record
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.layout import layout_of
+from propetl.prototypes.spec import PrototypeConfig
 from tests.tiny_bundle import random_contents, random_task
 
 CONFIG = PrototypeConfig(bottleneck=3, masks="hybrid", languages=("de", "en"), sparsity=0.3)

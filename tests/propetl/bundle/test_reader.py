@@ -157,7 +157,7 @@ class TestDamage:
         def refuse(*_, **__):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "read_text", refuse)
+        monkeypatch.setattr(Path, "read_bytes", refuse)
         assert "no permission" in refused(bundle)
         monkeypatch.undo()
         monkeypatch.setattr(Path, "open", refuse)

@@ -13,7 +13,8 @@ import pytest
 
 from propetl.bundle import add_task, read_bundle, write_bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.layout import layout_of
+from propetl.prototypes.spec import PrototypeConfig
 from tests.tiny_bundle import random_contents, random_task
 
 CONFIG = PrototypeConfig(bottleneck=3)

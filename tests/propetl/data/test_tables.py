@@ -175,7 +175,7 @@ def test_max_rows_stops_before_a_broken_row(tmp_path: Path) -> None:
         ("a.tsv", "text\tlabel\n \t1\n", ["line 2", "a text is empty"]),
         ("a.jsonl", '{"text": "", "label": 1}\n', ["line 1", "a text is empty"]),
         ("a.jsonl", '{"text": 7, "label": 1}\n', ["line 1", "text expected, found 7"]),
-        ("a.jsonl", '{"text": "\\ud800", "label": 1}\n', ["line 1", "a text is not UTF-8"]),
+        ("a.jsonl", '{"text": "\\ud800", "label": 1}\n', ["line 1", "not valid Unicode (lone surrogate)"]),
         ("a.tsv", "text\tlabel\na\t" + "b" * 999 + "\n", ["line 2", "label 'bbb", "bbb... is unknown"]),
         ("a.jsonl", '{"text": null, "label": 1}\n', ["line 1", "text expected, found None"]),
         ("a.tsv", "text\tlabel\na\t1\nb\n", ["line 3", "ragged row: 1 fields", "has 2 (text, label)"]),

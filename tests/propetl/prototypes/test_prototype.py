@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from propetl.prototypes.layout import layout_of
 from propetl.prototypes.prototype import PrefixPrototype, TensorPrototype, initial_values, new_prototype
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.spec import PrototypeConfig
 
 METHODS = ["adapter", "lora", "prefix", "head", "full"]
 

@@ -3,7 +3,8 @@
 import pytest
 
 from propetl.errors import ConfigurationError
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.layout import layout_of
+from propetl.prototypes.spec import PrototypeConfig
 
 H, L = 8, 3
 

@@ -6,9 +6,10 @@ import torch
 
 from propetl.bits import unpack
 from propetl.masks import kept_count
+from propetl.prototypes.layout import layout_of
 from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, TrainedMasks, new_shared_masks
 from propetl.prototypes.prototype import new_prototype
-from propetl.prototypes.spec import PrototypeConfig, layout_of
+from propetl.prototypes.spec import PrototypeConfig
 from propetl.prototypes.task import (
     MaskedPart,
     NothingOwn,

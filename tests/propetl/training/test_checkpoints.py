@@ -1,11 +1,14 @@
 """Only what was written to the end counts."""
 
+import json
+
 import pytest
 
 from propetl.errors import ConfigurationError
 from propetl.training import checkpoints
 from propetl.training.checkpoints import (
     MARKER,
+    STATE,
     at_step,
     complete_checkpoints,
     mark_complete,
@@ -14,11 +17,16 @@ from propetl.training.checkpoints import (
 )
 
 
+def state(step, **changes):
+    """As transformers writes it, which knows NaN."""
+    return {"global_step": step, "best_global_step": None, "log_history": [{"step": 1, "loss": 0.5}]} | changes
+
+
 def write(folder, step, *, complete=True):
     path = folder / f"checkpoint-{step}"
     path.mkdir()
     (path / "model.safetensors").write_bytes(bytes(100))
-    (path / "trainer_state.json").write_text(f'{{"global_step": {step}}}')
+    (path / STATE).write_text(json.dumps(state(step)))
     if complete:
         mark_complete(path)
     return path
@@ -32,7 +40,7 @@ def test_oldest_first_by_number(tmp_path):
     for step in (100, 9, 20):
         write(tmp_path, step)
     assert steps(tmp_path) == [9, 20, 100]
-    assert complete_checkpoints(tmp_path)[-1].state() == {"global_step": 100}
+    assert complete_checkpoints(tmp_path)[-1].state() == state(100)
 
 
 def test_no_folder_no_checkpoints(tmp_path):
@@ -104,3 +112,36 @@ def test_a_missing_step_is_named(tmp_path):
     assert at_step(tmp_path, 1).path == tmp_path / "checkpoint-1"
     with pytest.raises(ConfigurationError, match="checkpoint-2 is missing"):
         at_step(tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b"[1]",
+        b"{}",
+        json.dumps(state(1, global_step="1")).encode(),
+        json.dumps(state(1, global_step=-1)).encode(),
+        json.dumps(state(1, best_global_step=True)).encode(),
+        json.dumps(state(1, log_history=None)).encode(),
+        json.dumps(state(1, log_history=[3])).encode(),
+        json.dumps(state(1, log_history=[{"loss": 1}])).encode(),
+    ],
+    ids=lambda content: content[:40].decode(errors="replace"),
+)
+def test_a_damaged_state_is_one_line(tmp_path, content):
+    path = write(tmp_path, 1, complete=False)
+    (path / STATE).write_bytes(content)
+    mark_complete(path)
+    with pytest.raises(ConfigurationError, match=f"{STATE}: damaged .*; train again with --overwrite") as caught:
+        at_step(tmp_path, 1).state()
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_are_none_are_no_damage(tmp_path):
+    path = write(tmp_path, 1, complete=False)
+    (path / STATE).write_text(json.dumps(state(1, log_history=[{"step": 1, "grad_norm": float("nan")}])))
+    mark_complete(path)
+    assert at_step(tmp_path, 1).state()["global_step"] == 1

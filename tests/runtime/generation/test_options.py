@@ -38,7 +38,7 @@ def test_sampling_and_beams_exclude_each_other() -> None:
 def test_special_tokens_survive_json() -> None:
     special = SpecialTokens(0, (1, 7), 3)
     assert SpecialTokens.from_json(special.to_json()) == special
-    with pytest.raises(TypeError, match="unheard"):
+    with pytest.raises(ValueError, match="unheard"):
         SpecialTokens.from_json(special.to_json() | {"unheard": 1})
 
 
