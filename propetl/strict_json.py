@@ -32,13 +32,28 @@ def any_length(digits: str) -> int:
     return int(digits)
 
 
-def parse_json(content: bytes | str, *, whole: Callable[[str], Any] = sixty_four_bits, not_finite: bool = False) -> Any:
+def finite(text: str) -> float:
+    """A number that a float can hold."""
+    value = float(text) if len(text) <= _MOST_DIGITS else math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"number {_short(text)} is out of range")
+    return value
+
+
+def parse_json(
+    content: bytes | str,
+    *,
+    whole: Callable[[str], Any] = sixty_four_bits,
+    real: Callable[[str], Any] = finite,
+    not_finite: bool = False,
+) -> Any:
     """The value that ``content`` holds; bytes are UTF-8.
 
     Args:
         content: a whole file, or one line of it.
         whole: makes a whole number of its digits. People's own data may have longer ones than ProPETL's files, see
             :func:`any_length`.
+        real: makes a number with a point or an exponent of its text.
         not_finite: take ``NaN`` and ``Infinity``, which transformers writes into a trainer's state.
 
     Raises:
@@ -50,7 +65,7 @@ def parse_json(content: bytes | str, *, whole: Callable[[str], Any] = sixty_four
             text,
             object_pairs_hook=_object,
             parse_constant=float if not_finite else _constant,
-            parse_float=_float,
+            parse_float=real,
             parse_int=whole,
         )
     except UnicodeDecodeError as error:
@@ -75,14 +90,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _float(text: str) -> float:
-    value = float(text) if len(text) <= _MOST_DIGITS else math.inf
-    if not math.isfinite(value):
-        raise ValueError(f"number {_short(text)} is out of range")
-    return value
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def _short(text: str) -> str:
@@ -104,6 +112,6 @@ def _too_deep() -> str:
 
 def _check_encodes(value: Any) -> None:
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:
         raise ValueError("not valid Unicode (lone surrogate)") from error

@@ -33,7 +33,7 @@ def _records(path: Path, columns: tuple[str, ...], lines: list[tuple[int, str]])
 
 def _object(path: Path, line: int, text: str) -> dict[str, Any]:
     try:
-        row = parse_json(text, whole=_whole)
+        row = parse_json(text, whole=_whole, real=float)
     except ValueError as error:
         raise DataError(f"{path}, line {line}: not JSON ({error}): write one object a line") from error
     if not isinstance(row, dict):

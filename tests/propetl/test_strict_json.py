@@ -47,8 +47,8 @@ def test_nothing_but_a_value_error_of_one_line(content):
     ("content", "reason"),
     [
         (b'{"a": 1, "b": 2, "a": 1}', "key 'a' stands there twice"),
-        (b"[NaN]", "NaN is no number of JSON"),
-        (b"-Infinity", "-Infinity is no number of JSON"),
+        (b"[NaN]", "NaN is no number in JSON"),
+        (b"-Infinity", "-Infinity is no number in JSON"),
         (b"1e400", "number 1e400 is out of range"),
         (b"-1e999", "number -1e999 is out of range"),
         (b"1." + b"0" * 5000, "of 5002 characters is out of range"),

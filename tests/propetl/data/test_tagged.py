@@ -94,7 +94,7 @@ def test_lists_and_texts_in_tables(tmp_path: Path) -> None:
         ("train.jsonl", '{"tokens": ["a", "b"], "tags": ["O", null]}', r"line 1: word 2, 'b', has no tag"),
         ("train.jsonl", '{"tokens": ["a", "b"], "tags": ["I-PER", 0]}', r"line 1, word 2: label '0' is a class index"),
         ("train.jsonl", '{"tokens": {"a": 1}, "tags": ["O"]}', r"line 1: a list of words or tags expected"),
-        ("train.jsonl", '{"tokens": ["\\ud800"], "tags": ["O"]}', r"line 1: word 1, "),
+        ("train.jsonl", '{"tokens": ["\\ud800"], "tags": ["O"]}', r"line 1: not JSON .not valid Unicode"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, name: str, content: str, wrong: str) -> None:
