@@ -29,6 +29,7 @@ NOT_COMMANDS = {
     "json_output",
     "pickle_option",
     "provider_options",
+    "streams",
     "validate_output",
 }
 
