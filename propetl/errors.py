@@ -60,10 +60,12 @@ class BackendError(ProPETLError):
 
 
 class MissingExtraError(BackendError):
-    """An optional dependency is missing; the message is the line that installs it."""
+    """An optional dependency is missing; the message is the line that installs it here."""
 
     def __init__(self, purpose: str, module: str, extra: str) -> None:
-        super().__init__(f"{purpose} needs {module!r}, which is not installed: pip install 'propetl[{extra}]'")
+        from propetl.installation import install_line  # here: nothing else needs to know how this was installed
+
+        super().__init__(f"{purpose} needs {module!r}, which is not installed: {install_line(extra)}")
         self.extra = extra
 
 

@@ -290,9 +290,11 @@ def _check_available(asked: str, provider: OrtProvider, available: Sequence[str]
     if provider.name in available:
         return
     here = ", ".join(name for name, item in ORT_PROVIDERS.items() if item.name in available) or "none"
+    from propetl.installation import requirement_of  # here, as all that is for errors alone
+
     raise BackendError(
         f"provider {asked!r} needs ONNX Runtime's {provider.name}, but the onnxruntime here serves: {here}; "
-        f"pip install 'propetl[{provider.extra}]' in an environment of its own, or choose one of those"
+        f"pip install {requirement_of(provider.extra)} in an environment of its own, or choose one of those"
     )
 
 

@@ -72,9 +72,11 @@ def load_library(flavour: Flavour, purpose: str) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtraError(purpose, flavour.module, flavour.extra) from error
     except ImportError as error:  # its Python part is a package of its own, and comes without the rest, too
+        from propetl.installation import install_line
+
         raise BackendError(
             f"{purpose} needs {flavour.module!r}, which is installed but does not start: {error}; "
-            f"pip install 'propetl[{flavour.extra}]' again where its libraries can be fetched (pypi.nvidia.com), "
+            f"{install_line(flavour.extra)} again where its libraries can be fetched (pypi.nvidia.com), "
             "or put them on LD_LIBRARY_PATH"
         ) from error
     if not flavour.for_any_gpu and int(library.__version__.split(".")[0]) < _OLDEST_TENSORRT:

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from propetl.cli import bench
 from propetl.cli.main import main
+from propetl.installation import install_line
 from propetl.runtime.bench.plan import BenchOptions, plan_of
 from tests.device_env import ROOT
 from tests.runtime.tiny_artifact import write_tiny_artifact
@@ -97,7 +98,7 @@ def test_a_plot_without_matplotlib(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run(tiny.path, "--plot", "bench.png")
     assert result.exit_code == 2
-    assert "needs 'matplotlib', which is not installed: pip install 'propetl[plot]'" in result.stderr
+    assert f"needs 'matplotlib', which is not installed: {install_line('plot')}" in result.stderr
 
 
 def test_an_artifact_that_breaks_while_it_is_measured(tiny, monkeypatch, tmp_path):

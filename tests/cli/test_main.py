@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from propetl import __version__
 from propetl.cli.main import COMMANDS, main
 from propetl.errors import BundleError, CheckFailed, ProPETLError
+from propetl.installation import install_line
 from tests.device_env import ROOT
 
 NOT_COMMANDS = {
@@ -190,7 +191,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, command: str, module: str, ext
     at_the_top, inside = f"import {module}\n{COMMAND}    pass\n", f"{COMMAND}    import {module}\n"
     done = run_command(tmp_path, command, hide + (at_the_top if place == "module" else inside))
     assert done.returncode == 2, done.stderr
-    line = f"propetl {command} needs '{module}', which is not installed: pip install 'propetl[{extra}]'"
+    line = f"propetl {command} needs '{module}', which is not installed: {install_line(extra)}"
     assert done.stderr == f"propetl: error: {line}\n"
 
 

@@ -14,6 +14,7 @@ from propetl.export.tensorrt_engines import existing
 from propetl.export.tensorrt_engines.existing import add_engines
 from propetl.export.tensorrt_engines.options import TensorRTOptions, parse_shapes
 from propetl.export.tensorrt_engines.requirements import Graphs, check_graphs
+from propetl.installation import install_line
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.manifest import MANIFEST
@@ -205,4 +206,4 @@ def test_a_missing_extra_is_named():
 
     with patch("propetl.cli.failures._is_installed", return_value=False):
         error = missing_extra(missing, "build")
-    assert error is not None and "pip install 'propetl[build]'" in str(error)
+    assert error is not None and install_line("build") in str(error)

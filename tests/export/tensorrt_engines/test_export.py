@@ -5,6 +5,7 @@ from click.testing import CliRunner
 
 from propetl.cli.main import main
 from propetl.export.tensorrt_engines import flavour
+from propetl.installation import install_line
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import tensorrt_flavour
 from propetl.runtime.session import Session
@@ -58,5 +59,5 @@ def test_tensorrt_that_is_not_installed(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(tensorrt_flavour, "import_module", missing)
     done = export(plain[1], tmp_path / "out", "--target", "tensorrt")
     assert done.exit_code == 2
-    line = "--target tensorrt needs 'tensorrt', which is not installed: pip install 'propetl[tensorrt]'"
+    line = f"--target tensorrt needs 'tensorrt', which is not installed: {install_line('tensorrt')}"
     assert line in " ".join(done.output.split())

@@ -6,6 +6,7 @@ import types
 import pytest
 
 from propetl.errors import BackendError, MissingExtraError
+from propetl.installation import install_line
 from propetl.runtime.engines import tensorrt_flavour
 from propetl.runtime.engines.tensorrt_flavour import FLAVOURS, PLAN_FLAVOURS, created, load_library
 from tests.runtime.engines.cuda_double import CudaDouble
@@ -73,13 +74,13 @@ def test_tensorrt_has_every_name_that_is_used():
     assert missing_in(library, USED, *([REFITTED] if (major, minor) >= (10, 2) else [])) == []
 
 
-@pytest.mark.parametrize(("one", "line"), [(TENSORRT, "propetl[tensorrt]"), (RTX, "propetl[rtx]")])
-def test_a_missing_package_is_answered_by_the_line_that_installs_it(one, line, monkeypatch):
+@pytest.mark.parametrize(("one", "extra"), [(TENSORRT, "tensorrt"), (RTX, "rtx")])
+def test_a_missing_package_is_answered_by_the_line_that_installs_it(one, extra, monkeypatch):
     real = builtins.__import__
     monkeypatch.setattr(tensorrt_flavour, "import_module", lambda name: real("no_such_module_" + name))
     with pytest.raises(MissingExtraError) as caught:
         load_library(one, f"--target {one.target}")
-    assert f"pip install '{line}'" in str(caught.value) and f"--target {one.target}" in str(caught.value)
+    assert install_line(extra) in str(caught.value) and f"--target {one.target}" in str(caught.value)
 
 
 def test_a_package_without_its_shared_libraries_is_installed_but_does_not_start(monkeypatch):
