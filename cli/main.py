@@ -13,6 +13,7 @@ import click
 from propetl import __version__
 from propetl.cli.failures import INTERRUPTED, failure_of
 from propetl.cli.streams import discard_broken_output, say_error, standard_streams
+from propetl.errors import Interrupted
 
 # Command -> its line in `propetl --help`, in order of use. Module `propetl.cli.<command>` has `command`.
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -67,6 +68,9 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader has gone, as in `propetl … | head`: click ends quietly
+        except Interrupted as stopped:
+            click.secho(f"propetl: {stopped}", fg="red", err=True)
+            ctx.exit(stopped.exit_code)
         except KeyboardInterrupt:
             click.secho("propetl: interrupted", fg="red", err=True)
             ctx.exit(INTERRUPTED)

@@ -11,6 +11,9 @@
     │   └── MissingExtraError    an optional dependency is not installed
     └── CheckFailed              a validation ran and found a difference (exit code 1)
 
+    KeyboardInterrupt
+    └── Interrupted              a signal ended training; no error, so ``except Exception`` does not go on after it
+
 Each message is one line that says what was asked for, what was found, and what to do.
 """
 
@@ -73,3 +76,20 @@ class CheckFailed(ProPETLError):
     """A check ran to its end and found a difference beyond its tolerance."""
 
     exit_code = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended training; the message says what was saved and how to go on.
+
+    Attributes:
+        number: of the signal.
+        exit_code: as shells count.
+        what: has happened, and what is saved.
+    """
+
+    def __init__(self, number: int, what: str = "interrupted", how: str = "") -> None:
+        """``how`` to go on, if there is something to go on with."""
+        super().__init__("; ".join(filter(None, (what, how))))
+        self.number = number
+        self.exit_code = 128 + number
+        self.what = what

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from propetl.data.known import specs_of
+from propetl.errors import Interrupted
 from propetl.files import json_bytes, make_folder
 from propetl.output import write_output
 from propetl.reproduce.plan import PlannedRun, ReproduceOptions, runs_of
@@ -49,7 +50,10 @@ def reproduce(
     for number, run in enumerate(() if only_results else runs, start=1):
         ended = RunFolder(run.config.output).report() is not None
         screen.rule(f"{number} of {len(runs)}: {run}{' (has ended before)' if ended else ''}")
-        train(run.config, resume=True, console=None if ended else shown)
+        try:
+            train(run.config, resume=True, console=None if ended else shown)
+        except Interrupted as stopped:
+            raise Interrupted(stopped.number, stopped.what, "give the same command again to go on") from stopped
         if not ended:
             _write(results(), options.output)
     found = results()

@@ -47,7 +47,8 @@ def processes_of(config: TrainConfig) -> Processes:
     # Making the arguments joins the group, as the Trainer will want it.
     arguments = _arguments(config, config.output, Processes(0, count, gpu))
     atexit.register(_leave_group)
-    return Processes(arguments.process_index, count, gpu)
+    beside = distributed.new_group(backend="gloo") if gpu else None
+    return Processes(arguments.process_index, count, gpu, beside)
 
 
 def check_shards(config: TrainConfig, count: int) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from propetl import fields
 from propetl.errors import ConfigurationError
-from propetl.files import flush, json_bytes, write_atomically
+from propetl.files import json_bytes
+from propetl.staging import staged_folder
 from propetl.strict_json import parse_json
 
 MARKER = "complete.json"
@@ -55,14 +56,22 @@ def _checked(value: Any) -> dict[str, Any]:
     return state
 
 
+def write_checkpoint(folder: Path, step: int, files: Iterable[tuple[str, bytes]]) -> None:
+    """Writes ``checkpoint-STEP`` in ``folder`` from names and contents; it replaces one of the same step.
+
+    It appears whole, on the disk, or not at all. Files are written from memory: when the disk is full, torch and
+    safetensors raise errors that do not say so.
+    """
+    with staged_folder(folder / f"checkpoint-{step}", overwrite=True, marker=MARKER) as staging:
+        for name, content in files:
+            (staging / name).write_bytes(content)
+        mark_complete(staging)
+
+
 def mark_complete(folder: Path) -> None:
-    """Flushes every file of ``folder`` to disk, then writes the marker that lists them with their sizes."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MARKER)
-    for path in files:
-        flush(path)
-    flush(folder)
-    flush(folder.parent)
-    write_atomically(folder / MARKER, json_bytes({"files": {path.name: path.stat().st_size for path in files}}))
+    """Writes the marker, which lists the files of ``folder`` with their sizes."""
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != MARKER}
+    (folder / MARKER).write_bytes(json_bytes({"files": sizes}))
 
 
 def complete_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -75,6 +84,8 @@ def remove_incomplete(folder: Path) -> None:
     for path in _folders(folder):
         if _complete(path) is None:
             _remove(path)
+    for path in folder.glob(".checkpoint-*"):
+        shutil.rmtree(path)
 
 
 def rotate(folder: Path, keep: Iterable[int]) -> None:

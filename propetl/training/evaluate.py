@@ -1,6 +1,6 @@
 """Scores of every task on its development rows, the work shared by all processes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,41 @@ from propetl.data.tables import label_array
 from propetl.training.processes import Processes
 from propetl.training.tasks import TrainingTask
 
+Asked = Callable[[], int]
+
 AVERAGE = "eval_average"
 """Mean of the tasks' main metrics: the best checkpoint is chosen by it."""
 
 
+class BrokenOff(Exception):
+    """An evaluation was asked to stop, in all processes."""
+
+
 def evaluate_tasks(
-    model: nn.Module, tasks: Sequence[TrainingTask], batch_size: int, processes: Processes
+    model: nn.Module,
+    tasks: Sequence[TrainingTask],
+    batch_size: int,
+    processes: Processes,
+    asked: Asked = lambda: 0,
 ) -> dict[str, dict[str, float]]:
     """Metrics by task, the same in every process.
 
     Batches are the same whatever the number of processes; process ``r`` of ``N`` runs every N-th of them.
+
+    Args:
+        model: that answers.
+        tasks: with their development rows.
+        batch_size: rows of a batch.
+        processes: that share the work.
+        asked: called after every batch; once it is not 0 in any process, the evaluation ends.
+
+    Raises:
+        BrokenOff: it was asked to end.
     """
     was_training = model.training
     model.eval()
     try:
-        return {task.spec.name: _scores(model, task, batch_size, processes) for task in tasks}
+        return {task.spec.name: _scores(model, task, batch_size, processes, asked) for task in tasks}
     finally:
         model.train(was_training)
 
@@ -48,10 +68,18 @@ def scores_in_log(entry: Mapping[str, Any], tasks: Iterable[TrainingTask]) -> di
     }
 
 
-def _scores(model: nn.Module, task: TrainingTask, batch_size: int, processes: Processes) -> dict[str, float]:
+def _scores(
+    model: nn.Module, task: TrainingTask, batch_size: int, processes: Processes, asked: Asked
+) -> dict[str, float]:
     batches = list(task.dev.by_length(batch_size))
     answer = _answers if task.spec.text is not None else _tags if task.spec.problem == "tagging" else _logits
-    mine = [(places, answer(model, task, places)) for places in batches[processes.index :: processes.count]]
+    mine = []
+    for places in batches[processes.index :: processes.count]:
+        mine.append((places, answer(model, task, places)))
+        if asked():
+            break
+    if processes.largest(asked()):
+        raise BrokenOff
     found = [part for parts in processes.gather(mine) for part in parts]
     first = found[0][1]
     predictions = np.zeros((len(task.dev), *first.shape[1:]), dtype=first.dtype)

@@ -1,7 +1,7 @@
 """One run from its rows to its bundle."""
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from propetl.backbone import Backbone
 from propetl.bundle import read_bundle
-from propetl.errors import ConfigurationError
+from propetl.errors import ConfigurationError, Interrupted
 from propetl.model import ProPETLModel
 from propetl.training.arguments import check_shards, training_arguments
 from propetl.training.checkpoints import WEIGHTS, at_step
@@ -18,6 +18,7 @@ from propetl.training.conditions import conditions_of
 from propetl.training.evaluate import AVERAGE, scores_in_log
 from propetl.training.folder import RunFolder, check, prepare
 from propetl.training.inputs import Inputs, fingerprints_of_backbone, fingerprints_of_rows
+from propetl.training.interrupts import Interrupts
 from propetl.training.loader import shards_of
 from propetl.training.logs import ProgressDisplay, RunLog
 from propetl.training.processes import Processes
@@ -44,6 +45,7 @@ class Manner:
     overwrite: bool
     processes: Processes
     console: Console
+    interrupts: Interrupts
 
 
 @dataclass(frozen=True)
@@ -159,18 +161,23 @@ def _open(stack: ExitStack, plan: Plan, manner: Manner) -> None:
 def _train(model: ProPETLModel, tasks: list[TrainingTask], plan: Plan, manner: Manner) -> None:
     """Trains to the end, from the newest checkpoint if there is one."""
     config, folder = plan.target.config, plan.folder
-    newest = manner.processes.on_first(folder.newest_checkpoint)
-    if newest and is_done(newest.state(), plan.schedule.max_steps, config.early_stopping_patience):
+    processes, interrupts = manner.processes, manner.interrupts
+    newest = processes.on_first(folder.newest_checkpoint)
+    if newest and is_done(newest.state(), plan.schedule, config.early_stopping_patience):
         return
-    arguments = training_arguments(config, plan.schedule, folder.checkpoints, manner.processes)
+    arguments = training_arguments(config, plan.schedule, folder.checkpoints, processes)
     display = ProgressDisplay(manner.console)
-    log = RunLog(folder.log, folder.tensorboard if config.tensorboard else None)
-    callbacks = [log, display] if manner.processes.first else []
-    trainer = ProPETLTrainer(model, arguments, folder.checkpoints, tasks, config, manner.processes, callbacks)
-    try:
+    log = RunLog(folder.log, folder.tensorboard if config.tensorboard else None, processes)
+    callbacks = [log, display] if processes.first else [log]
+
+    def asked() -> int:
+        return interrupts.asked
+
+    trainer = ProPETLTrainer(model, arguments, folder.checkpoints, tasks, config, processes, callbacks, asked)
+    with closing(display), interrupts.waiting():
         trainer.train(resume_from_checkpoint=str(newest.path) if newest else None)
-    finally:
-        display.close()
+        if number := processes.largest(interrupts.asked):  # in the last step
+            raise Interrupted(number)
 
 
 def _finish(

@@ -14,26 +14,33 @@ from propetl.errors import ConfigurationError
 from propetl.files import json_text, write_atomically
 from propetl.strict_json import parse_json
 from propetl.training.evaluate import AVERAGE
+from propetl.training.processes import Processes
+from propetl.training.scalars import ScalarWriter
 
 _SECONDS_BETWEEN_LINES = 15.0
 _STEPS_BEFORE_ESTIMATE = 5  # the first ones are slower
 
 
 class RunLog(TrainerCallback):
-    """Appends every log entry of the Trainer to ``log.jsonl``, and to TensorBoard if asked for."""
+    """Appends every log entry of the Trainer to ``log.jsonl``, and to TensorBoard if asked for.
 
-    def __init__(self, path: Path, tensorboard: Path | None) -> None:
+    Of several processes the first one writes, and what it raises, as when the disk is full, ends all of them.
+    """
+
+    def __init__(self, path: Path, tensorboard: Path | None, processes: Processes) -> None:
         self.path = path
         self.tensorboard = tensorboard
-        self._writer: Any = None
+        self.processes = processes
+        self._scalars: ScalarWriter | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Drops lines beyond the step that a resumed run starts from."""
-        _truncate(self.path, state.global_step)
-        if self.tensorboard is not None:
-            from torch.utils.tensorboard import SummaryWriter
+        self.processes.on_first(lambda: self._begin(state.global_step))
 
-            self._writer = SummaryWriter(str(self.tensorboard), purge_step=state.global_step + 1)
+    def _begin(self, step: int) -> None:
+        _truncate(self.path, step)
+        if self.tensorboard is not None:
+            self._scalars = ScalarWriter(self.tensorboard, step + 1)
 
     def on_log(
         self,
@@ -44,18 +51,14 @@ class RunLog(TrainerCallback):
         **_: Any,
     ) -> None:
         """Writes one entry; a loss that is no number ends the run."""
-        _refuse_divergence(logs, state.global_step)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json_text({"step": state.global_step, "time": round(time.time(), 3), **logs}) + "\n")
-        if self._writer is not None:
-            for key, value in logs.items():
-                self._writer.add_scalar(_tag(key), value, state.global_step)
-            self._writer.flush()
+        self.processes.on_first(lambda: self._write(logs, state.global_step))
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Closes TensorBoard's file."""
-        if self._writer is not None:
-            self._writer.close()
+    def _write(self, logs: dict[str, Any], step: int) -> None:
+        _refuse_divergence(logs, step)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json_text({"step": step, "time": round(time.time(), 3), **logs}) + "\n")
+        if self._scalars is not None:
+            self._scalars.write({_tag(key): value for key, value in logs.items()}, step)
 
 
 class ProgressDisplay(TrainerCallback):

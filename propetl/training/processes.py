@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import distributed
 
 from propetl.errors import ProPETLError
@@ -25,11 +26,13 @@ class Processes:
         index: of this process.
         count: of all.
         on_gpu: whether they compute on GPUs.
+        beside: group of all of them in which they agree without waiting for their GPUs; None for the one they are in.
     """
 
     index: int = 0
     count: int = 1
     on_gpu: bool = False
+    beside: Any = None
 
     @property
     def first(self) -> bool:
@@ -63,7 +66,10 @@ class Processes:
         result: Value = outcome[0]
         return result
 
-    def wait(self) -> None:
-        """Returns when every process has come here."""
-        if self.count > 1:
-            distributed.barrier()
+    def largest(self, value: int) -> int:
+        """The largest ``value`` of all processes, to all of them."""
+        if self.count == 1:
+            return value
+        found = torch.tensor(value)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX, group=self.beside)
+        return int(found)

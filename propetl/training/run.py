@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from signal import Signals
 
 import torch
 from rich.console import Console
@@ -11,12 +12,13 @@ from transformers.utils import logging as transformers_logging
 from propetl.bundle import read_bundle
 from propetl.data.known import specs_of
 from propetl.data.metrics import check_metrics
-from propetl.errors import ConfigurationError
+from propetl.errors import ConfigurationError, Interrupted
 from propetl.extras import check_installed
 from propetl.training.arguments import processes_of
 from propetl.training.config import TrainConfig
 from propetl.training.fit import Manner, check_rows, checked_folder, fit, take_shards
 from propetl.training.folder import RunFolder
+from propetl.training.interrupts import Interrupts
 from propetl.training.report import print_report
 from propetl.training.result import RunResult, result_from_report
 from propetl.training.target import AddedTask, NewBundle, Target
@@ -46,6 +48,7 @@ def train(
 
     Raises:
         ConfigurationError: the configuration, the data or the run folder cannot be used.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP came; in the main thread, steps that are done have been saved before.
     """
     if resume and overwrite:
         raise ConfigurationError("--resume and --overwrite: give one of them; a run is either continued or replaced")
@@ -59,8 +62,9 @@ def train(
         torch.set_num_threads(config.threads)
     processes = processes_of(config)
     shown = console if console is not None and processes.first else Console(quiet=True)
-    manner = Manner(resume, overwrite, processes, shown)
-    return list(_runs(config, manner, separate, add_to))
+    with Interrupts(shown) as interrupts:
+        manner = Manner(resume, overwrite, processes, shown, interrupts)
+        return list(_runs(config, manner, separate, add_to))
 
 
 def _runs(config: TrainConfig, manner: Manner, separate: bool, add_to: Path | None) -> Iterator[RunResult]:
@@ -93,6 +97,21 @@ def _checked(target: Target, manner: Manner) -> RunFolder:
 
 
 def _run(target: Target, manner: Manner) -> RunResult:
+    try:
+        return _whole_run(target, manner)
+    except Interrupted as stopped:
+        raise _told(stopped.number, target.config.output) from stopped
+
+
+def _told(number: int, path: Path) -> Interrupted:
+    """With what is saved of the run in ``path``, and how to go on."""
+    what, newest = f"interrupted ({Signals(number).name})", RunFolder(path).newest_checkpoint()
+    if newest is None:
+        return Interrupted(number, f"{what} before a step of {path} was done: there was nothing to save")
+    return Interrupted(number, f"{what}: {path} is saved up to step {newest.step}", "go on with --resume")
+
+
+def _whole_run(target: Target, manner: Manner) -> RunResult:
     folder = _checked(target, manner)
     report = manner.processes.on_first(folder.report) if manner.resume else None
     if report is not None:

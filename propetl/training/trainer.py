@@ -2,22 +2,35 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME
 
+from propetl.errors import Interrupted
+from propetl.files import json_bytes
 from propetl.model import ProPETLModel
-from propetl.training.checkpoints import WEIGHTS, mark_complete, rotate
+from propetl.training.checkpoints import STATE, WEIGHTS, rotate, write_checkpoint
 from propetl.training.config import TrainConfig
-from propetl.training.evaluate import eval_log, evaluate_tasks
+from propetl.training.evaluate import AVERAGE, Asked, BrokenOff, eval_log, evaluate_tasks
 from propetl.training.loader import EpochLoader, Part, joint_loader, loss_divisors
+from propetl.training.optimizer import parameter_groups
 from propetl.training.processes import Processes
-from propetl.training.progress import stopped_early
+from propetl.training.progress import evaluation_is_due, stopped_early
 from propetl.training.tasks import Batch, TrainingTask
 
 
@@ -50,8 +63,11 @@ class ProPETLTrainer(Trainer):
       so that one process does the sums that several do;
     * the loss of a step is that of :func:`propetl.training.loader.loss_divisors`, however the step is split into
       shards, processes and accumulated batches;
-    * a checkpoint holds trainable tensors only, is marked when complete, and is written at every new best;
-    * evaluation gives every task's metrics, and the best step is that of the best mean of the main ones.
+    * a checkpoint holds trainable tensors only, is whole or absent, and is written at every new best;
+    * evaluation gives every task's metrics, and the best step is that of the best mean of the main ones, of equal ones
+      the newest;
+    * where it is asked to, it saves a checkpoint and raises :class:`Interrupted`, between two steps or two batches of
+      an evaluation, which is then made up for when the run goes on.
     """
 
     def __init__(
@@ -63,20 +79,24 @@ class ProPETLTrainer(Trainer):
         config: TrainConfig,
         processes: Processes,
         callbacks: Sequence[TrainerCallback],
+        asked: Asked = lambda: 0,
     ) -> None:
-        """``folder`` is where checkpoints go, as ``args`` say."""
+        """``folder`` is where checkpoints go, as ``args`` say; ``asked`` is 0 or the signal that ends the run."""
         self.folder = folder
         self.tasks = tuple(tasks)
         self.config = config
         self.processes = processes
         self.network = model
         self.trained = Trained(model)
+        self._asked = asked
+        self._saved_step = 0
         self._divisors: dict[str, float] = {}
         self._step = -1
         self._batch_of_step = 0
         dev = {task.spec.name: task.dev for task in self.tasks}
         super().__init__(model=self.trained, args=args, eval_dataset=cast(Any, dev), callbacks=list(callbacks))
         self.remove_callback(PrinterCallback)
+        self.add_callback(_Begin(self))
 
     def get_train_dataloader(self) -> EpochLoader:
         """Loader of this process's part of every batch; Accelerate has nothing to do about it."""
@@ -84,6 +104,11 @@ class ProPETLTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator[Part], num_batches: int, device: Any) -> tuple[Any, None]:
         """The batches of one optimizer step: before the first is computed, all have to be there to be counted."""
+        number = self.processes.largest(self._asked())
+        if number:
+            self._stop(number)
+        if self.control.should_training_stop:  # since the run has begun
+            return [], None
         parts, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._divisors = loss_divisors(parts)
         return parts, None
@@ -131,55 +156,85 @@ class ProPETLTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Metrics of every task, logged as ``eval_<task>_<metric>`` and ``eval_average``."""
-        scores = evaluate_tasks(self.trained, self.tasks, self.config.eval_batch_size, self.processes)
+        batch_size = self.config.eval_batch_size
+        try:
+            scores = evaluate_tasks(self.trained, self.tasks, batch_size, self.processes, self._asked)
+        except BrokenOff:
+            self._stop(self.processes.largest(self._asked()))
         metrics = eval_log(scores, self.tasks)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Saves whenever there is a new best; stops when patience has run out."""
-        is_best = super()._determine_best_metric(metrics, trial)
-        stop = stopped_early(self.state.log_history, self.state.best_global_step, self.config.early_stopping_patience)
+        """Saves whenever no step before was better; stops when patience has run out."""
+        average = metrics[AVERAGE]
+        is_best = self.state.best_metric is None or average >= self.state.best_metric
+        if is_best:  # of equal ones, the newest has been trained longest
+            self.state.best_metric, self.state.best_global_step = average, self.state.global_step
+        stop = stopped_early(self.state.log_history, self.config.early_stopping_patience)
         self.control.should_save |= is_best or stop
         self.control.should_training_stop |= stop
         return is_best
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Writes the trainable tensors only: the backbone is where it was."""
-        if not self.args.should_save:
-            return
-        folder = Path(output_dir or self.folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.network.trainable_state().items()}
-        save_file(state, folder / WEIGHTS)
+    def begin(self) -> None:
+        """Makes up for an evaluation that the run was stopped in."""
+        step = self._saved_step = self.state.global_step
+        if evaluation_is_due(self.state.log_history, step, self.state.max_steps, int(self.state.eval_steps)):
+            self._determine_best_metric(self.evaluate(), None)
+            self._save_checkpoint(self.model, None)
+            self.control.should_save = False
+        # The Trainer looks at both only after one more step.
+        self.control.should_training_stop |= step >= self.state.max_steps
+
+    def _stop(self, number: int) -> NoReturn:
+        """Ends the run after the steps that are done, in all processes."""
+        if self.state.global_step > self._saved_step:
+            self._save_checkpoint(self.model, None)
+        raise Interrupted(number)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Adds the marker once every process has written its part, then removes what is no longer needed."""
-        super()._save_checkpoint(model, trial)
-        self.processes.wait()
-        if self.processes.first:
-            mark_complete(self.folder / f"checkpoint-{self.state.global_step}")
-            rotate(self.folder, keep={self.state.global_step, self.state.best_global_step or 0})
+        """Writes what this run goes on from, then removes the checkpoints that are no longer needed.
+
+        Dropout is drawn from seed, step and shard, so that no state of random numbers is part of it.
+        """
+        self.processes.on_first(self._write_checkpoint)
+        self._saved_step = self.state.global_step
+
+    def _write_checkpoint(self) -> None:
+        step = self.state.global_step
+        write_checkpoint(self.folder, step, self._checkpoint_files())
+        rotate(self.folder, keep={step, self.state.best_global_step or 0})
+
+    def _checkpoint_files(self) -> Iterator[tuple[str, bytes]]:
+        """Trainable tensors only: the backbone is where it was."""
+        trainable = self.network.trainable_state()
+        yield WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in trainable.items()})
+        yield OPTIMIZER_NAME, _torch_bytes(cast(Any, self.optimizer).state_dict())
+        yield SCHEDULER_NAME, _torch_bytes(cast(Any, self.lr_scheduler).state_dict())
+        if self.accelerator.scaler is not None:
+            yield SCALER_NAME, _torch_bytes(self.accelerator.scaler.state_dict())
+        yield STATE, json_bytes(asdict(self.state))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.network.load_trainable_state(load_file(Path(resume_from_checkpoint) / WEIGHTS))
 
 
-def parameter_groups(model: ProPETLModel, config: TrainConfig) -> list[dict[str, Any]]:
-    """Groups for the optimizer; a method without scores has no group for them."""
-    others = model.other_parameters()
-    decayed = [parameter for name, parameter in others if _decays(name, parameter)]
-    plain = [parameter for name, parameter in others if not _decays(name, parameter)]
-    scores = [parameter for _, parameter in model.score_parameters()]
-    groups = [
-        {"params": decayed, "lr": config.rate, "weight_decay": config.weight_decay},
-        {"params": plain, "lr": config.rate, "weight_decay": 0.0},
-        {"params": scores, "lr": config.score_rate, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+class _Begin(TrainerCallback):
+    """Called last of all when training begins, with what a checkpoint held in place."""
+
+    def __init__(self, trainer: ProPETLTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """What comes out of it may end the run."""
+        self._trainer.begin()
+        return self._trainer.control
 
 
-def _decays(name: str, parameter: nn.Parameter) -> bool:
-    """Weight matrices do; biases (also those with a slot axis) and LayerNorms do not."""
-    return parameter.ndim > 1 and not name.endswith("bias")
+def _torch_bytes(value: Any) -> bytes:
+    buffer = BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()

@@ -157,18 +157,18 @@ def test_no_permission(path, tmp_path, monkeypatch):
 
 def test_no_space_while_saving_keeps_what_was_complete(path, tmp_path, monkeypatch):
     """The disk fills up with the second checkpoint; the first one stays, and the run goes on from it."""
-    from propetl.training import trainer
+    from propetl.training import checkpoints
 
-    real, calls = trainer.save_file, []
+    real, calls = checkpoints.mark_complete, []
 
-    def full(*arguments):
+    def full(folder):
         calls.append(1)
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
-        real(*arguments)
+        real(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "save_file", full)
+        patch.setattr(checkpoints, "mark_complete", full)
         result = train(path, "--set", "save_every=1", "--set", "eval_every=2")
     assert result.exit_code == 2
     assert "no space left on the disk" in result.stderr.splitlines()[-1]

@@ -14,6 +14,7 @@ from propetl.training.checkpoints import (
     mark_complete,
     remove_incomplete,
     rotate,
+    write_checkpoint,
 )
 
 
@@ -95,16 +96,30 @@ def test_a_kill_while_removing_leaves_nothing_that_looks_complete(tmp_path, monk
     assert steps(tmp_path) == [2]
 
 
-def test_the_marker_is_written_after_files_and_folders_were_flushed(tmp_path, monkeypatch):
-    path = write(tmp_path, 1, complete=False)
-    done = []
-    flush, write_marker = checkpoints.flush, checkpoints.write_atomically
-    monkeypatch.setattr(checkpoints, "flush", lambda file: (done.append(file.name), flush(file)))
-    monkeypatch.setattr(
-        checkpoints, "write_atomically", lambda file, content: (done.append(file.name), write_marker(file, content))
-    )
-    mark_complete(path)
-    assert done == ["model.safetensors", "trainer_state.json", path.name, path.parent.name, MARKER]
+def test_a_checkpoint_is_whole_or_absent(tmp_path):
+    """One that is written again stays as it was until the new one is whole."""
+    write_checkpoint(tmp_path, 3, [("a", b"1"), ("b", b"22")])
+
+    def broken():
+        yield "a", b"3"
+        raise OSError(28, "No space left on device")
+
+    for step in (3, 4):
+        with pytest.raises(OSError, match="No space left"):
+            write_checkpoint(tmp_path, step, broken())
+    assert steps(tmp_path) == [3]
+    assert (tmp_path / "checkpoint-3" / "a").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
+    write_checkpoint(tmp_path, 3, [("a", b"3")])
+    assert {path.name for path in complete_checkpoints(tmp_path)[0].path.iterdir()} == {"a", MARKER}
+
+
+def test_what_a_kill_while_writing_left_is_removed(tmp_path):
+    write(tmp_path, 1)
+    (tmp_path / ".checkpoint-2.ab.partial").mkdir()
+    (tmp_path / ".checkpoint-1.cd.replaced").mkdir()
+    remove_incomplete(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
 def test_a_missing_step_is_named(tmp_path):

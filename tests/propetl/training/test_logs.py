@@ -11,6 +11,7 @@ from propetl.errors import ConfigurationError
 from propetl.training import logs
 from propetl.training.evaluate import AVERAGE
 from propetl.training.logs import ProgressDisplay, RunLog
+from propetl.training.processes import Processes
 
 
 def state(step, of=40):
@@ -26,7 +27,7 @@ def lines(path):
 
 
 def test_one_line_per_entry(tmp_path):
-    callback = RunLog(tmp_path / "log.jsonl", None)
+    callback = RunLog(tmp_path / "log.jsonl", None, Processes())
     callback.on_train_begin(None, state(0), TrainerControl())
     log(callback, 10, loss=0.5, learning_rate=1e-3)
     log(callback, 20, **{AVERAGE: 0.7})
@@ -38,20 +39,26 @@ def test_one_line_per_entry(tmp_path):
 def test_a_resumed_run_drops_lines_beyond_its_start(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 10}\n{"step": 20}\n{"step": 30}\n{"step": 4')  # the last one cut by a kill
-    RunLog(path, None).on_train_begin(None, state(20), TrainerControl())
+    RunLog(path, None, Processes()).on_train_begin(None, state(20), TrainerControl())
     assert [entry["step"] for entry in lines(path)] == [10, 20]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_divergence_ends_the_run(tmp_path, value):
     with pytest.raises(ConfigurationError, match=r"at step 30: training diverged; lower the learning rates"):
-        log(RunLog(tmp_path / "log.jsonl", None), 30, loss=value)
+        log(RunLog(tmp_path / "log.jsonl", None, Processes()), 30, loss=value)
+
+
+def test_what_is_no_number_is_none_in_the_log(tmp_path):
+    log(RunLog(tmp_path / "log.jsonl", None, Processes()), 10, loss=0.5, grad_norm=float("inf"))
+    (entry,) = lines(tmp_path / "log.jsonl")
+    assert entry.items() >= {"loss": 0.5, "grad_norm": None}.items()
 
 
 def test_tensorboard_gets_the_same(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    callback = RunLog(tmp_path / "log.jsonl", tmp_path / "tb")
+    callback = RunLog(tmp_path / "log.jsonl", tmp_path / "tb", Processes())
     callback.on_train_begin(None, state(0), TrainerControl())
     log(callback, 10, loss=0.5)
     log(callback, 20, eval_mood_accuracy=0.75, train_loss=0.25)

@@ -12,7 +12,7 @@ def test_alone_everything_is_the_identity():
     assert alone.first
     assert alone.gather([1]) == [[1]]
     assert alone.on_first(lambda: 5) == 5
-    alone.wait()
+    assert alone.largest(7) == 7
 
 
 def test_an_error_of_the_first_process_reaches_it():

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from propetl.errors import ConfigurationError
+from propetl.training import checkpoints as checkpoints_module
 from propetl.training import fit as fit_module
 from propetl.training import trainer as trainer_module
 from propetl.training.run import train
@@ -78,10 +79,11 @@ def killed_and_resumed(config, monkeypatch, module, name, call, before):
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
-        (trainer_module, "save_file", 1),
-        (trainer_module, "save_file", 3),
-        (trainer_module, "mark_complete", 1),
-        (trainer_module, "mark_complete", 4),
+        (trainer_module, "save", 1),
+        (trainer_module, "save", 3),
+        (checkpoints_module, "mark_complete", 1),
+        (checkpoints_module, "mark_complete", 4),
+        (trainer_module, "write_checkpoint", 2),
         (trainer_module, "rotate", 2),
         (trainer_module, "evaluate_tasks", 2),
         (fit_module, "at_step", 1),
@@ -123,7 +125,7 @@ def test_early_stopping_counts_over_the_kill(make_config, tmp_path, monkeypatch)
         with pytest.raises(Killed):
             train(config)
     (resumed,) = train(config, resume=True)
-    assert (resumed.steps, resumed.best_step) == (3, 1)
+    assert (resumed.steps, resumed.best_step) == (3, 3)  # equal scores: the newest is kept, and none is progress
 
 
 def test_a_lost_best_checkpoint_is_named(make_config, monkeypatch):

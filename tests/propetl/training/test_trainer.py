@@ -11,10 +11,11 @@ from propetl.prototypes.spec import PrototypeConfig
 from propetl.training.arguments import training_arguments
 from propetl.training.checkpoints import WEIGHTS, complete_checkpoints
 from propetl.training.evaluate import AVERAGE
+from propetl.training.optimizer import parameter_groups
 from propetl.training.processes import Processes
 from propetl.training.schedule import schedule_of
 from propetl.training.tasks import load_tasks, tokenizer_of
-from propetl.training.trainer import ProPETLTrainer, parameter_groups
+from propetl.training.trainer import ProPETLTrainer
 
 
 @pytest.fixture
@@ -144,7 +145,15 @@ def test_patience_ends_the_run_with_a_checkpoint(make_trainer):
     trainer = make_trainer(scores=scores, eval_every=1, save_every=9, max_steps=9, early_stopping_patience=2)
     trainer.train()
     assert trainer.state.global_step == 4  # an equal score is not a better one
-    assert steps(trainer) == [2, 4]
+    assert steps(trainer) == [4]
+
+
+def test_of_equal_scores_the_newest_is_the_best(make_trainer):
+    """It has been trained longest."""
+    trainer = make_trainer(scores=[0.1, 0.7, 0.7, 0.3], eval_every=1, save_every=9, max_steps=4)
+    trainer.train()
+    assert trainer.state.best_global_step == 3
+    assert steps(trainer) == [3, 4]
 
 
 def test_shards_add_up_to_the_whole_batch(make_trainer):
