@@ -53,7 +53,7 @@ class Checkpoint:
         for other in others:
             if not torch.equal(self.take(other), tensor):
                 raise BundleError(
-                    f"{self.source}: {other} differs from {first}, but a file with masks shares one prototype"
+                    f"{self.source}: {other} differs from {first}, but all layers share one prototype"
                 )
         return tensor
 

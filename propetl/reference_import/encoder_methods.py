@@ -16,6 +16,7 @@ from propetl.reference_import.masks import as_mask, packed, sparsity_of
 from propetl.reference_import.method import ImportedMethod, floats, stacked
 
 Settings = dict[str, Any]
+Take = Callable[[str], Tensor]
 
 _ADAPTER_SETTINGS: Settings = {
     "original_ln_before": True,
@@ -146,8 +147,14 @@ def _mask(masks: Checkpoint, name: str, weight: Tensor, sparsity: float | None, 
 
 def _prefix(files: EncoderFiles, backbone: Backbone, sparsity: float | None) -> ImportedMethod:
     refuse_unless(files, _PREFIX_SETTINGS)
-    take, layers, hidden = files.weights.take, backbone.info.layers, backbone.info.hidden_size
-    place = _prefix_place(files)
+    layers, hidden = backbone.info.layers, backbone.info.hidden_size
+    place, *copies = _prefix_places(files)
+
+    def take(name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+        """The tensor, which layers repeat."""
+        files.weights.take(name, shape)
+        return files.weights.take_equal([name, *(name.replace(place, copy) for copy in copies)])
+
     scores = f"{place}.adapters_mask.adapters_mask"
     made = _reparametrised(take, place, ACTIVATIONS[_activation(files)])  # [P, columns]
     length, width = made.shape
@@ -167,16 +174,16 @@ def _prefix(files: EncoderFiles, backbone: Backbone, sparsity: float | None) -> 
     return ImportedMethod(PrototypeConfig(sparsity=kept, **settings), floats({"prefix": made}), masks)
 
 
-def _prefix_place(files: EncoderFiles) -> str:
-    """Path of the prefix, which all layers share: it stands beside the encoder."""
+def _prefix_places(files: EncoderFiles) -> list[str]:
+    """Paths of the prefix, which all layers share: beside the encoder, and once more in each layer that reads it."""
     end = f".prefix_tunings.{files.name}.self_prefix"
-    for name in files.weights.tensors:
-        if name.endswith(f"{end}.wte.weight"):
-            return name.removesuffix(".wte.weight")
-    raise BundleError(f"{files.weights.source}: no prefix of {files.name!r} (…{end}.wte.weight) is in it")
+    names = [name for name in files.weights.tensors if name.endswith(f"{end}.wte.weight")]
+    if not names:
+        raise BundleError(f"{files.weights.source}: no prefix of {files.name!r} (…{end}.wte.weight) is in it")
+    return [name.removesuffix(".wte.weight") for name in names]
 
 
-def _reparametrised(take: Callable[[str], Tensor], place: str, activation: Callable[[Tensor], Tensor]) -> Tensor:
+def _reparametrised(take: Take, place: str, activation: Callable[[Tensor], Tensor]) -> Tensor:
     """What the MLP makes of its embedding: ``[P, columns]``; a bundle keeps the result alone."""
     inner = torch.nn.functional.linear(
         take(f"{place}.wte.weight"), take(f"{place}.control_trans.0.weight"), take(f"{place}.control_trans.0.bias")

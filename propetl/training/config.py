@@ -104,7 +104,7 @@ class TrainConfig(BaseModel):
         dropout: of the backbone while training; the backbone's own if null.
         eval_every: steps between evaluations; once an epoch if null.
         save_every: steps between checkpoints; once an epoch if null. A new best is always saved.
-        early_stopping_patience: evaluations without a new best after which training stops.
+        early_stopping_patience: evaluations without a higher score after which training stops.
         max_train_rows: a seeded choice of this many training rows per task.
         max_dev_rows: the same of the development rows.
         tensorboard: write TensorBoard logs beside ``log.jsonl``.

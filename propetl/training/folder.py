@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from propetl import fields
 from propetl.errors import ConfigurationError
-from propetl.files import json_bytes, read_json, write_atomically
+from propetl.files import json_bytes, make_folder, read_json, write_atomically
 from propetl.training.checkpoints import Checkpoint, complete_checkpoints, remove_incomplete
 from propetl.training.config import TrainConfig
 from propetl.training.inputs import Inputs
@@ -89,7 +89,7 @@ class RunFolder:
         Raises:
             ConfigurationError: another run is in it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         stream = (self.path / LOCK).open("w")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from propetl.files import make_folder
+
 _VERSION = "brain.Event:2"
 
 
@@ -19,7 +21,7 @@ class ScalarWriter:
         """TensorBoard shows no step from ``first_step`` on that stands in older files of ``folder``."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._path = _free_path(folder)
         started = Event(wall_time=time.time(), step=first_step, session_log=SessionLog(status=SessionLog.START))
         self._append(Event(wall_time=time.time(), file_version=_VERSION), started)

@@ -181,7 +181,11 @@ def lora_files(folder: Path, *, shared: bool = True, kept: float = 0.1) -> Writt
 
 
 def prefix_files(folder: Path, *, shared: bool = True) -> Written:
-    """A prefix of length 5 through an MLP of width 8; its scores stand among the weights, the mask file is empty."""
+    """A prefix of length 5 through an MLP of width 8; its scores stand among the weights, the mask file is empty.
+
+    The reference keeps one module in two places: beside the encoder, and as the ``pool`` of every layer that reads it.
+    A state dict names the tensors of both, the layers' first.
+    """
     random = torch.Generator().manual_seed(3)
     config = PREFIX | {"share_adapter": shared}
     files = _with_head(Written(folder, config, shared), random)
@@ -198,7 +202,7 @@ def prefix_files(folder: Path, *, shared: bool = True) -> Written:
     made = torch.tanh(wte @ enter.T + enter_bias) @ leave.T + leave_bias
     if not shared:
         files.extras = [Extra(prefix=part) for part in made.split(2 * HIDDEN, dim=1)]
-        return files
+        return _as_pools_of_layers(files)
     scores = _normal(random, (LAYERS, PREFIX["prefix_length"], 2 * HIDDEN))
     files.weights[f"{place}.adapters_mask.adapters_mask"] = scores
     for layer in scores:
@@ -206,6 +210,14 @@ def prefix_files(folder: Path, *, shared: bool = True) -> Written:
         mask = torch.ones_like(order)
         mask[order[: int((1 - PREFIX["sparsity"]) * len(order))]] = 0
         files.extras.append(Extra(prefix=made * mask.view_as(layer)))
+    return _as_pools_of_layers(files)
+
+
+def _as_pools_of_layers(files: Written) -> Written:
+    pools = [f"roberta.encoder.layer.{layer}.attention.self.prefix_tuning.pool" for layer in range(LAYERS)]
+    own = files.weights
+    copies = {name.replace("roberta.prefix_tuning", pool): own[name].clone() for pool in pools for name in own}
+    files.weights = {**copies, **own}
     return files
 
 

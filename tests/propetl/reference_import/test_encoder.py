@@ -83,6 +83,15 @@ def test_the_sparsity_is_what_it_was_trained_with(make, kept, bring_in, tmp_path
     assert bundle.info.prototype.sparsity == kept
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_layers_that_repeat_another_prefix_are_refused(shared, backbone, tmp_path):
+    files = reference.prefix_files(tmp_path / "rte", shared=shared)
+    (name,) = [name for name in files.weights if "layer.1" in name and name.endswith("control_trans.2.bias")]
+    files.weights[name] = files.weights[name] + 1
+    with pytest.raises(BundleError, match=r"control_trans.2.bias differs from .*share one prototype"):
+        import_checkpoint(files.save(), tmp_path / "bundle", ImportOptions(backbone=backbone.info.name))
+
+
 def test_glue_tasks_get_their_columns_and_metrics(bring_in, tmp_path):
     imported, bundle, _ = bring_in(reference.lora_files(tmp_path / "rte"))
     info = bundle.info.tasks["rte"]
@@ -199,7 +208,7 @@ class TestRefused:
         files = reference.adapter_files(tmp_path / "rte")
         name = "roberta.encoder.layer.2.output.adapters.rte.adapter_up.weight"
         files.weights[name] = files.weights[name] + 1
-        refuse(files, r"layer.2.output.* differs from .*layer.0.output.*shares one prototype")
+        refuse(files, r"layer.2.output.* differs from .*layer.0.output.*share one prototype")
 
     def test_a_layer_that_is_missing(self, refuse, tmp_path):
         files = reference.lora_files(tmp_path / "rte")

@@ -27,6 +27,22 @@ def test_it_runs(file, request, tmp_path):
     assert bundle.info.prototype == config.prototype
 
 
+def test_no_two_examples_write_into_one_folder():
+    files = [path for path in CONFIGS.parent.rglob("*.yaml") if path.name != "sets.yaml"]
+    outputs = {path: load_config(path).output for path in files}
+    assert len(set(outputs.values())) == len(files) > 20
+    for path in files:
+        if path.parent == CONFIGS:
+            assert outputs[path].name == path.stem
+
+
+def test_no_two_experiments_of_the_sets_write_into_one_folder():
+    """Sets share the runs that are the same in all of them: a folder is of one configuration with its changes."""
+    rows = [row for one in read_sets(CONFIGS).sets.values() for row in one.rows]
+    meant = {row.folder: (row.config, row.overrides) for row in rows}
+    assert all(meant[row.folder] == (row.config, row.overrides) for row in rows)
+
+
 def test_every_file_is_in_a_set_and_every_set_has_its_files():
     sets = read_sets(CONFIGS).sets
     named = {row.config for one in sets.values() for row in one.rows}
