@@ -22,7 +22,7 @@ def progress_bars(what: str, done: str, steps: int, verbose: bool) -> Iterator[t
     Args:
         what: is being done.
         done: what the bar says at the end.
-        steps: how many there are going to be.
+        steps: how many are expected; the bar grows with those that come beside them.
         verbose: print lines of detail, those that start with two blanks.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -30,10 +30,13 @@ def progress_bars(what: str, done: str, steps: int, verbose: bool) -> Iterator[t
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(what, total=steps)
         building = progress.add_task("engine", total=100, visible=False)
+        begun = 0
 
         def report(line: str) -> None:
+            nonlocal begun
             if not line.startswith("  "):
-                progress.update(bar, advance=1, description=line)
+                begun += 1
+                progress.update(bar, completed=begun - 1, total=max(steps, begun), description=line)
             elif verbose:
                 console.print(line, highlight=False)
 
@@ -42,7 +45,7 @@ def progress_bars(what: str, done: str, steps: int, verbose: bool) -> Iterator[t
 
         yield report, report_build
         progress.update(building, visible=False)
-        progress.update(bar, completed=steps, description=done)
+        progress.update(bar, completed=begun, total=begun, description=done)
 
 
 def build_steps(options: TensorRTOptions | None, graphs: int) -> int:
