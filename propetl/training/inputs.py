@@ -27,8 +27,14 @@ def definitions_of(specs: Mapping[str, TaskSpec]) -> dict[str, Any]:
 
 
 def fingerprints_of_rows(rows: Mapping[str, TaskRows]) -> dict[str, Any]:
-    """Of the rows of each task, by split."""
-    return {task: {"train": _of_rows(both.train), "dev": _of_rows(both.dev)} for task, both in rows.items()}
+    """Of the rows of each task by split, and how its labels were read."""
+    return {
+        task: {
+            "splits": {"train": _of_rows(both.train), "dev": _of_rows(both.dev)},
+            "label_values": dict(both.label_values),
+        }
+        for task, both in rows.items()
+    }
 
 
 def _of_rows(rows: Rows) -> dict[str, Any]:

@@ -85,13 +85,19 @@ def _refuse_other_tasks(run: Path, before: Mapping[str, Any], now: Mapping[str, 
 
 
 def _refuse_other_rows(run: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for task, splits in now.items():
-        for split, here in splits.items():
-            if here != before[task][split]:
+    for task, rows in now.items():
+        for split, here in rows["splits"].items():
+            then = before[task]["splits"][split]
+            if here != then:
                 raise ConfigurationError(
                     f"--resume: data: {split} rows of {task} are not those that the run in {run} was started with "
-                    f"({_difference(before[task][split], here)}); restore them, or train again with --overwrite"
+                    f"({_difference(then, here)}); restore them, or train again with --overwrite"
                 )
+        _refuse_other(
+            run,
+            {f"label_values of {task}": before[task]["label_values"]},
+            {f"label_values of {task}": rows["label_values"]},
+        )
 
 
 def _refuse_other_backbone(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 import yaml
@@ -152,7 +153,7 @@ def test_of_tasks_trained_alone_the_next_does_not_begin(make_config, monkeypatch
 
 def test_stopped_and_out_of_patience_it_takes_no_further_step(make_config, tmp_path, monkeypatch):
     """The evaluation that ends a run is made up for when it goes on."""
-    options = {"max_steps": 9, "eval_every": 1, "early_stopping_patience": 1, "save_every": 9}
+    options: dict[str, Any] = {"max_steps": 9, "eval_every": 1, "early_stopping_patience": 1, "save_every": 9}
     options |= {"learning_rate": 1e-9, "score_learning_rate": 1e-9}
     (whole,) = train(make_config(**options, output=str(tmp_path / "whole")))
     assert whole.steps == 2
