@@ -3,7 +3,7 @@ import { inNode } from "./files.js";
 
 /** @typedef {import("onnxruntime-common").Tensor} Tensor */
 /** @typedef {import("./manifest.js").Graph} Graph */
-/** @typedef {{ name: string, dtype: string, data: any, shape: readonly number[] }} Item a tensor before it is ONNX Runtime's */
+/** @typedef {{ name: string, dtype: string, data: any, shape: readonly number[] }} Item not yet ONNX Runtime's */
 
 const WEIGHTS = "backbone.data";
 const NOWHERE = "/dev/null"; // no file is below it: weights come from bytes that were hashed, or not at all
@@ -55,7 +55,10 @@ export class Engine {
     return new Engine(ort, session, graph);
   }
 
-  /** All outputs by name. @param {Item[]} items @param {Record<string, Tensor>} [more] @returns {Promise<Record<string, Tensor>>} */
+  /**
+   * All outputs by name.
+   * @param {Item[]} items @param {Record<string, Tensor>} [more] @returns {Promise<Record<string, Tensor>>}
+   */
   async run(items, more = {}) {
     const made = items.map(({ name, dtype, data, shape }) => [name, new this.ort.Tensor(dtype, data, shape)]);
     try {

@@ -1,4 +1,4 @@
-/** Errors raised on purpose, by the names they have in Python: one line that says what was asked, found and is to do. */
+/** Errors raised on purpose, by their names in Python: one line that says what was asked, found and is to do. */
 export class ProPETLError extends Error {
   /** @param {string} message */
   constructor(message) {

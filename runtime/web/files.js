@@ -3,7 +3,7 @@ import { sha256 } from "./safetensors.js";
 
 export const inNode = typeof process === "object" && Boolean(process.versions?.node);
 
-/** The content of a file by URL, under Node also by path. @param {string} url @returns {Promise<Uint8Array<ArrayBuffer>>} */
+/** The content of a file by URL, under Node also by path. @param {string} url */
 async function readFrom(url) {
   if (inNode && !/^https?:/.test(url)) {
     const { readFile } = await import("node:fs/promises");
@@ -14,7 +14,7 @@ async function readFrom(url) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-/** The bytes of a pack, which may be given as such. @param {string | URL | ArrayBuffer | Uint8Array<ArrayBuffer>} pack */
+/** The bytes of a pack. @param {string | URL | ArrayBuffer | Uint8Array<ArrayBuffer>} pack */
 export async function packBytes(pack) {
   if (pack instanceof ArrayBuffer) return new Uint8Array(pack);
   if (pack instanceof Uint8Array) return pack;
@@ -40,9 +40,10 @@ export class Files {
 
   /** A file that nothing vouches for: the manifest. @param {string} relative */
   async unchecked(relative) {
-    const path = inNode && !/^(https?|file):/.test(this.url) ? relative : relative.split("/").map(encodeURIComponent).join("/");
+    const local = inNode && !/^(https?|file):/.test(this.url);
     try {
-      return await readFrom(`${this.url}/${path}`);
+      const encoded = relative.split("/").map(encodeURIComponent).join("/");
+      return await readFrom(`${this.url}/${local ? relative : encoded}`);
     } catch (error) {
       const found = `${relative} is missing or cannot be read (${reason(error)})`;
       throw new ArtifactError(`${this.url}: ${found}; restore the folder from its source`);

@@ -6,9 +6,13 @@ import { tensorsFor, tokenInputs } from "./manifest.js";
 /** @typedef {import("./engine.js").Engine} Engine */
 /** @typedef {(graph: import("./manifest.js").Graph) => Promise<Engine>} Load */
 /** @typedef {import("./manifest.js").TaskInfo} TaskInfo */
-/** @typedef {{ name: string, info: TaskInfo, pack: () => Promise<import("./safetensors.js").Pack> }} Task told by identity */
+/** @typedef {import("./safetensors.js").Pack} Pack */
+/** @typedef {{ name: string, info: TaskInfo, pack: () => Promise<Pack> }} Task told from others by identity */
 
-/** The graphs of a form, ready to run. @param {string} name @param {import("./manifest.js").Form} form @param {Load} load @param {number} budget */
+/**
+ * The graphs of a form, ready to run.
+ * @param {string} name @param {import("./manifest.js").Form} form @param {Load} load @param {number} budget
+ */
 export async function openForm(name, form, load, budget) {
   if (name === "folded") return new Folded(form.graphs, load);
   if (!form.stages) throw new ArtifactError(`form ${name} has no stages; export it again`);
@@ -22,7 +26,7 @@ class Staged {
   /** @type {Map<Task, Promise<Record<string, Tensor>>>} the least recently used first */
   applied = new Map();
 
-  /** @param {Engine} apply @param {Engine} engine @param {string} fixed why tasks cannot change @param {number} budget bytes */
+  /** @param {Engine} apply @param {Engine} engine @param {string} fixed why tasks stay @param {number} budget bytes */
   constructor(apply, engine, fixed, budget) {
     this.apply = apply;
     this.engine = engine;
@@ -54,6 +58,11 @@ class Staged {
     this.applied.delete(task);
   }
 
+  /** All that is loaded. */
+  async engines() {
+    return [this.apply, this.engine];
+  }
+
   /** Logits of a batch. @param {Task[]} tasks one for each row @param {Item[]} tokens */
   async infer(tasks, tokens) {
     const weights = new Map();
@@ -68,7 +77,7 @@ class Folded {
   mixes = false;
   fixed = "folded graphs are made by export";
   /** @type {Map<string, Promise<Engine>>} */
-  engines = new Map();
+  loaded = new Map();
 
   /** @param {Record<string, import("./manifest.js").Graph>} graphs @param {Load} load */
   constructor(graphs, load) {
@@ -79,19 +88,24 @@ class Folded {
 
   /** @param {Task} task */
   drop(task) {
-    this.engines.delete(task.name);
+    this.loaded.delete(task.name);
+  }
+
+  /** All that is loaded. */
+  engines() {
+    return Promise.all(this.loaded.values());
   }
 
   /** Logits of a batch. @param {Task[]} tasks all the same @param {Item[]} tokens */
   async infer([task], tokens) {
-    const engine = this.engines.get(task.name) ?? this.load(this.graphs[task.name]);
-    this.engines.set(task.name, engine);
+    const engine = this.loaded.get(task.name) ?? this.load(this.graphs[task.name]);
+    this.loaded.set(task.name, engine);
     engine.catch(() => this.drop(task));
     return (await (await engine).run(tokens)).logits;
   }
 }
 
-/** Tensors of rows one after the other; narrower heads are filled up with zeros. @param {Record<string, Tensor>[]} rows @returns {Item[]} */
+/** Rows one after the other; narrower heads are filled up with zeros. @param {Record<string, Tensor>[]} rows */
 function stacked(rows) {
   return Object.keys(rows[0]).map((name) => {
     const parts = rows.map((row) => row[name]);
@@ -106,7 +120,10 @@ function stacked(rows) {
   });
 }
 
-/** Puts `from` into the first places of `to` along every axis. @param {Float32Array} to @param {number[]} sizes @param {Float32Array} from @param {number[]} own */
+/**
+ * Puts `from`, of sizes `own`, into the first places of `to` along every axis.
+ * @param {Float32Array} to @param {number[]} sizes @param {Float32Array} from @param {number[]} own
+ */
 function fill(to, sizes, from, own) {
   if (own.length === 1 || to.length === from.length) return to.set(from);
   const [wide, narrow] = [to.length / sizes[0], from.length / own[0]];

@@ -40,7 +40,7 @@ export class Artifact {
     this.value = value;
     this.url = files.url;
     expect(value?.format === FORMAT, `expected format ${FORMAT}, found ${value?.format}`);
-    expect(value.version === VERSION, `version ${value.version} is not known here (known: ${VERSION}); upgrade propetl`);
+    expect(value.version === VERSION, `version ${value.version} is not known here, ${VERSION} is; upgrade propetl`);
     expect(PRECISIONS.includes(value.precision), `precision ${value.precision} is unknown; upgrade propetl`);
     for (const [key, least] of Object.entries({ max_length: 1, pad_token_id: 0 })) {
       expect(Number.isSafeInteger(value[key]) && value[key] >= least, `${key} is ${value[key]}`);
@@ -113,7 +113,10 @@ export class Artifact {
 /** The tokens that a graph takes. @param {Graph} graph */
 export const tokenInputs = (graph) => TOKEN_INPUTS.filter((name) => graph.inputs.some((item) => item.name === name));
 
-/** A pack's tensors as `graph` takes them, with a leading axis of 1. @param {import("./safetensors.js").Pack} pack @param {Graph} graph */
+/**
+ * A pack's tensors as `graph` takes them, with a leading axis of 1.
+ * @param {import("./safetensors.js").Pack} pack @param {Graph} graph
+ */
 export function tensorsFor({ task, info, tensors }, graph) {
   const known = graph.inputs.map((item) => item.name);
   const odd = [...tensors.keys()].find((name) => !known.includes(name));

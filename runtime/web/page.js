@@ -10,7 +10,7 @@ const folder = new URL(new URLSearchParams(location.search).get("artifact") ?? "
 let session;
 let asked = 0; // counts the questions: an answer to an older one is dropped
 
-/** An element with a class and children. @param {string} tag @param {string} name @param {(Node | string)[]} children */
+/** An element of a class. @param {string} tag @param {string} name @param {(Node | string)[]} children */
 function element(tag, name, ...children) {
   const made = document.createElement(tag);
   made.className = name;
@@ -66,7 +66,8 @@ async function answerAll() {
 /** @param {Prediction} found */
 function shown(found) {
   if (found.words) {
-    return [element("div", "answer", found.words.map(({ word, label }) => (label ? `${word}/${label}` : word)).join(" "))];
+    const words = found.words.map(({ word, label }) => (label ? `${word}/${label}` : word));
+    return [element("div", "answer", words.join(" "))];
   }
   const bars = Object.entries(found.scores).map(([label, score]) => {
     const bar = element("i", "");
@@ -88,7 +89,8 @@ await showingErrors(async () => {
   session = await Session.open(folder);
   const { backbone, precision } = session.artifact.value;
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
-  byId("status").textContent = `${backbone.name}, ${precision}, form ${session.form}: loaded in ${seconds} s. Nothing leaves this page.`;
+  const what = `${backbone.name}, ${precision}, form ${session.form}`;
+  byId("status").textContent = `${what}: loaded in ${seconds} s. Nothing leaves this page.`;
   for (const field of [first, second]) {
     field.disabled = false;
     field.oninput = () => showingErrors(answerAll);

@@ -3,7 +3,8 @@ import { taskInfo } from "./manifest.js";
 
 /** @typedef {{ dtype: "uint8" | "float32", shape: number[], data: Uint8Array<ArrayBuffer> | Float32Array }} Tensor */
 /** @typedef {import("./manifest.js").TaskInfo} TaskInfo */
-/** @typedef {{ task: string, info: TaskInfo, prototype: string, backbone: string, tensors: Map<string, Tensor> }} Pack */
+/** @typedef {Map<string, Tensor>} Tensors */
+/** @typedef {{ task: string, info: TaskInfo, prototype: string, backbone: string, tensors: Tensors }} Pack */
 
 const TYPES = { U8: ["uint8", 1], F32: ["float32", 4] };
 const LENGTH_BYTES = 8; // a file begins with the length of its header
@@ -38,11 +39,13 @@ function tensorsOf(entries, values) {
   /** @type {Map<string, Tensor>} */
   const tensors = new Map();
   let place = 0;
-  const inOrder = Object.entries(entries).sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0] || a.data_offsets[1] - b.data_offsets[1]);
-  for (const [name, { dtype: code, shape, data_offsets: [first, last] }] of inOrder) {
-    if (!Object.hasOwn(TYPES, code)) throw new Error(`${name} is of type ${code}, known: ${Object.keys(TYPES).join(", ")}`);
+  const items = Object.entries(entries).map(([name, item]) => ({ name, ...item, places: item.data_offsets }));
+  items.sort(({ places: [a, c] }, { places: [b, d] }) => a - b || c - d); // one without values stands before the next
+  for (const { name, dtype: code, shape, places: [first, last] } of items) {
+    if (!Object.hasOwn(TYPES, code)) throw new Error(`${name} is of type ${code}, known: ${Object.keys(TYPES)}`);
     const [dtype, size] = TYPES[code];
-    if (!shape.every((count) => Number.isSafeInteger(count) && count >= 0)) throw new Error(`${name} has shape ${shape}`);
+    const counts = shape.every((count) => Number.isSafeInteger(count) && count >= 0);
+    if (!counts) throw new Error(`${name} has shape ${shape}`);
     const end = place + shape.reduce((total, count) => total * count, size);
     if (first !== place || last !== end) throw new Error(`bytes ${first} to ${last} are not those of ${name}`);
     if (end > values.length) throw new Error(`${name} ends at byte ${end} of ${values.length}`);
@@ -69,7 +72,8 @@ export async function readPack(bytes, source, alone) {
     if (value.version !== 1) throw new Error(`version ${value.version} is not known here (known: 1); upgrade propetl`);
     if (!NAME.test(value.task) || value.task.includes("..")) throw new Error(`its task is ${value.task}`);
     for (const [name, { dtype, data }] of tensors) {
-      if (dtype === "float32" && !data.every(Number.isFinite)) throw new Error(`${name} has numbers that are not finite`);
+      const finite = dtype !== "float32" || data.every(Number.isFinite);
+      if (!finite) throw new Error(`${name} has numbers that are not finite`);
     }
     const { task, prototype_sha256: prototype, backbone_fingerprint: backbone } = value;
     return { task, info: taskInfo(value), prototype, backbone, tensors };

@@ -8,7 +8,7 @@ import { Tokeniser } from "./tokenise.js";
 export * from "./errors.js";
 
 /** @typedef {string | [string, string]} Text one row: a text, or a pair of texts */
-/** @typedef {Float32Array | Float32Array[]} Logits of a row; of a task that tags those of each word, NaN without a token */
+/** @typedef {Float32Array | Float32Array[]} Logits of a row; where a task tags, of each word, NaN without a token */
 /** @typedef {{ label: string | null, score: number | null, scores: Record<string, number> }} Answer */
 /** @typedef {Answer & { word: string, start: number, end: number }} TaggedWord its label is its tag */
 /** @typedef {Answer & { words?: TaggedWord[] }} Prediction `score` of a regression is the value */
@@ -18,6 +18,7 @@ export * from "./errors.js";
 const WEIGHTS = "backbone.data";
 const TOKENIZER = "tokenizer/tokenizer.json";
 const TASK_MEMORY = 64 << 20;
+const LEAST = { batchSize: 1, threads: 1, taskMemory: 0 };
 const DECODERS = ["gpt2", "llama", "qwen2"]; // their heads read the last token
 const ENCODERS = ["bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet"];
 const IS_BLANK = /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/; // as str.strip sees it
@@ -28,12 +29,13 @@ export class Session {
    * Opens the artifact in the folder at `url`; under Node also a path.
    * @param {string | URL} url
    * @param {{ form?: string, batchSize?: number, threads?: number, taskMemory?: number }} [options]
-   *   `form`: switchable, folded or bank; the first of these that is there. `taskMemory`: bytes kept for weights of tasks.
+   *   `form`: switchable, folded or bank; else the first of these that is there.
+   *   `taskMemory`: bytes that may be kept for weights of tasks.
    */
   static async open(url, { form, batchSize = 32, threads, taskMemory = TASK_MEMORY } = {}) {
-    for (const [name, value, least] of [["batchSize", batchSize, 1], ["threads", threads ?? 1, 1], ["taskMemory", taskMemory, 0]]) {
-      if (Number.isSafeInteger(value) && value >= least) continue;
-      throw new ConfigurationError(`${name} is a whole number of at least ${least}; got ${value}`);
+    for (const [name, value] of Object.entries({ batchSize, threads: threads ?? 1, taskMemory })) {
+      if (Number.isSafeInteger(value) && value >= LEAST[name]) continue;
+      throw new ConfigurationError(`${name} is a whole number of at least ${LEAST[name]}; got ${value}`);
     }
     const artifact = await Artifact.read(url);
     const name = artifact.choose(form);
@@ -52,6 +54,9 @@ export class Session {
     this.running = running;
     this.tokeniser = tokeniser;
     this.batchSize = batchSize;
+    this.closed = false;
+    /** @type {Set<Promise<Logits[]>>} those that run now */
+    this.calls = new Set();
     const tasks = [...artifact.tasks].map(([name, info]) => ({ name, info, pack: () => artifact.pack(name) }));
     /** @type {Map<string, Task>} */
     this.known = new Map(tasks.map((task) => [task.name, task]));
@@ -67,21 +72,31 @@ export class Session {
     return this.bound(name).info;
   }
 
-  /** Logits of each row. @param {string} task @param {Text[]} texts @returns {Promise<Logits[]>} */
+  /** Logits of each row. @param {string} task @param {Text[]} texts */
   async run(task, texts) {
-    if (!Array.isArray(texts)) throw new ConfigurationError(`task '${task}': expected a list of texts, found ${typeof texts}`);
-    return this.runMixed(texts.map((text) => [task, text]));
+    if (Array.isArray(texts)) return this.runMixed(texts.map((text) => [task, text]));
+    throw new ConfigurationError(`task '${task}': expected a list of texts, found ${typeof texts}`);
   }
 
-  /** Labels with probabilities, values, or tagged words. @param {string} task @param {Text[]} texts @returns {Promise<Prediction[]>} */
+  /**
+   * Labels with probabilities, values, or tagged words.
+   * @param {string} task @param {Text[]} texts @returns {Promise<Prediction[]>}
+   */
   async predict(task, texts) {
     const { info } = this.bound(task);
-    const logits = await this.run(task, texts);
-    return logits.map((found, row) => (info.perToken ? tagged([texts[row]].flat()[0], found, info) : answer(found, info)));
+    const read = (found, row) => (info.perToken ? tagged([texts[row]].flat()[0], found, info) : answer(found, info));
+    return (await this.run(task, texts)).map(read);
   }
 
   /** Logits of rows of any tasks, in their order. @param {[string, Text][]} rows @returns {Promise<Logits[]>} */
   async runMixed(rows) {
+    const call = this.answered(rows);
+    this.calls.add(call);
+    return call.finally(() => this.calls.delete(call));
+  }
+
+  /** @param {[string, Text][]} rows @returns {Promise<Logits[]>} */
+  async answered(rows) {
     if (!rows.length) throw new ConfigurationError("no rows were given; give at least one");
     const checked = rows.map(([task, text], row) => checkedRow(this.bound(task), text, `row ${row}`));
     const groups = this.running.mixes ? [checked] : [...new Set(checked.map(({ task }) => task))]
@@ -98,7 +113,8 @@ export class Session {
     encoded.sort((a, b) => a.tokens.ids.length - b.tokens.ids.length);
     for (let start = 0; start < encoded.length; start += this.batchSize) {
       const batch = encoded.slice(start, start + this.batchSize);
-      const { data, dims } = await this.running.infer(batch.map(({ row }) => row.task), this.tokeniser.pad(batch.map(({ tokens }) => tokens)));
+      const feeds = this.tokeniser.pad(batch.map(({ tokens }) => tokens));
+      const { data, dims } = await this.running.infer(batch.map(({ row }) => row.task), feeds);
       const [width, length] = [dims.at(-1), dims.length === 3 ? dims[1] : 1];
       batch.forEach(({ row, tokens }, index) => {
         const { outputs, perToken } = row.task.info;
@@ -106,10 +122,11 @@ export class Session {
           const first = (index * length + place) * width;
           const logits = data.slice(first, first + outputs);
           if (logits.every(Number.isFinite)) return logits;
-          throw new AnswerError(`${row.where}: task '${row.task.name}' gives numbers that are not finite; validate the artifact`);
+          throw notFinite(row);
         };
         const none = new Float32Array(outputs).fill(NaN);
-        found.set(row, perToken ? tokens.places.map((place) => (place < 0 ? none : at(place))) : at(length > 1 ? this.read(tokens) : 0));
+        const words = tokens.places.map((place) => (place < 0 ? none : at(place)));
+        found.set(row, perToken ? words : at(length > 1 ? this.read(tokens) : 0));
       });
     }
   }
@@ -122,14 +139,19 @@ export class Session {
     throw new TaskError(`family ${family} is not known here, nor which token its heads read; upgrade propetl`);
   }
 
-  /** Adds the task of a pack, by URL or bytes, and returns its name. Form switchable only. @param {string | URL | ArrayBuffer | Uint8Array<ArrayBuffer>} pack */
+  /**
+   * Adds the task of a pack, by URL or bytes, and returns its name. Form switchable only.
+   * @param {string | URL | ArrayBuffer | Uint8Array<ArrayBuffer>} pack
+   */
   async addTask(pack) {
+    this.checkOpen();
     const source = typeof pack === "string" || pack instanceof URL ? String(pack) : "task pack";
     const added = await this.artifact.addable(await packBytes(pack), source);
     this.changing(added.task, "added");
     const task = { name: added.task, info: added.info, pack: async () => added };
     if (!this.known.has(added.task)) await this.running.weights(task);
     if (this.known.has(added.task)) {
+      this.running.drop(task);
       throw new TaskError(`task '${added.task}' is in this session already; remove it first, or rename the new one`);
     }
     this.known.set(added.task, task);
@@ -144,11 +166,24 @@ export class Session {
     this.running.drop(task);
   }
 
+  /** Lets go of all graphs once the calls that run now have ended. */
+  async close() {
+    if (this.closed) return;
+    this.closed = true;
+    await Promise.allSettled(this.calls);
+    for (const engine of await this.running.engines()) await engine.session.release();
+  }
+
   /** @param {string} name @returns {Task} */
   bound(name) {
+    this.checkOpen();
     const task = this.known.get(name);
     if (task) return task;
     throw new TaskError(`task '${name}' is not in this session; it has ${this.tasks.sort().join(", ") || "none"}`);
+  }
+
+  checkOpen() {
+    if (this.closed) throw new ConfigurationError(`this session on ${this.artifact.url} was closed; open it again`);
   }
 
   /** @param {string} task @param {string} how */
@@ -159,11 +194,12 @@ export class Session {
   }
 }
 
-/** A row as a task takes it. @param {Task} task @param {unknown} text @param {string} where names it in messages @returns {Row} */
+/** A row as a task takes it. @param {Task} task @param {any} text @param {string} where in messages @returns {Row} */
 function checkedRow(task, text, where) {
   const texts = Array.isArray(text) ? text : [text];
   if (!texts.every((part) => typeof part === "string")) {
-    throw new ConfigurationError(`${where}: expected a text or a pair of texts, found ${JSON.stringify(text)?.slice(0, 40)}`);
+    const found = JSON.stringify(text)?.slice(0, 40);
+    throw new ConfigurationError(`${where}: expected a text or a pair of texts, found ${found}`);
   }
   const { columns } = task.info;
   if (texts.length !== columns.length) {
@@ -177,6 +213,10 @@ function checkedRow(task, text, where) {
   });
   return { task, texts, where };
 }
+
+/** @param {Row} row */
+const notFinite = ({ where, task }) =>
+  new AnswerError(`${where}: task '${task.name}' gives numbers that are not finite; validate the artifact`);
 
 /** @param {Logits} logits @param {import("./manifest.js").TaskInfo} info @returns {Answer} */
 function answer(logits, { problem, labels }) {

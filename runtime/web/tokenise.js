@@ -3,7 +3,7 @@ import { ArtifactError, BackendError, ConfigurationError, reason } from "./error
 import { BLANK, CHINESE, CONTROL, LETTER, MARK, NUMBER, PUNCTUATION, decomposed, regex } from "./unicode.js";
 
 /** @typedef {{ ids: number[], types: number[], places: number[] }} TokenRow places: each word's first token, or -1 */
-/** @typedef {{ ids?: number[], text?: number, type: number }} Part of a row: special tokens, or its first or second text */
+/** @typedef {{ ids?: number[], text?: number, type: number }} Part of a row: special tokens, or the text of an index */
 
 const [CONTROLS, BLANKS, IDEOGRAPHS, MARKS] = [CONTROL, BLANK, CHINESE, MARK].map((set) => regex(set));
 const [AT_START, AT_END] = [`^${BLANK}*`, `${BLANK}*$`].map((pattern) => regex(pattern, "sv"));
@@ -79,13 +79,17 @@ export class Tokeniser {
 
   /** What a row of one text, and one of two, is made of. @param {any} json @returns {Part[][]} */
   layoutsOf(json) {
-    const steps = (json?.type === "Sequence" ? json.processors : [json]).filter((step) => step && step.type !== "ByteLevel");
+    const all = json?.type === "Sequence" ? json.processors : [json];
+    const steps = all.filter((step) => step && step.type !== "ByteLevel");
     const [{ type, single, pair, special_tokens: tokens, cls, sep } = { type: "none" }] = steps;
     const part = ({ SpecialToken: special, Sequence: text }) =>
-      special ? { ids: tokens[special.id].ids, type: special.type_id } : { text: text.id === "A" ? 0 : 1, type: text.type_id };
+      special
+        ? { ids: tokens[special.id].ids, type: special.type_id }
+        : { text: text.id === "A" ? 0 : 1, type: text.type_id };
     const begin = () => [{ ids: [cls[1]], type: 0 }, { text: 0, type: 0 }, { ids: [sep[1]], type: 0 }];
     const end = (type) => [{ text: 1, type }, { ids: [sep[1]], type }];
-    if (steps.length <= 1 && type === "none") return [[{ text: 0, type: 0 }], [{ text: 0, type: 0 }, { text: 1, type: 1 }]];
+    const one = { text: 0, type: 0 };
+    if (type === "none") return [[one], [one, { text: 1, type: 1 }]];
     if (steps.length === 1 && type === "TemplateProcessing") return [single.map(part), pair.map(part)];
     if (steps.length === 1 && type === "BertProcessing") return [begin(), [...begin(), ...end(1)]];
     if (steps.length === 1 && type === "RobertaProcessing") return [begin(), [...begin(), begin()[2], ...end(0)]];
@@ -94,11 +98,13 @@ export class Tokeniser {
 
   /** Token ids and token texts of a text, without the special tokens around it. @param {string} text */
   tokens(text) {
-    return this.raw(text).flatMap((piece) => (typeof piece !== "string" ? [piece] : this.changed(this.normalise(piece))))
-      .flatMap((piece) => {
-        if (typeof piece !== "string") return [piece];
-        return this.model.encode(this.words(piece)).map((text) => ({ id: this.model.tokens_to_ids.get(text), text }));
-      });
+    const plain = (piece) =>
+      this.model.encode(this.words(piece)).map((text) => ({ id: this.model.tokens_to_ids.get(text), text }));
+    const pieces = this.raw(text).map((piece) => (typeof piece === "string" ? this.normalise(piece) : piece));
+    const parts = pieces.flatMap((piece) => (typeof piece === "string" ? this.changed(piece) : [piece]));
+    const tokens = parts.flatMap((piece) => (typeof piece === "string" ? plain(piece) : [piece]));
+    if (tokens.every(({ id }) => Number.isInteger(id))) return tokens;
+    throw new ArtifactError(`${this.source}: its model gives a token that is not in its vocabulary; restore it`);
   }
 
   /** Tokens that fit beside the special ones of a row of so many texts. @param {unknown[]} texts */
@@ -106,7 +112,7 @@ export class Tokeniser {
     return this.layouts[texts.length - 1].reduce((left, part) => left - (part.ids?.length ?? 0), this.length);
   }
 
-  /** A text, or a pair, truncated as in training: the longer text loses first. @param {string[]} texts @returns {TokenRow} */
+  /** A text or a pair, truncated: the longer text loses first. @param {string[]} texts @returns {TokenRow} */
   row(texts, withWords = false) {
     const ids = texts.map((text) => this.tokens(text).map((token) => token.id));
     const kept = longestFirst(ids.map((text) => text.length), this.room(texts));
@@ -124,7 +130,7 @@ export class Tokeniser {
     };
   }
 
-  /** The first token of each word of a text whose tokens are `whole`; -1 without one. @param {string} text @param {number[]} whole */
+  /** The first token of each word, or -1. @param {string} text @param {number[]} whole its ids */
   places(text, whole) {
     const words = Array.from(text.matchAll(TAGGED_WORDS), ([word]) => ({ word, tokens: this.tokens(word) }));
     if (words.flatMap(({ tokens }) => tokens.map(({ id }) => id)).join() !== whole.join()) {
@@ -154,13 +160,17 @@ export class Tokeniser {
   }
 }
 
-/** Splits a text at added tokens, of which the longest at a place counts. @param {any[]} added @param {(text: string) => string} shown */
+/**
+ * Splits a text at added tokens, of which the longest at a place counts.
+ * @param {any[]} added @param {(text: string) => string} shown how a token stands in the text
+ */
 function finder(added, shown) {
   /** @type {Map<string, any>} */
   const known = new Map(added.map((token) => [shown(token.content), token]));
   known.delete("");
   const texts = [...known.keys()].sort((a, b) => b.length - a.length);
-  const found = texts.length && new RegExp(texts.map((text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")).join("|"), "gu");
+  const escaped = texts.map((text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+  const found = escaped.length ? new RegExp(escaped.join("|"), "gu") : null;
   return (text) => {
     const pieces = [];
     let last = 0;

@@ -67,6 +67,20 @@ def test_calls_may_overlap(ask, tiny):
     assert ask(tiny.path, [["together", *calls]])[0] == ask(tiny.path, calls)
 
 
+def test_calls_end_before_a_session_is_closed(ask, tiny):
+    run = ["run", "mood", ROWS["mood"]]
+    (expected,) = ask(tiny.path, [run])
+    steps = [["together", run, run, ["close"]], run, ["close"], ["addTask", "nowhere"]]
+    for form in ("switchable", "folded"):
+        together, after, again, added = ask(tiny.path, steps, form=form)
+        for found in together[:2]:
+            for mine, theirs in zip(found, expected, strict=True):
+                assert_same(mine, theirs)
+        assert together[2] is None and again is None
+        message = f"this session on {tiny.path} was closed; open it again"
+        assert after == added == {"error": "ConfigurationError", "message": message}
+
+
 @pytest.mark.parametrize("how", ["addTask", "addBytes"])
 def test_a_pack_is_added_used_and_removed(ask, tiny, tmp_path, how):
     path = tmp_path / "colour.safetensors"
