@@ -1,6 +1,6 @@
 """Finds a task's columns in a table, also inside objects: ``ticket.subject`` is a key of column ``ticket``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,15 +37,15 @@ def cells(spec: TaskSpec, table: Table) -> Iterator[Cells]:
     missing = [column for column in columns if not _candidates(table.columns, column)]
     if missing:
         raise _missing(spec, table, missing)
+    names = {place: _telling(names) for place, names in table.class_names.items()}
+    *texts, label = [_reader(table, column) for column in columns]
     for record in table.records:
-        found = [_value(table, record, column) for column in columns]
-        place, label = found[-1]
-        yield Cells(record, tuple(value for _, value in found[:-1]), label, own_names(table, place))
+        place, value = label(record)
+        yield Cells(record, tuple([text(record)[1] for text in texts]), value, names.get(place, ()))
 
 
-def own_names(table: Table, place: Place) -> tuple[str, ...]:
-    """The data's names for the numbers at ``place``; none where they are the numbers themselves."""
-    names = table.class_names.get(place, ())
+def _telling(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The data's names for its numbers; none where they are the numbers themselves."""
     return () if names == tuple(map(str, range(len(names)))) else names
 
 
@@ -68,8 +68,17 @@ def _candidates(columns: tuple[str, ...], name: str) -> list[tuple[int, list[str
     return [(columns.index(head), rest) for head, rest in heads if head in columns]
 
 
-def _value(table: Table, record: Record, name: str) -> tuple[Place, Any]:
+def _reader(table: Table, name: str) -> Callable[[Record], tuple[Place, Any]]:
+    """Takes the value of column ``name``, and where it stands, out of a record."""
     candidates = _candidates(table.columns, name)
+    (column, rest), *others = candidates
+    if rest or others:
+        return lambda record: _value(table, record, name, candidates)
+    place = (name,)
+    return lambda record: (place, record.values[column])
+
+
+def _value(table: Table, record: Record, name: str, candidates: list[tuple[int, list[str]]]) -> tuple[Place, Any]:
     found = [
         ((table.columns[column], *keys), value)
         for column, rest in candidates

@@ -48,8 +48,8 @@ def _class_names(path: Path, metadata: bytes | None) -> dict[Place, tuple[str, .
     if metadata is None:
         return {}
     try:
-        features = parse_json(metadata)["info"]["features"]
-        return dict(_named(features, ()))
+        info = parse_json(metadata).get("info") or {}
+        return dict(_named(info.get("features") or {}, ()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: its metadata 'huggingface' cannot be read ({_one_line(error)}); write the file again"
@@ -58,7 +58,7 @@ def _class_names(path: Path, metadata: bytes | None) -> dict[Place, tuple[str, .
 
 def _named(feature: Any, place: Place) -> Iterator[tuple[Place, tuple[str, ...]]]:
     """Class names by column; the items of a list share them."""
-    while isinstance(feature, dict) and "_type" in feature and "feature" in feature:
+    while isinstance(feature, dict) and isinstance(feature.get("_type"), str) and "feature" in feature:
         feature = feature["feature"]  # of a List or Sequence
     if isinstance(feature, list) and len(feature) == 1:
         yield from _named(feature[0], place)

@@ -1,7 +1,7 @@
 """Loads the splits of a task: checked rows out of files, a folder or the hub."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,13 @@ class Rows:
         labels: [n], int64 class indices; float32 values for a regression; str for a text to generate; a tuple of each
             word's tag for a tagging.
         source: the file or hub data set they came from, for messages and reports.
+        note: what a user should know of how they were read; empty for nothing.
     """
 
     texts: list[tuple[str, ...]]
     labels: NDArray[Any]
     source: str
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -98,7 +100,7 @@ def chosen(rows: Rows, limit: int | None) -> Rows:
         return rows
     choice = np.random.default_rng(_CHOICE_SEED).permutation(len(rows))[:limit]
     places = sorted(choice.tolist())
-    return Rows([rows.texts[place] for place in places], rows.labels[places], rows.source)
+    return replace(rows, texts=[rows.texts[place] for place in places], labels=rows.labels[places])
 
 
 def label_array(labels: Sequence[Label], dtype: Any = object) -> NDArray[Any]:
@@ -115,18 +117,29 @@ class _RawRows:
         texts: as in :class:`Rows`.
         labels: not yet classes.
         seen: every label value, and where it stands first.
+        names: the data's own names for the numbers of the labels.
     """
 
     source: str
     texts: list[tuple[str, ...]] = field(default_factory=list)
     labels: list[_RawLabel] = field(default_factory=list)
     seen: dict[LabelValue, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def rows(self, spec: TaskSpec, classes: Classes) -> Rows:
         if not self.texts:
             raise DataError(f"{self.source} has no rows: give at least one row below the column names")
         labels = [_label(spec, raw, classes) for raw in self.labels]
-        return Rows(self.texts, label_array(labels, _LABEL_TYPES.get(spec.asks, object)), self.source)
+        array = label_array(labels, _LABEL_TYPES.get(spec.asks, object))
+        return Rows(self.texts, array, self.source, self._note(spec))
+
+    def _note(self, spec: TaskSpec) -> str:
+        if spec.label_values or self.names == spec.labels or set(self.names) != set(spec.labels) or not self.names:
+            return ""
+        theirs, ours = ", ".join(self.names), ", ".join(spec.labels)
+        return (
+            f"{self.source} has the classes of task {spec.name} in another order ({theirs}; here {ours}): read by name"
+        )
 
 
 def _label(spec: TaskSpec, raw: _RawLabel, classes: Mapping[LabelValue, int]) -> Label:
@@ -140,16 +153,18 @@ def _label(spec: TaskSpec, raw: _RawLabel, classes: Mapping[LabelValue, int]) ->
 def _read(spec: TaskSpec, source: str, split: str, max_rows: int | None = None) -> _RawRows:
     tables = _tables(spec, source, split)
     raw = _RawRows(", ".join(table.name for table in tables))
-    known = known_spellings(spec)
+    known, reads_on = known_spellings(spec), _reads_on(spec)
     for table, row in _cells(spec, tables):
-        if len(raw.texts) == max_rows and not _reads_on(spec):
-            break
         texts, label = _row(spec, table, row, known)
+        raw.names = row.names
         for place, value in _values(label):
-            raw.seen.setdefault(value, f"{table.where(row.record)}{place}")
+            if value not in raw.seen:
+                raw.seen[value] = f"{table.where(row.record)}{place}"
         if len(raw.texts) != max_rows:
             raw.texts.append(texts)
             raw.labels.append(label)
+        if len(raw.texts) == max_rows and not reads_on:
+            break
     return raw
 
 

@@ -152,6 +152,9 @@ class TaskSpec:
                 f"task {self.name!r}: labels are {list(self.labels)}: a {self.asks} needs two or more, all different"
             )
         self._check_spellings()
+        if len({plain(raw) for raw in self.label_values}) < len(self.label_values):
+            raw = ", ".join(map(repr, self.label_values))
+            raise ConfigurationError(f"task {self.name!r}: labels map one value twice among {raw} (1.0 is 1)")
         if self.label_values and set(self.label_values.values()) != set(range(len(self.labels))):
             raise ConfigurationError(f"task {self.name!r}: label_values has to reach each of the labels, and no others")
 
@@ -231,10 +234,17 @@ TASKS: dict[str, TaskSpec] = {
 """The GLUE tasks, named as on the hub; labels in GLUE's order (Wang et al. 2018, table 1)."""
 
 
+def _is_as_known(known: TaskSpec, info: bundle_format.TaskInfo) -> bool:
+    """Whether a bundle's task is GLUE's own, and none of the user's that is called so."""
+    there = (info.labels, info.columns, info.label_column, info.template, info.delimiter)
+    here = (known.labels, known.columns, known.label_column, known.template, known.delimiter)
+    return there == here and not info.label_values
+
+
 def spec_of(task: str, info: bundle_format.TaskInfo) -> TaskSpec:
     """The task's columns and labels: GLUE's where it is one of theirs, else as the bundle describes them."""
-    if task in TASKS and TASKS[task].labels == info.labels:
-        known = TASKS[task]
+    known = TASKS.get(task)
+    if known is not None and _is_as_known(known, info):
         return known if info.text is None else replace(known, problem="text", text=info.text)
     problem = cast(Problem, info.problem)
     return TaskSpec(

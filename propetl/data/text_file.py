@@ -1,6 +1,7 @@
 """A data file of text, whole and decoded."""
 
 import codecs
+from collections import Counter
 from pathlib import Path
 
 from propetl.errors import DataError
@@ -44,6 +45,6 @@ def refuse_doubles(name: str, columns: tuple[str, ...]) -> None:
     Raises:
         DataError: naming them.
     """
-    double = [column for column in dict.fromkeys(columns) if column and columns.count(column) > 1]
+    double = [column for column, count in Counter(columns).items() if column and count > 1]
     if double:
         raise DataError(f"{name}, line 1: column {', '.join(double)} stands there twice: rename one")

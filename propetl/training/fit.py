@@ -30,7 +30,7 @@ from propetl.training.sampler import batches_by_task
 from propetl.training.schedule import Schedule, schedule_of
 from propetl.training.settled import settled
 from propetl.training.target import Target
-from propetl.training.tasks import TaskRows, TrainingTask, encode_tasks, read_rows, tokenizer_of
+from propetl.training.tasks import TaskRows, TrainingTask, encode_tasks, notes_of, read_rows, tokenizer_of
 from propetl.training.trainer import ProPETLTrainer
 
 SAMPLES = 8
@@ -113,6 +113,8 @@ def fit(target: Target, folder: RunFolder, manner: Manner) -> RunResult:
     processes = manner.processes
     backbone = target.load_backbone()
     rows = read_rows(target.config)
+    for note in notes_of(rows):
+        manner.console.print(note, markup=False, highlight=False, soft_wrap=True)
     plan = _plan(target, folder, rows, backbone)
     _refuse_unequal(plan.inputs, processes)
     tasks = encode_tasks(target.config, rows, tokenizer_of(backbone), backbone.family.kind)

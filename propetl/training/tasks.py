@@ -30,6 +30,7 @@ __all__ = [
     "TrainingTask",
     "encode_tasks",
     "load_tasks",
+    "notes_of",
     "read_rows",
     "specs_of",
     "tokenizer_of",
@@ -172,6 +173,11 @@ def read_rows(config: TrainConfig) -> dict[str, TaskRows]:
             f"data: {config.data} is one file; training needs two, train and dev: give the folder that holds them"
         )
     return {name: _read(spec, config) for name, spec in specs_of(config.tasks).items()}
+
+
+def notes_of(rows: Mapping[str, TaskRows]) -> list[str]:
+    """What a user should know of how rows were read."""
+    return [split.note for both in rows.values() for split in (both.train, both.dev) if split.note]
 
 
 def _read(spec: TaskSpec, config: TrainConfig) -> TaskRows:

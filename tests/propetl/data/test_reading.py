@@ -162,6 +162,12 @@ class TestNamesOfTheData:
     def test_a_name_that_never_occurs_does_not_matter(self, tmp_path: Path) -> None:
         assert read(task("b", "a"), self.named(tmp_path, ["a", "b", "hidden"], [0, 1])) == ["a", "b"]
 
+    def test_another_order_is_noted(self, tmp_path: Path) -> None:
+        path = self.named(tmp_path, ["a", "b"], [0, 1])
+        note = load_split(task("b", "a"), path, "train").note
+        assert note == f"{path} has the classes of task own in another order (a, b; here b, a): read by name"
+        assert load_split(task("a", "b"), path, "train").note == ""
+
     def test_names_that_are_the_numbers_say_nothing(self, tmp_path: Path) -> None:
         assert read(task("no", "yes"), self.named(tmp_path, ["0", "1"], [0, 1])) == ["no", "yes"]
 
@@ -197,7 +203,7 @@ class TestNamesOfTheData:
 
     def test_metadata_that_cannot_be_read_is_refused(self, tmp_path: Path) -> None:
         table = arrow.table({"text": ["a"], "label": [0]})
-        for metadata in (b"{", b"{}", b'{"info": {"features": {"label": {"_type": "ClassLabel"}}}}', b"[" * 5000):
+        for metadata in (b"{", b"[]", b'{"info": {"features": {"label": {"_type": "ClassLabel"}}}}', b"[" * 5000):
             parquet.write_table(table.replace_schema_metadata({"huggingface": metadata}), tmp_path / "a.parquet")
             with pytest.raises(DataError, match="metadata 'huggingface' cannot be read"):
                 read(task("a", "b"), tmp_path / "a.parquet")

@@ -174,3 +174,18 @@ class TestTemplates:
     def test_what_does_not_fit_is_refused(self, changes: dict[str, object], words: str) -> None:
         with pytest.raises(ConfigurationError, match=words):
             TaskSpec.from_mapping("note", self.NOTE | changes)
+
+
+def test_a_task_of_ones_own_that_is_called_as_a_known_one() -> None:
+    spec = TaskSpec.from_mapping("sst2", {"columns": "sentence1", "labels": {"1": "negative", "2": "positive"}})
+    info = TaskInfo("classification", spec.labels, spec.columns, spec.metrics, label_values=dict(spec.label_values))
+    assert spec_of("sst2", info) == spec
+    known = TASKS["sst2"]
+    assert spec_of("sst2", TaskInfo("classification", known.labels, known.columns, known.metrics)) is known
+    other = TaskInfo("classification", known.labels, ("review",), known.metrics)
+    assert spec_of("sst2", other).columns == ("review",)
+
+
+def test_raw_values_that_are_the_same_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"map one value twice among '1', '1.0'"):
+        TaskSpec.from_mapping("own", {"columns": "text", "labels": {"1": "a", "1.0": "b"}})
