@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from propetl.data.table import Place, Record, Table, shown
+from propetl.data.table import Place, Record, Table, listed, shown
 from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError
 from propetl.nearest import did_you_mean
@@ -89,7 +89,7 @@ def _value(table: Table, record: Record, name: str, candidates: list[tuple[int, 
         raise table.wrong(record, f"column {name} stands there twice, as {ways}: rename one")
     if not found:
         inside = shown(record.values[candidates[0][0]])
-        raise table.wrong(record, f"column {name} is missing: {table.columns[candidates[0][0]]} is {inside}")
+        raise table.wrong(record, f"column {name} is missing: {listed([table.columns[candidates[0][0]]])} is {inside}")
     return found[0]
 
 
@@ -107,7 +107,7 @@ def _inside(value: Any, rest: list[str]) -> Iterator[tuple[Place, Any]]:
 
 def _missing(spec: TaskSpec, table: Table, missing: list[str]) -> DataError:
     tried = "".join(f" (or {', '.join(other)})" for other in spec.alternatives)
-    there = ", ".join(name or "one without a name" for name in table.columns) or "none"
+    there = listed(name or "one without a name" for name in table.columns)
     hint = did_you_mean(missing[0], [name for name in table.columns if name])
     return DataError(
         f"{table.name}, {table.unit} 1: column {', '.join(missing)} is missing: task {spec.name} needs "

@@ -5,7 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from propetl.data.table import Record, Sought, Table
+from propetl.data.table import Record, Sought, Table, listed
 from propetl.data.text_file import lines_of, text_of
 from propetl.errors import DataError
 from propetl.strict_json import parse_json
@@ -24,10 +24,7 @@ def _records(path: Path, columns: tuple[str, ...], lines: list[tuple[int, str]])
     for line, text in lines:
         row = _object(path, line, text)
         if set(row) != set(columns):
-            raise DataError(
-                f"{path}, line {line}: ragged row: keys {', '.join(row) or 'none'} where line 1 has "
-                f"{', '.join(columns) or 'none'}"
-            )
+            raise DataError(f"{path}, line {line}: ragged row: keys {listed(row)} where line 1 has {listed(columns)}")
         yield Record(line, tuple(row[column] for column in columns))
 
 

@@ -27,16 +27,19 @@ def read_parquet(path: Path, sought: Sought) -> Table:
         raise DataError(f"{path} is not a Parquet file: {_one_line(error)}") from error
     refuse_doubles(str(path), columns)
     names = _class_names(path, (schema.metadata or {}).get(_KEY))
-    return Table(str(path), "row", columns, _records(path, table), names)
+    return Table(str(path), "row", columns, _records(path, table, columns, sought), names)
 
 
-def _records(path: Path, table: Any) -> Iterator[Record]:
+def _records(path: Path, table: Any, columns: tuple[str, ...], sought: Sought) -> Iterator[Record]:
+    """Columns that are not needed are not read: they may hold what Python has no value for."""
     import pyarrow as arrow
 
     number = 0
     try:
-        for batch in table.iter_batches():
-            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+        for batch in table.iter_batches(columns=[column for column in columns if sought.reads(column)]):
+            read = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+            unread = [None] * batch.num_rows
+            for values in zip(*(read.get(column, unread) for column in columns), strict=True):
                 number += 1
                 yield Record(number, values)
     except (arrow.ArrowException, ValueError, OverflowError, OSError) as error:

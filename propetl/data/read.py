@@ -32,4 +32,4 @@ def read_table(path: Path, sought: Sought) -> Table:
     try:
         return reader(path, sought)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{path} cannot be read: {' '.join((error.strerror or str(error)).split())}") from error

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from propetl.data.table import Record, Sought, Table, shown
+from propetl.data.table import Record, Sought, Table, listed, shown
 from propetl.data.text_file import lines_of, refuse_doubles, text_of
 from propetl.errors import DataError
 
@@ -22,11 +22,15 @@ _Rows = Iterator[tuple[int, tuple[str, ...]]]
 def read_tsv(path: Path, sought: Sought) -> Table:
     """Tabs separate, line ends end; a quotation mark is a character like any other.
 
-    A delimiter of the task's own makes it a CSV.
+    A delimiter of the task's own makes it a CSV, and so does a first line that has the columns only without its
+    quotation marks, as R writes it.
     """
     if sought.delimiter is not None:
         return read_csv(path, sought)
-    rows = [tuple(line.split("\t")) for line in lines_of(text_of(path))]
+    text = text_of(path)
+    rows = [tuple(line.split("\t")) for line in lines_of(text)]
+    if not _fits(rows[0], sought) and _fits(_header(path, text, "\t"), sought):
+        return _with_header(path, _rows(path, text, "\t"))
     return _with_header(path, enumerate(rows, start=1))
 
 
@@ -52,15 +56,15 @@ def _delimiter(path: Path, text: str, sought: Sought) -> str:
     if sought.delimiter is not None:
         return sought.delimiter
     headers = {delimiter: _header(path, text, delimiter) for delimiter in DELIMITERS}
-    fitting = [
-        delimiter
-        for delimiter, header in headers.items()
-        if any(set(columns) <= set(header) for columns in sought.columns)
-    ]
+    fitting = [delimiter for delimiter, header in headers.items() if _fits(header, sought)]
     if len(fitting) > 1:
         ways = " and ".join(map(repr, fitting))
         raise DataError(f"{path}, line 1: {ways} both give the columns: say which in the task (delimiter: …)")
     return fitting[0] if fitting else max(DELIMITERS, key=lambda delimiter: len(headers[delimiter]))
+
+
+def _fits(header: tuple[str, ...], sought: Sought) -> bool:
+    return any(set(columns) <= set(header) for columns in sought.columns)
 
 
 def _header(path: Path, text: str, delimiter: str) -> tuple[str, ...]:
@@ -104,6 +108,6 @@ def _even(path: Path, columns: tuple[str, ...], rows: _Rows) -> Iterator[Record]
         if len(row) != len(columns):
             raise DataError(
                 f"{path}, line {line}: ragged row: {len(row)} fields where the header has {len(columns)} "
-                f"({', '.join(columns)})"
+                f"({listed(columns)})"
             )
         yield Record(line, row)

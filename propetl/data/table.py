@@ -1,6 +1,6 @@
 """A table being read: column names and numbered records, whatever file they come from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from reprlib import Repr
 from typing import Any
@@ -13,7 +13,7 @@ Place = tuple[str, ...]
 _REPR = Repr()
 _REPR.maxlevel = 3
 _REPR.maxstring = _REPR.maxother = 1000
-_LONGEST = 60
+_LONGEST, _MOST = 60, 15
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,23 @@ class Sought:
     columns: tuple[tuple[str, ...], ...] = ()
     delimiter: str | None = None
 
+    def reads(self, column: str) -> bool:
+        """Whether ``column`` is needed, or an object in it."""
+        names = (name for names in self.columns for name in names)
+        return any(name == column or name.startswith(f"{column}.") for name in names)
+
 
 def shown(value: object) -> str:
     """``value`` as an error shows it, however large it is."""
     written = repr(value) if isinstance(value, int | float) else _REPR.repr(value)
     return written if len(written) <= _LONGEST else f"{written[: _LONGEST - 3]}..."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of columns as an error lists them, however many and long they are."""
+    found = [name if len(name) <= _LONGEST and name.isprintable() else shown(name) for name in names]
+    more = f", … ({len(found)} in all)" if len(found) > _MOST else ""
+    return f"{', '.join(found[:_MOST])}{more}" or "none"
 
 
 def is_unicode(text: str) -> bool:

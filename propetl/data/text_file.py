@@ -4,6 +4,7 @@ import codecs
 from collections import Counter
 from pathlib import Path
 
+from propetl.data.table import listed
 from propetl.errors import DataError
 
 _OTHER_MARKS = {
@@ -47,4 +48,4 @@ def refuse_doubles(name: str, columns: tuple[str, ...]) -> None:
     """
     double = [column for column, count in Counter(columns).items() if column and count > 1]
     if double:
-        raise DataError(f"{name}, line 1: column {', '.join(double)} stands there twice: rename one")
+        raise DataError(f"{name}, line 1: column {listed(double)} stands there twice: rename one")

@@ -43,9 +43,11 @@ class _StrictLoader(yaml.SafeLoader):
         lines: dict[Hashable, int] = {}
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                continue  # PyYAML refuses it later
+                continue  # refused by PyYAML when it makes the mapping, as any key is that has no hash
             _check_number(key_node)
             key = "<<" if key_node.tag == _MERGE else self.construct_object(key_node)
+            if not isinstance(key, Hashable):
+                continue
             line = key_node.start_mark.line + 1
             if key in lines:
                 where = "in the same line" if lines[key] == line else f"first on line {lines[key]}"

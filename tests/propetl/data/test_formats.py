@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import pyarrow as arrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from propetl.data.tables import load_split
 from propetl.data.tasks import TaskSpec
@@ -47,6 +49,7 @@ LONG = "word " * 60_000
         ("a.csv", "text,label\na\u2028b\x0cc\x85d,yes\n", [("a\u2028b\x0cc\x85d", 1)]),
         ("a.csv", "text,label\na\0b,yes\n", [("a\0b", 1)]),
         ("a.csv", '"","text","label"\n"1","a","yes"\n"2","b ""q""","no"\n', [("a", 1), ('b "q"', 0)]),
+        ("a.tsv", '"text"\t"label"\n"a\tb ""c"""\t"yes"\n', [('a\tb "c"', 1)]),
         ("a.tsv", "text\tlabel\ra\tyes\rb\tno\r", [("a", 1), ("b", 0)]),
         ("a.jsonl", '{"text": "a", "label": "yes"}\r{"text": "b", "label": "no"}\r', [("a", 1), ("b", 0)]),
         ("a.jsonl", json.dumps({"text": LONG, "label": 1}), [(LONG, 1)]),
@@ -68,6 +71,8 @@ def test_right(tmp_path: Path, name: str, content: str, found: list[tuple[Any, .
         ("a.csv", "text,label\na,yes,\n", ["line 2", "ragged row: 3 fields"]),
         ("a.csv", "text;label\na;yes\nb,no\n", ["line 3", "ragged row: 1 fields"]),
         ("a.csv", "good film,1\nbad film,0\n", ["line 1", "column text, label is missing", "there are good film, 1"]),
+        ("a.csv", 'te,label,"x\n' + "y" * 9000 + '"\na,1,b\n', ["line 1", "column text is missing", "'x\\ny"]),
+        ("a.csv", "label," + ",".join(f"column{n}" for n in range(900)), ["line 1", "… (901 in all)"]),
         ("a.csv", "Text,label\na,1\n", ["line 1", "column text is missing", "did you mean 'Text'"]),
         ("a.csv", "text;label\na;yes\n;\n", ["line 3", "a text is empty"]),
         ("a.csv", "text,label\na,\n", ["line 2", "the label is empty"]),
@@ -111,6 +116,16 @@ def test_the_tasks_delimiter_wins(tmp_path: Path) -> None:
     assert rows(tmp_path, "a.tsv", 'text~label\n"a~b"~yes\n', spec) == [("a~b", 1)]
     with pytest.raises(DataError, match=r"line 1: the file says sep=;, and the task's delimiter is '~'"):
         rows(tmp_path, "a.csv", "sep=;\ntext;label\na;yes\n", spec)
+
+
+def test_columns_that_are_not_needed_are_not_read(tmp_path: Path) -> None:
+    beyond = arrow.array([2**58], arrow.timestamp("ms"))  # no date of Python's
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table({"x": beyond, "text": ["a"], "label": [1]}), path)
+    assert load_split(SPEC, path, "train").texts == [("a",)]
+    parquet.write_table(arrow.table({"text": ["a"], "label": beyond}), path)
+    with pytest.raises(DataError, match=r"a.parquet, row 1: cannot be read"):
+        load_split(SPEC, path, "train")
 
 
 def test_parquet_kinds(tmp_path: Path) -> None:
