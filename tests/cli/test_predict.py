@@ -79,6 +79,7 @@ def test_the_only_task_need_not_be_named(tmp_path):
         (["--task", "sst2", "--file", "-"], "propetl: error: task 'sst2' is not in this session"),
         (["--task", "mood", "good", "--form", "melted"], "form 'melted' is not in"),
         (["--task", "mood", "good", "--provider", "abacus"], "provider 'abacus' is not known"),
+        (["--task", "entails", "a", "--pair", "b", "--pair", "c"], "takes a pair of texts (premise, hypothesis)"),
         (["--task", "mood", "good", "--pair", "b"], "row 0: task 'mood' takes one text (text), found 2"),
         (
             ["--task", "entails", "a", "b", "--pair", "b"],
