@@ -81,7 +81,7 @@ def test_a_prompt_stands_around_what_is_joined():
     ("changes", "message"),
     [
         ({"template": None}, "join them"),
-        ({"template": 3}, "expected a text or null"),
+        ({"template": 3}, "expected a text"),
         ({"template": "{place} {subject}"}, "leaves out column 'body'"),
         ({"columns": [], "template": None}, "one or two"),
     ],
