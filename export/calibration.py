@@ -1,6 +1,7 @@
 """Rows of the tasks, by which quantisation measures how large activations get."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from propetl.data.tables import chosen, load_split
 from propetl.data.tasks import spec_of
-from propetl.errors import ConfigurationError
+from propetl.errors import ConfigurationError, DataError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.batching import Feeds, batches_of_feeds, batches_of_token_rows
 from propetl.runtime.engine_records import GraphName
@@ -41,7 +42,21 @@ def calibration_batches(artifact: Artifact, tasks: Iterable[str], data: str | No
     if data is None:
         golden = {task: artifact.golden(task).feeds for task in tasks}
         return {task: [part.feeds for part in batches_of_feeds(rows, _BATCH_ROWS)] for task, rows in golden.items()}
-    return {task: _batches_of(artifact, task, data) for task in tasks}
+    return {task: _batches_of(artifact, task, data, _SPLIT, CALIBRATION_ROWS) for task in tasks}
+
+
+def measured_batches(artifact: Artifact, tasks: Iterable[str], data: str | None) -> dict[str, list[Feeds]]:
+    """Token inputs of each task's golden rows, and with ``data`` of its development rows and some training rows.
+
+    Raises:
+        DataError: a development row cannot be used.
+    """
+    batches = calibration_batches(artifact, tasks, None)
+    for task, mine in batches.items() if data is not None else ():
+        mine += _batches_of(artifact, task, str(data), "dev", None)
+        with suppress(DataError):  # rows that were trained on are good to have, and may be elsewhere
+            mine += _batches_of(artifact, task, str(data), _SPLIT, CALIBRATION_ROWS)
+    return batches
 
 
 def graph_feeds(
@@ -83,10 +98,9 @@ def rows_in(batches: Iterable[Feeds]) -> int:
     return sum(len(batch["input_ids"]) for batch in batches)
 
 
-def _batches_of(artifact: Artifact, task: str, data: str) -> list[Feeds]:
-    manifest = artifact.manifest
-    info = artifact.task(task).info
-    rows = chosen(load_split(spec_of(task, info), data, _SPLIT), CALIBRATION_ROWS)
+def _batches_of(artifact: Artifact, task: str, data: str, split: str, most: int | None) -> list[Feeds]:
+    manifest, info = artifact.manifest, artifact.task(task).info
+    rows = chosen(load_split(spec_of(task, info), data, split), most)
     texts = [source_of(info, row[0] if len(row) == 1 else row) for row in rows.texts]
     if not texts:
         raise ConfigurationError(f"task {task} has no rows in {rows.source}; calibrate on another data set")

@@ -1,6 +1,7 @@
 """Measures what quantising cost, and refuses too much of it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from propetl.bundle.format import TaskInfo
@@ -34,7 +35,7 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
     Raises:
         BackendError: bf16, and no GPU to measure it on.
         LossTooLarge: a metric fell by more than ``options.max_drop`` points.
-        CheckFailed: a golden answer cannot be had.
+        CheckFailed: a golden answer cannot be had, or is no number.
         DataError: a row cannot be used.
     """
     if not is_measured(options):
@@ -43,12 +44,13 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
         report = self_test(artifact, threads=None)
         if failed := [check.breach for check in report.checks if not check.passed]:
             raise CheckFailed(f"the quantised artifact fails: {failed[0]}; nothing was written")
+        _check_finite(report.comparisons, options)
         wanted = GENERATED if any(item.of == "texts" for item in report.comparisons) else TOGETHER
         return tuple(loss_of(item) for item in report.comparisons if item.batching == wanted)
     from propetl.export.parity import compare
 
     provider = "cuda" if options.quantize == BF16 else "cpu"
-    compared = compare(
+    found = compare(
         artifact,
         bundle,
         options.data,
@@ -56,6 +58,8 @@ def measured_losses(artifact: Path, bundle: Path, options: ExportOptions) -> tup
         backbone=options.backbone,
         allow_pickle=options.allow_pickle,
     )
+    compared = tuple(found)
+    _check_finite(compared, options)
     losses = tuple(loss_of(item) for item in compared if item.batching == "batch")
     _check(losses, options)
     return losses
@@ -108,6 +112,13 @@ def loss_of(item: Comparison) -> Loss:
         return Loss(item.task, item.form, item.rows, item.agreement)
     reference, quantised = item.metrics_reference[metric], item.metrics_artifact[metric]
     return Loss(item.task, item.form, item.rows, item.agreement, metric, reference, quantised)
+
+
+def _check_finite(compared: Iterable[Comparison], options: ExportOptions) -> None:
+    """Refuses answers that are no numbers, or not as many as they should be."""
+    for item in compared:
+        if item.of == "logits" and not math.isfinite(item.max_abs):
+            raise CheckFailed(f"--quantize {options.quantize}: {item.breach}; nothing was written")
 
 
 def _check(losses: tuple[Loss, ...], options: ExportOptions) -> None:

@@ -96,14 +96,19 @@ def _activations(model: ir.Model, products: Sequence[str]) -> dict[str, str]:
 
 def _session(model: ir.Model, root: Path, names: Sequence[str]) -> Any:
     """A session that gives the values ``names`` instead of logits."""
-    import onnxruntime  # an extra of its own; who calls has checked
-
     wanted = set(names)
     values = {str(value.name): value for node in model.graph for value in node.outputs if value.name in wanted}
     model.graph.outputs.clear()
     for name in names:
         values[name].dtype = ir.DataType.FLOAT
         model.graph.outputs.append(values[name])
+    return session_of(model, root)
+
+
+def session_of(model: ir.Model, root: Path) -> Any:
+    """A session on the CPU over a float32 graph, whose external weights lie in the folder ``root``."""
+    import onnxruntime  # an extra of its own; who calls has checked
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry(WEIGHTS_FOLDER, str(root.resolve()))

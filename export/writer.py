@@ -2,7 +2,7 @@
 
 import dataclasses
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from propetl.export.compiler import Compiled, Compiler
 from propetl.export.generation_compiler import GenerationCompiler, generation_info
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info, write_checked
-from propetl.export.halved_graphs import halved_graphs
+from propetl.export.halved_graphs import halve_graphs
 from propetl.export.lowered_graphs import quantize_statically
 from propetl.export.merged_decoder import merged_graphs
 from propetl.export.needed import check_needed
@@ -107,6 +107,14 @@ def export_bundle(
         manifest = _manifest(staging, bundle, model, tasks, graphs, options)
         if options.quantize == INT8_STATIC:
             quantize_statically(staging, manifest, options.data, report)
+        if options.quantize in HALVES:
+            halved = halve_graphs(staging, manifest, options.quantize, options.data, report)
+            manifest = dataclasses.replace(manifest, float16=halved.float16)
+            graphs = [(dataclasses.replace(one, model=halved.graphs[info.path]), info) for one, info in graphs]
+        if options.merge_decoders:
+            report("merging decoders")
+            for merged in merged_graphs(one for one, _ in graphs):
+                _write_graph(staging, merged)  # no form has it: sessions run the two
         _complete_folded_folders(staging, backbone, bundle, graphs, options.standalone)
         if options.polygraphy:
             report("recording inputs and outputs for Polygraphy")
@@ -283,21 +291,13 @@ def _write_graphs(
 ) -> list[tuple[Compiled, GraphInfo]]:
     kind = GenerationCompiler if _answers_in_text(bundle, tasks) else Compiler
 
-    def compiled(store: WeightStore) -> Iterator[Compiled]:
-        compiler = kind(model, bundle, tasks, options.opset, options.operators, options.quantize, store, report)
-        yield from chain.from_iterable(map(compiler.compile, options.forms))
-        if _staged(options.forms):
-            yield from compiler.stages()
-
+    # Floats of half the bits are made of whole float32 graphs, which are measured first.
+    precision = FP32 if options.quantize in HALVES else options.quantize
     with WeightStore(staging / BACKBONE_FILE) as store:
-        halve = options.quantize in HALVES
-        graphs = halved_graphs(compiled, options.quantize, store, report) if halve else compiled(store)
-        written = [(one, _write_graph(staging, one)) for one in graphs]
-        if options.merge_decoders:
-            report("merging decoders")
-            for merged in merged_graphs(one for one, _ in written):
-                _write_graph(staging, merged)  # no form has it: sessions run the two
-        return written
+        compiler = kind(model, bundle, tasks, options.opset, options.operators, precision, store, report)
+        compiled = chain.from_iterable(map(compiler.compile, options.forms))
+        stages = compiler.stages() if _staged(options.forms) else ()
+        return [(one, _write_graph(staging, one)) for one in chain(compiled, stages)]
 
 
 def _staged(forms: Sequence[str]) -> bool:

@@ -51,6 +51,35 @@ class Loss:
         return cls(**found)
 
 
+@dataclass(frozen=True)
+class Float16Range:
+    """What was measured before an artifact's graphs were brought to float16.
+
+    Attributes:
+        rows: on which, of all tasks together.
+        margin: how many times larger than there an activation may get.
+        products: matrix products of all graphs.
+        exact: those of them that stay float32.
+        largest: absolute value that was met anywhere.
+    """
+
+    rows: int
+    margin: float
+    products: int
+    exact: int
+    largest: float
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Float16Range":
+        """Inverse of ``dataclasses.asdict``."""
+        found = fields.record(value, "float16", cls.__dataclass_fields__)
+        for key in ("rows", "products", "exact"):
+            fields.whole(found[key], f"float16's {key}")
+        for key in ("margin", "largest"):
+            fields.number(found[key], f"float16's {key}")
+        return cls(**found)
+
+
 def check_drop(value: float) -> float:
     """Refuses a limit on lost points that nothing could be held against.
 

@@ -15,7 +15,7 @@ from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 if TYPE_CHECKING:
     from propetl.runtime.engine_records import EngineInfo
     from propetl.runtime.generation.info import GenerationInfo
-    from propetl.runtime.losses import Loss
+    from propetl.runtime.losses import Float16Range, Loss
 
 FORMAT = "propetl-artifact"
 VERSION = 1
@@ -221,6 +221,7 @@ class Manifest:
         golden: path of the golden inputs and outputs.
         engines: plans that were built ahead; empty for an artifact of graphs alone.
         losses: what quantising cost each task and form; empty at fp32.
+        float16: what was measured before the graphs were brought to float16; None at other precisions.
     """
 
     operators: str
@@ -241,6 +242,7 @@ class Manifest:
     golden: str = GOLDEN_FILE
     engines: "tuple[EngineInfo, ...]" = ()
     losses: "tuple[Loss, ...]" = ()
+    float16: "Float16Range | None" = None
 
     def __post_init__(self) -> None:
         self.backbone.layout(self.prototype)  # refuses a method that this backbone cannot have
@@ -270,7 +272,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """As written to ``artifact.json``."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _OPTIONAL}
         return (
             {"format": FORMAT, "version": VERSION}
             | plain
@@ -283,6 +285,7 @@ class Manifest:
                 "generation": None if self.generation is None else self.generation.to_json(),
                 "losses": [asdict(loss) for loss in self.losses],
             }
+            | ({} if self.float16 is None else {"float16": asdict(self.float16)})
         )
 
     @classmethod
@@ -294,8 +297,9 @@ class Manifest:
         """
         check_format(value, FORMAT, VERSION, source, ArtifactError)
         try:
-            given = fields.record(value, "manifest", ("format", "version", *cls.__dataclass_fields__))
-            return cls(**{key: read(given[key], key) for key, read in _READERS.items()})
+            needed = (key for key in _READERS if key not in _OPTIONAL)
+            given = fields.record(value, "manifest", ("format", "version", *needed), _OPTIONAL)
+            return cls(**{key: read(given.get(key), key) for key, read in _READERS.items()})
         except ProPETLError as error:
             raise ArtifactError(f"{source}: {error}") from error
         except ValueError as error:
@@ -330,6 +334,12 @@ def _engines_from(value: Any, key: str) -> "tuple[EngineInfo, ...]":
     return tuple(EngineInfo.from_json(item) for item in value)
 
 
+def _float16_from(value: Any, key: str) -> "Float16Range":
+    from propetl.runtime.losses import Float16Range
+
+    return Float16Range.from_json(value)
+
+
 def _losses_from(value: Any, key: str) -> "tuple[Loss, ...]":
     if not fields.items(value, key):
         return ()
@@ -337,6 +347,9 @@ def _losses_from(value: Any, key: str) -> "tuple[Loss, ...]":
 
     return tuple(Loss.from_json(item) for item in value)
 
+
+_OPTIONAL = ("float16",)
+"""Keys that artifacts of other precisions do not have."""
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "operators": fields.text,
@@ -357,5 +370,6 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "golden": fields.text,
     "engines": _engines_from,
     "losses": _losses_from,
+    "float16": partial(fields.optional, _float16_from),
 }
 """What reads each key of ``artifact.json``."""

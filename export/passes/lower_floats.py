@@ -1,10 +1,12 @@
 """Turns a float32 graph into one of half the bits, whose inputs and outputs stay as they are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
+
+from propetl.export.float_range import too_wide
 
 LOWERED_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
@@ -18,6 +20,9 @@ _WAVES = frozenset({"Cos", "Sin"})
 # Operators of these graphs that ONNX Runtime's CUDA provider has for float16 and not for bfloat16.
 _WITHOUT_BFLOAT16 = frozenset({"Pad", "Reciprocal"})
 
+# Constants, and what goes through integers, are as large as what they are made from.
+_KNOWN_OTHERWISE = frozenset({"Constant", "DequantizeLinear"})
+
 _LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 3.3895313892515355e38}
 
 
@@ -25,18 +30,21 @@ class LowerFloats(ir.passes.InPlacePass):
     """Computes in float16 or bfloat16 what was float32; constants keep their names, values are clipped to the type.
 
     Float32 stay: inputs and outputs of the graph; normalisations, whether they are one operator or squares, their mean
-    and its root; and whatever a conversion to integers depends on, such as buckets of relative positions, where
-    rounding would pick another entry of a table, or the angles of rotary positions.
+    and its root; whatever a conversion to integers depends on, such as buckets of relative positions, where
+    rounding would pick another entry of a table, or the angles of rotary positions; and, of float16, what meets values
+    that are too large or too small for it (:mod:`propetl.export.float_range`).
 
-    Requires: standard operators, types of all values that :class:`onnx_ir`'s inference can find.
+    Requires: standard operators, types of all values that :class:`onnx_ir`'s inference can find; a peak of every value
+        that is computed, where any are given.
     Ensures: inputs and outputs have the types they had, and every MatMul multiplies the lower type, but for those that
         make angles.
     """
 
-    def __init__(self, dtype: ir.DataType) -> None:
-        """``dtype`` among the values of :data:`LOWERED_TYPES`."""
+    def __init__(self, dtype: ir.DataType, peaks: Mapping[str, float] | None = None) -> None:
+        """``dtype`` among the values of :data:`LOWERED_TYPES`; ``peaks``: how large values get, by name."""
         super().__init__()
         self.dtype = dtype
+        self.peaks = peaks
 
     def requires(self, model: ir.Model) -> None:
         """Checks that there is nothing whose type is an attribute this pass does not know."""
@@ -48,8 +56,9 @@ class LowerFloats(ir.passes.InPlacePass):
         """Types first, then constants, casts and the borders to what stays float32."""
         ShapeInferencePass()(model)
         graph = model.graph
-        exact = _exact_nodes(graph, self.dtype)
+        exact = self._exact_nodes(graph)
         floats = {value for value in _values(graph) if value.dtype == ir.DataType.FLOAT}
+        self._check_measured(floats)
         inputs = {value for value in graph.inputs if value in floats}
         outputs = [value for value in graph.outputs if value in floats]
         lowered = floats - inputs - {value for node in exact for value in node.outputs}
@@ -66,7 +75,7 @@ class LowerFloats(ir.passes.InPlacePass):
 
     def ensures(self, model: ir.Model) -> None:
         """Looks at every MatMul, and at the graph's outputs."""
-        exact = _exact_nodes(model.graph, self.dtype)
+        exact = self._exact_nodes(model.graph)
         for node in model.graph:
             types = {value.dtype for value in node.inputs if value is not None}
             if node.op_type in ("MatMul", "Gemm") and node not in exact and types != {self.dtype}:
@@ -74,6 +83,19 @@ class LowerFloats(ir.passes.InPlacePass):
         for output in model.graph.outputs:
             if output.dtype == self.dtype:
                 raise ir.passes.PostconditionError(f"output {output.name} is {output.dtype}")
+
+    def _exact_nodes(self, graph: ir.Graph) -> set[ir.Node]:
+        wide = too_wide(graph, self.peaks or {}) if self.dtype == ir.DataType.FLOAT16 else {}
+        return _exact_nodes(graph, self.dtype) | wide.keys()
+
+    def _check_measured(self, floats: set[ir.Value]) -> None:
+        """A value whose size nobody knows may be any."""
+        peaks, computed = self.peaks, {value: value.producer() for value in floats}
+        for value, node in computed.items() if peaks is not None else ():
+            used = bool(value.uses()) or value.is_graph_output()
+            if node is None or not used or node.op_type in _KNOWN_OTHERWISE or str(value.name) in (peaks or {}):
+                continue
+            raise ir.passes.PreconditionError(f"{value.name} was not measured")
 
     def _lower(self, value: ir.Value) -> None:
         value.type = ir.TensorType(self.dtype)  # a new one: clones of a graph share theirs

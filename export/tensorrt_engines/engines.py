@@ -13,12 +13,15 @@ import onnx_ir as ir
 from propetl.bundle.tensors import Arrays
 from propetl.errors import MissingExtraError
 from propetl.export.calibration import calibration_batches, graph_feeds, rows_in
+from propetl.export.float_range import constant_sizes, largest, too_wide
 from propetl.export.passes import PassRecord
 from propetl.export.ranges import Range, activation_ranges, widest
+from propetl.export.rows_through_graphs import RowsThroughGraphs
 from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.builder import EngineBuilder, Graph
 from propetl.export.tensorrt_engines.lowering import (
     AS_THEY_ARE,
+    IN_FLOAT16,
     INT8,
     backbone_products,
     load_graph,
@@ -69,8 +72,9 @@ class Wanted:
 
 def builders_of(options: TensorRTOptions) -> tuple[EngineBuilder, ...]:
     """A builder for each target; refuses what cannot be built before any work is done."""
-    if INT8 in options.precisions and find_spec("onnxruntime") is None:
-        raise MissingExtraError("--precision int8", "onnxruntime", "cpu")
+    for precision in options.precisions:
+        if precision in IN_FLOAT16 and find_spec("onnxruntime") is None:
+            raise MissingExtraError(f"--precision {precision}", "onnxruntime", "cpu")
     return tuple(EngineBuilder(FLAVOURS[target], options) for target in dict.fromkeys(options.targets))
 
 
@@ -118,6 +122,26 @@ class _Source:
         self.report(f"reading rows to calibrate on: {self.options.calibration or 'the golden rows'}")
         return calibration_batches(self.artifact, self.artifact.manifest.tasks, self.options.calibration)
 
+    @cached_property
+    def _peaks(self) -> dict[str, dict[str, float]]:
+        """How large values get in every graph: on the golden rows, and on those to calibrate on where there are any."""
+        self.report("measuring how large activations get")
+        tasks = self.artifact.manifest.tasks
+        batches = calibration_batches(self.artifact, tasks, None)
+        for task in tasks if self.options.calibration is not None else ():
+            batches[task] = [*batches[task], *self.batches[task]]
+        return RowsThroughGraphs(self.artifact, self.artifact.path, batches).peaks
+
+    def peaks(self, precision: str, graphs: Mapping[str, ir.Model]) -> dict[str, float] | None:
+        """The largest size of each value in ``graphs``, which are by path and alike; None where it does not matter."""
+        if precision not in IN_FLOAT16:
+            return None
+        found = largest(self._peaks[path] | constant_sizes(model.graph) for path, model in graphs.items())
+        wide = {path: len(too_wide(model.graph, found)) for path, model in graphs.items()}
+        for path, count in wide.items():
+            self.report(f"  {path} at {precision}: {count} operators stay float32")
+        return found
+
     def ranges(self, name: GraphName, info: GraphInfo) -> dict[str, Range]:
         """How large the activations of the backbone's products get in one graph."""
         path = self.artifact.path / info.path
@@ -161,7 +185,7 @@ def _one(source: _Source, name: GraphName, info: GraphInfo, precision: str, stor
         return Wanted(name, precision, info, graph, info.path if stripped else None)
     model = load_graph(path, root)
     ranges = source.ranges(name, info) if precision == INT8 else {}
-    source.log(lower(model, precision, store, ranges))
+    source.log(lower(model, precision, store, ranges, source.peaks(precision, {info.path: model})))
     graph = Graph(title, _content(model), store.path.parent, info.inputs, info.outputs)
     wanted = Wanted(name, precision, info, graph)
     if not stripped:
@@ -179,8 +203,9 @@ def _common(source: _Source, form: str, infos: Mapping[str, GraphInfo], precisio
     names = {task: GraphName(form, task, MODEL) for task in infos}
     measured = (source.ranges(names[task], info) for task, info in infos.items()) if precision == INT8 else ()
     ranges = widest(measured)
+    peaks = source.peaks(precision, {infos[task].path: model for task, model in models.items()})
     for model in models.values():
-        source.log(lower(model, precision, store, ranges))
+        source.log(lower(model, precision, store, ranges, peaks))
     weights, first = task_weights(models), next(iter(models.values()))
     info = filled_info(list(infos.values()))
     name = f"the graphs of form {form} at {precision}"

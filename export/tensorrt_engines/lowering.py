@@ -16,6 +16,9 @@ from propetl.export.weight_store import WeightStore
 from propetl.runtime.manifest import BACKBONE_FILE
 
 INT8 = "int8"
+IN_FLOAT16 = ("fp16", INT8)
+"""Precisions that compute in float16, whose range is small: how large values get is measured for them."""
+
 AS_THEY_ARE = ("fp32", "tf32")
 """Precisions whose graphs are the artifact's own: they differ in a flag of the builder."""
 
@@ -32,7 +35,9 @@ def load_graph(source: Path, root: Path) -> ir.Model:
     return model
 
 
-def lower(model: ir.Model, precision: str, store: WeightStore, ranges: Mapping[str, Range]) -> tuple[PassRecord, ...]:
+def lower(
+    model: ir.Model, precision: str, store: WeightStore, ranges: Mapping[str, Range], peaks: Mapping[str, float] | None
+) -> tuple[PassRecord, ...]:
     """Brings ``model`` to ``precision`` and its weights to ``store``; returns what the passes did.
 
     Args:
@@ -41,10 +46,11 @@ def lower(model: ir.Model, precision: str, store: WeightStore, ranges: Mapping[s
             ``tf32`` change nothing.
         store: receives the shared weights.
         ranges: for int8, the activation's range of each of :func:`backbone_products`; else empty.
+        peaks: for fp16 and int8, how large values get, by name.
     """
     passes: list[ir.passes.PassBase] = [QuantizeProducts(ranges)] if precision == INT8 else []
     if precision not in AS_THEY_ARE:
-        passes += [LowerFloats(LOWERED_TYPES["fp16" if precision == INT8 else precision]), DropStaleShapes()]
+        passes += [LowerFloats(LOWERED_TYPES["fp16" if precision == INT8 else precision], peaks), DropStaleShapes()]
     return run_passes(model, [*passes, ShareWeights(store)])
 
 

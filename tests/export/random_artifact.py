@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from propetl.backbone import Backbone, load_backbone
 from propetl.bundle import Bundle, read_bundle, write_bundle
@@ -81,11 +82,11 @@ def make(folder: Path, case: Case, options: ExportOptions) -> Exported:
     return export(backbone, bundle, folder / "artifact", options)
 
 
-def random_bundle(folder: Path, case: Case) -> tuple[Backbone, Bundle]:
-    """Draws and writes backbone and bundle of ``case``."""
-    backbone = load_backbone(
-        str(tiny_backbone(folder / "backbone", case.family, hidden=case.hidden, layers=case.layers))
-    )
+def random_bundle(folder: Path, case: Case, scaled: Mapping[str, float] | None = None) -> tuple[Backbone, Bundle]:
+    """Draws and writes backbone and bundle of ``case``; tensors whose names end as ``scaled`` says are multiplied."""
+    path = tiny_backbone(folder / "backbone", case.family, hidden=case.hidden, layers=case.layers)
+    scale_weights(path, scaled or {})
+    backbone = load_backbone(str(path))
     inputs = text_inputs_of(ProPETLModel(backbone, case.config, case.head))
     contents = random_contents(
         case.config,
@@ -98,6 +99,17 @@ def random_bundle(folder: Path, case: Case) -> tuple[Backbone, Bundle]:
     )
     write_bundle(folder / "bundle", contents)
     return backbone, read_bundle(folder / "bundle")
+
+
+def scale_weights(backbone: Path, factors: Mapping[str, float]) -> None:
+    """Multiplies the saved weights whose names end so."""
+    file = backbone / "model.safetensors"
+    weights = load_file(file)
+    for ending, factor in factors.items():
+        found = [name for name in weights if name.endswith(ending)]
+        assert found, ending
+        weights |= {name: factor * weights[name] for name in found}
+    save_file(weights, file, {"format": "pt"})
 
 
 def write_rows(folder: Path, bundle: Bundle, split: str = "dev", text: str = "a man is not good") -> Path:

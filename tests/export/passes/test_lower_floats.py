@@ -14,7 +14,12 @@ LAYER = """
     n = LayerNormalization(h, scale, shift)
     y = Add(n, shift)
 """
-CONSTANTS = "float[3, 3] w = {1, 2, 3, 4, 5, 6, 7, 8, 1e30}, float[3] scale = {1, 2, 1}, float[3] shift = {0, 1, 2}"
+CONSTANTS = "float[3, 3] w = {1, 2, 3, 4, 5, 6, 7, 8, 2}, float[3] scale = {1, 2, 1}, float[3] shift = {0, 1, 2}"
+
+
+def with_weight(number):
+    """The constants with another last weight."""
+    return CONSTANTS.replace("8, 2}", f"8, {number}}}")
 
 
 def model_of(body, inputs="float[n, 3] x", output="float[n, 3] y", constants=CONSTANTS):
@@ -44,17 +49,83 @@ def test_products_are_lowered_and_the_interface_and_normalisations_stay(dtype):
     assert model.graph.outputs[0].name == "y"
 
 
-def test_constants_keep_their_names_and_are_clipped():
-    model = model_of(LAYER)
+def test_constants_keep_their_names():
+    model = model_of(LAYER, constants=with_weight("60000"))
     LowerFloats(FP16)(model)
-    assert model.graph.initializers["w"].const_value.numpy().max() == 65504
+    assert model.graph.initializers["w"].const_value.numpy().max() == 60000
     assert model.graph.initializers["w"].dtype == FP16
     assert model.graph.initializers["scale"].dtype == ir.DataType.FLOAT  # only the normalisation reads it
 
 
+@pytest.mark.parametrize("weight", ["1e30", "65520"])
+def test_a_weight_beyond_float16_stays_what_it_is(weight):
+    """Clipped it would be another weight."""
+    constants = with_weight(weight)
+    x = np.array([[1, 2, 1e-3]], np.float32)
+    expected = run(model_of("y = MatMul(x, w)", constants=constants), x=x)
+    model = model_of("y = MatMul(x, w)", constants=constants)
+    LowerFloats(FP16)(model)
+    assert types(model)["MatMul"] == [ir.DataType.FLOAT] * 2
+    np.testing.assert_array_equal(run(model, x=x), expected)
+
+
+MASKED = """
+    seen = Cast<to = 9>(i) m = Where(seen, zero, lowest) s = MatMul(x, w) masked = Add(s, m)
+    p = Softmax(masked) y = MatMul(p, w)
+"""
+SEEN, MASKING = "float[n, 3] x, int64[n, 3] i", CONSTANTS + ", float zero = {0}, float lowest = "
+
+
+@pytest.mark.parametrize("lowest", ["-3.4e38", "-1e9"])
+def test_what_stands_for_minus_infinity_is_clipped(lowest):
+    x, i = np.array([[1, -2, 3], [30, 1, 2]], np.float32), np.array([[1, 1, 0], [0, 1, 0]])
+    constants = f"{MASKING}{{{lowest}}}"
+    expected = run(model_of(MASKED, SEEN, constants=constants), x=x, i=i)
+    model = model_of(MASKED, SEEN, constants=constants)
+    LowerFloats(FP16)(model)
+    assert all(node.outputs[0].dtype == FP16 for node in model.graph if node.op_type in ("Where", "Add", "Softmax"))
+    assert model.graph.initializers["lowest"].const_value.numpy() == np.float16(-65504)
+    with np.errstate(over="ignore"):  # what becomes a zero may be infinite before
+        np.testing.assert_allclose(run(model, x=x, i=i), expected, rtol=1e-2)
+
+
+TWICE = "h = MatMul(x, w) r = Relu(h) v = MatMul(r, u) y = Add(v, x)"
+BY = ", float[3, 3] u = {1e-3, 0, 0, 0, 1e-3, 0, 0, 0, 1e-3}"
+
+
+def test_products_that_leave_the_range_stay_float32():
+    """200 * 500 is no float16; what reads it cannot be one either, and what is small again can."""
+    constants = with_weight("500") + BY
+    x = np.array([[1, 2, 200]], np.float32)
+    expected = run(model_of(TWICE, constants=constants), x=x)
+    plain, kept = model_of(TWICE, constants=constants), model_of(TWICE, constants=constants)
+    LowerFloats(FP16)(plain)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert not np.isfinite(run(plain, x=x)).all()
+    LowerFloats(FP16, {"x": 200.0, "h": 1e5, "r": 1e5, "v": 100.0, "y": 300.0})(kept)
+    assert {node.outputs[0].name: node.outputs[0].dtype for node in kept.graph if node.op_type != "Cast"} == {
+        "h": ir.DataType.FLOAT,
+        "r": ir.DataType.FLOAT,
+        "v": ir.DataType.FLOAT,
+        "y.float16": FP16,
+    }
+    np.testing.assert_allclose(run(kept, x=x), expected, rtol=1e-2)
+
+
+def test_a_value_that_was_not_measured_is_refused():
+    with pytest.raises(ir.passes.PreconditionError, match="v was not measured"):
+        LowerFloats(FP16, {"x": 1.0, "h": 1.0, "r": 1.0, "y": 1.0})(model_of(TWICE, constants=CONSTANTS + BY))
+
+
+def test_bfloat16_has_the_range_of_float32():
+    model = model_of(TWICE, constants=CONSTANTS + BY)
+    LowerFloats(BF16, {"x": 1e30, "h": 1e30, "r": 1e30, "v": 1e30, "y": 1e30})(model)
+    assert types(model)["MatMul"] == [BF16, BF16]
+
+
 @pytest.mark.parametrize(("dtype", "rounding"), [(FP16, 1e-2), (BF16, 1e-1)])
 def test_answers_are_those_of_before_but_for_rounding(dtype, rounding):
-    constants = CONSTANTS.replace("1e30", "2")
+    constants = CONSTANTS
     x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     expected = run(model_of(LAYER, constants=constants), x=x)
     model = model_of(LAYER, constants=constants)
@@ -74,7 +145,7 @@ def test_what_decides_an_index_stays_exact():
         row = Gather(w, entry)
         y = MatMul(row, w)
     """
-    constants = f"{CONSTANTS.replace('1e30', '2')}, float factor = {{0.00024418}}"
+    constants = f"{CONSTANTS}, float factor = {{0.00024418}}"
     model = model_of(body, "int64[n] i", constants=constants)
     i, expected = np.array([4095, 4096]), run(model, i=np.array([4095, 4096]))
     LowerFloats(FP16)(model)
@@ -111,7 +182,7 @@ RMS = """
 
 def test_squares_beyond_the_range_do_not_overflow():
     """Values of T5's hidden states are in the hundreds; 300 squared is no float16."""
-    constants = CONSTANTS.replace("1e30", "2") + ", float small = {1e-6}"
+    constants = CONSTANTS + ", float small = {1e-6}"
     x = np.array([[300, -2000, 5]], np.float32)
     expected = run(model_of(RMS, constants=constants), x=x)
     model = model_of(RMS, constants=constants)
