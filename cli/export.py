@@ -170,6 +170,9 @@ def command(
     if manifest.engines:
         console.print(engines_table(manifest))
         console.print(profiles_line(manifest.engines), soft_wrap=True, highlight=False)
+    if (half := manifest.float16) is not None:
+        line = f"float16: {half.exact} of {half.products} products stay float32; measured on {half.rows} rows"
+        console.print(f"{line} with a margin of {half.margin:g}", soft_wrap=True, highlight=False)
     if manifest.losses:
         console.print(_losses(manifest.precision, manifest.losses))
     if manifest.prototype.method == "lora" and FOLDED in manifest.forms:

@@ -22,6 +22,7 @@ from propetl.export.graphs import (
 )
 from propetl.export.passes import PassRecord, run_passes
 from propetl.export.passes.describe_model import DescribeModel
+from propetl.export.passes.refuse_negatives import RefuseNegatives
 from propetl.export.passes.remove_nan_guard import RemoveNanGuard
 from propetl.export.passes.separate_rows import SeparateRows
 from propetl.export.passes.share_weights import ShareWeights
@@ -176,7 +177,8 @@ class Compiler:
     ) -> Compiled:
         self.report(f"binding: {form}{' ' + part if part else ''}")
         model = traced.model.clone()
-        self._log(run_passes(model, passes))
+        # Stages are run by sessions alone, which look at ids themselves.
+        self._log(run_passes(model, [*passes, *([] if form == STAGES else [RefuseNegatives()])]))
         metadata = self._metadata(form, packs)
         if form == FOLDED:
             metadata[TASK_WEIGHTS] = task_weights_of(model.graph, tuple(traced.model.graph.initializers))

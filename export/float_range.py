@@ -108,7 +108,7 @@ def _reasons(graph: ir.Graph, peaks: Mapping[str, float]) -> dict[ir.Value | Non
     return found
 
 
-def _reason_of_integers(node: ir.Node, found: Mapping[ir.Value | None, str]) -> dict[ir.Value, str]:
+def _reason_of_integers(node: ir.Node, found: Mapping[ir.Value | None, str]) -> dict[ir.Value | None, str]:
     """What went through integers keeps its size; of constants they say it with their scale."""
     integers, scale = node.inputs[0], node.inputs[1]
     source = integers.producer() if integers is not None else None
@@ -119,7 +119,7 @@ def _reason_of_integers(node: ir.Node, found: Mapping[ir.Value | None, str]) -> 
     return _reason(node.outputs[0], _MOST_BYTE * _size(scale.const_value, None), LARGEST)
 
 
-def _reason(value: ir.Value, size: float, limit: float) -> dict[ir.Value, str]:
+def _reason(value: ir.Value, size: float, limit: float) -> dict[ir.Value | None, str]:
     if not size <= limit:
         return {value: f"{value.name} reaches {size:.3g}"}
     return {value: f"{value.name} is {size:.3g} at most"} if 0 < size < _SMALLEST else {}

@@ -88,9 +88,10 @@ def rare(tmp_path_factory):
         for value in ir.load(path).graph.initializers.values()
         if isinstance(value.const_value, ir.ExternalTensor) and "embed_tokens" in str(value.name)
     )
-    row = np.full(table.shape[1], 30000, np.float32)
+    rows, width = map(int, table.shape.numpy())
+    row = np.full(width, 30000, np.float32)
     content = bytearray(data.read_bytes())
-    place = (table.offset or 0) + (table.shape[0] - 1) * row.nbytes
+    place = (table.offset or 0) + (rows - 1) * row.nbytes
     content[place : place + row.nbytes] = row.tobytes()
     data.write_bytes(content)
     return made, str(write_rows(folder / "rows", made.bundle, text="is dog"))

@@ -19,6 +19,17 @@ def test_each_row_takes_its_task():
     np.testing.assert_array_equal(run(model, {"x": x, "task_id": task_id})["logits"], expected["logits"])
 
 
+def test_a_task_that_is_not_there_answers_with_no_numbers():
+    """Here from the end of the bank; elsewhere it would be zeros."""
+    model = whole()
+    PickRows(BANK)(model)
+    x = feeds(4)["x"]
+    right = run(model, {"x": x, "task_id": np.array([4, 0, 3, 1])})["logits"]
+    spoiled = run(model, {"x": x, "task_id": np.array([-1, 0, -5, 1])})["logits"]
+    assert np.isnan(spoiled[[0, 2]]).all() and np.isfinite(right).all()
+    np.testing.assert_array_equal(spoiled[[1, 3]], right[[1, 3]])
+
+
 def test_sizes_that_the_bank_fixes_reach_the_outputs():
     model = ir.from_onnx_text(
         """<ir_version: 10, opset_import: ["" : 20]>
