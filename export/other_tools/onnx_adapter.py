@@ -27,6 +27,7 @@ from propetl.export.passes.describe_model import DescribeModel
 from propetl.export.passes.drop_stale_shapes import DropStaleShapes
 from propetl.export.passes.fold_constants import FoldConstants
 from propetl.export.passes.give_defaults import GiveDefaults
+from propetl.export.passes.refuse_negatives import RefuseNegatives
 from propetl.export.passes.remove_nan_guard import RemoveNanGuard
 from propetl.export.passes.share_weights import ShareWeights
 from propetl.export.program import Program
@@ -67,7 +68,7 @@ def write_graph(folder: Path, model: ProPETLModel, task: str, metadata: Mapping[
     traced = trace(FoldedProgram(model, per_token=info.per_token), text_inputs_of(model), signatures, opset)
     with WeightStore(folder / WEIGHTS_FILE) as store:
         passes: list[ir.passes.PassBase] = [FoldConstants(), RemoveNanGuard(), ShareWeights(store)]
-        passes += [GiveDefaults(_zeros(signatures), store), DropStaleShapes()]
+        passes += [GiveDefaults(_zeros(signatures), store), DropStaleShapes(), RefuseNegatives()]
         run_passes(traced.model, [*passes, DescribeModel(propetl.__version__, metadata)])
         ir.save(traced.model, folder / GRAPH_FILE)
     onnx.checker.check_model(str(folder / GRAPH_FILE), full_check=True)
