@@ -11,7 +11,7 @@ import propetl
 from propetl.backbone import Backbone, load_backbone_of
 from propetl.bundle.format import TOKENIZER_FOLDER, pack_path
 from propetl.bundle.reader import Bundle, read_bundle
-from propetl.errors import ConfigurationError, TaskError
+from propetl.errors import TaskError
 from propetl.export.compiler import Compiled, Compiler
 from propetl.export.generation_compiler import GenerationCompiler, generation_info
 from propetl.export.golden import golden_of
@@ -20,32 +20,25 @@ from propetl.export.halved_graphs import halve_graphs
 from propetl.export.lowered_graphs import quantize_statically
 from propetl.export.merged_decoder import merged_graphs
 from propetl.export.needed import check_needed
+from propetl.export.option_checks import answers_in_text, check_options
 from propetl.export.options import (
-    BF16,
     FP32,
     HALVES,
-    INT4,
     INT8_STATIC,
-    OLDEST_FOR_INT8,
-    OPSETS,
-    QUANTISATIONS,
     ExportOptions,
 )
 from propetl.export.polygraphy_files import write_polygraphy_files
-from propetl.export.quantisation_loss import check_measurable, check_rows, is_measured, measured_losses
+from propetl.export.quantisation_loss import check_rows, is_measured, measured_losses
 from propetl.export.tensorrt_engines.build_progress import Progress
 from propetl.export.tensorrt_engines.engines import build_engines, builders_of
-from propetl.export.tensorrt_engines.requirements import Graphs, check_graphs
 from propetl.export.transformers_layout import add_file, write_config, write_tokenizer
-from propetl.export.triton_repository.models import SERVED_FORMS
 from propetl.export.triton_repository.writer import add_repository
-from propetl.export.web_page import add_page, check_page
+from propetl.export.web_page import add_page
 from propetl.export.weight_store import WeightStore
 from propetl.files import folder_records, json_bytes
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.golden import golden_bytes
-from propetl.runtime.losses import check_drop
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
     GOLDEN_FILE,
@@ -56,10 +49,8 @@ from propetl.runtime.manifest import (
     GraphInfo,
     Manifest,
     Stages,
-    common_head,
 )
-from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD
-from propetl.runtime.signatures import BANK, BARE, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES, SWITCHABLE
+from propetl.runtime.signatures import BANK, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES
 from propetl.runtime.tuning import tune
 from propetl.staging import staged_folder
 
@@ -94,7 +85,7 @@ def export_bundle(
     check_needed(options)
     bundle = read_bundle(bundle_path)
     tasks = tasks_of(bundle, options)
-    _check_options(bundle, options, tasks)
+    check_options(bundle, options, tasks)
     check_rows({task: bundle.info.tasks[task] for task in tasks}, options)
     builders = builders_of(options.engines) if options.engines else ()
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
@@ -156,131 +147,6 @@ def tasks_of(bundle: Bundle, options: ExportOptions) -> tuple[str, ...]:
     return tasks
 
 
-def _check_options(bundle: Bundle, options: ExportOptions, tasks: Sequence[str]) -> None:
-    config = bundle.info.prototype
-    if not options.forms:
-        raise ConfigurationError(f"no form was chosen; known: {', '.join(FORM_RULES)}")
-    if unknown := set(options.forms) - set(FORM_RULES):
-        raise ConfigurationError(f"form {min(unknown)!r} is not known; known: {', '.join(FORM_RULES)}")
-    if options.opset not in OPSETS:
-        raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
-    if options.operators not in OPERATOR_SETS:
-        raise ConfigurationError(f"operators {options.operators!r} are not known; known: {', '.join(OPERATOR_SETS)}")
-    if options.engines is not None:
-        generate = _answers_in_text(bundle, tasks)
-        graphs = Graphs(options.operators, options.quantize, options.opset, options.forms, generate)
-        check_graphs(options.engines, graphs)
-    _check_quantisation(options)
-    if config.method == "full":
-        raise ConfigurationError(
-            "a fully trained backbone is not exported here: its weights are a model of their own; use optimum"
-        )
-    if options.triton and not set(SERVED_FORMS) & set(options.forms):
-        raise ConfigurationError(
-            f"--layout triton takes --form {' or '.join(SERVED_FORMS)}; found {', '.join(options.forms)}: Triton "
-            "batches along the first size of every input, and masks that are inputs have no such size"
-        )
-    if _answers_in_text(bundle, tasks):
-        _check_generating(options)
-    if options.web:
-        check_page(options, bundle.tokenizer_folder)
-    _check_tagging(bundle, tasks, options)
-    if options.merge_decoders and (not bundle.info.backbone.decoder_layers or FOLDED not in options.forms):
-        raise ConfigurationError(
-            "--merge-decoders joins the two decoders of a folded task on an encoder-decoder; found "
-            f"{bundle.info.backbone.name} in {', '.join(options.forms)}: leave it out"
-        )
-    if options.merge_lora and (config.method != "lora" or set(options.forms) - {FOLDED, BARE}):
-        raise ConfigurationError(
-            f"--merge-lora is for LoRA in folded form; this is {config.method} in {', '.join(options.forms)}"
-        )
-
-
-def _answers_in_text(bundle: Bundle, tasks: Sequence[str]) -> bool:
-    """Whether ``tasks`` are answered in text and not by heads.
-
-    Raises:
-        ConfigurationError: some are, some are not: their graphs have nothing in common.
-    """
-    texts = [task for task in tasks if bundle.info.tasks[task].text is not None]
-    if texts and len(texts) < len(tasks):
-        others = sorted(set(tasks) - set(texts))
-        raise ConfigurationError(
-            f"tasks {', '.join(texts)} are answered in text and {', '.join(others)} by heads; "
-            "export each kind by itself with --task"
-        )
-    return bool(texts)
-
-
-def _check_tagging(bundle: Bundle, tasks: Sequence[str], options: ExportOptions) -> None:
-    """What serves several tasks by one graph needs heads of one kind, and what hands out its logits one answer a row.
-
-    Raises:
-        ConfigurationError: naming the tasks.
-    """
-    infos = {task: bundle.info.tasks[task] for task in tasks}
-    taggers = [task for task, info in infos.items() if info.per_token]
-    if not taggers:
-        return
-    if options.triton:
-        raise ConfigurationError(
-            f"--layout triton serves tasks that answer once a row, {', '.join(taggers)} tags words; "
-            "choose others with --task"
-        )
-    others = [task for task in tasks if task not in taggers]
-    shared = [form for form in options.forms if form in (SWITCHABLE, BANK)]
-    two_kinds = common_head(list(infos.values()), bundle.info.head) is None
-    for asked, refused in (
-        (f"form {shared[0]}" if shared else "", two_kinds and shared),
-        ("--refit", options.engines and options.engines.refit),
-        ("--polygraphy", options.polygraphy and shared),
-    ):
-        if others and refused:
-            raise ConfigurationError(
-                f"{asked}: tasks {', '.join(taggers)} tag words and {', '.join(others)} answer once a row, "
-                "which one graph cannot do here; export each kind by itself with --task"
-            )
-
-
-def _check_generating(options: ExportOptions) -> None:
-    """What is for backbones whose tasks have heads is refused by name."""
-    for_heads = {
-        f"form {BARE}": BARE in options.forms,
-        "--layout triton": options.triton,
-        "--layout web": options.web,
-        "--polygraphy": options.polygraphy,
-        f"--quantize {options.quantize}": options.quantize == INT8_STATIC,
-    }
-    for name, asked in for_heads.items():
-        if asked:
-            raise ConfigurationError(f"{name} is for tasks with heads, this backbone generates; leave it out")
-
-
-def _check_quantisation(options: ExportOptions) -> None:
-    if options.quantize not in QUANTISATIONS:
-        known = ", ".join(QUANTISATIONS)
-        raise ConfigurationError(f"--quantize {options.quantize!r} is not known; known: {known}")
-    if options.quantize == FP32 and options.data is not None:
-        raise ConfigurationError("--data measures what quantising costs; it goes with --quantize")
-    if options.quantize == INT8_STATIC and options.opset < OLDEST_FOR_INT8:
-        raise ConfigurationError(
-            f"--quantize {INT8_STATIC} needs --opset {OLDEST_FOR_INT8} or later; got {options.opset}"
-        )
-    if options.quantize == INT4 and options.operators != ONNXRUNTIME:
-        raise ConfigurationError(f"--quantize {INT4} is an operator of ONNX Runtime; add --operators {ONNXRUNTIME}")
-    if options.quantize in HALVES and options.operators != STANDARD:
-        raise ConfigurationError(
-            f"--quantize {options.quantize} brings ONNX's own operators to that type: export without --operators "
-            f"{options.operators}"
-        )
-    if options.quantize == BF16 and options.tune:
-        raise ConfigurationError(
-            f"--quantize {BF16} needs a GPU, and --tune is for the CPU of this machine; leave it out"
-        )
-    check_measurable(options)
-    check_drop(options.max_drop)
-
-
 def _write_graphs(
     staging: Path,
     model: ProPETLModel,
@@ -289,7 +155,7 @@ def _write_graphs(
     options: ExportOptions,
     report: Report,
 ) -> list[tuple[Compiled, GraphInfo]]:
-    kind = GenerationCompiler if _answers_in_text(bundle, tasks) else Compiler
+    kind = GenerationCompiler if answers_in_text(bundle, tasks) else Compiler
 
     # Floats of half the bits are made of whole float32 graphs, which are measured first.
     precision = FP32 if options.quantize in HALVES else options.quantize
@@ -359,7 +225,7 @@ def _manifest(
         forms={form: _form_info(form, tasks, graphs) for form in options.forms},
         tools=_tools(),
         files={},
-        generation=generation_info(model) if _answers_in_text(bundle, tasks) else None,
+        generation=generation_info(model) if answers_in_text(bundle, tasks) else None,
     )
 
 
