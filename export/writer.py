@@ -52,6 +52,7 @@ from propetl.runtime.manifest import (
 )
 from propetl.runtime.signatures import BANK, FOLDED, FORM_RULES, STAGE_APPLY, STAGE_RUN, STAGES
 from propetl.runtime.tuning import tune
+from propetl.sealed import FILES, sealed
 from propetl.staging import staged_folder
 
 Report = Callable[[str], None]
@@ -120,13 +121,13 @@ def export_bundle(
         if options.web:
             report("writing the page for browsers")
             manifest = dataclasses.replace(manifest, files=dict(sorted((manifest.files | add_page(staging)).items())))
-        (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
+        (staging / MANIFEST).write_bytes(json_bytes(sealed(manifest.to_json(), FILES)))
         report("checking the artifact")
         read_artifact(staging, verify=False)  # the hashes were taken from these very files just now
         if is_measured(options):
             report("measuring what quantising costs")
             manifest = dataclasses.replace(manifest, losses=measured_losses(staging, bundle.path, options))
-            (staging / MANIFEST).write_bytes(json_bytes(manifest.to_json()))
+            (staging / MANIFEST).write_bytes(json_bytes(sealed(manifest.to_json(), FILES)))
         if options.tune:
             report("tuning for the CPU of this machine")
             tune(staging)

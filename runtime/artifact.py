@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from propetl.bundle.described import check_described_as, read_description
-from propetl.bundle.format import LINEAR, PROTOTYPE_FILE, TaskInfo, pack_path
+from propetl.bundle.format import LINEAR, PROTOTYPE_FILE, TaskInfo, check_format, pack_path
 from propetl.bundle.pack import TaskPack, check_belongs, parse_pack
 from propetl.errors import ArtifactError, TaskError
 from propetl.files import check_paths_inside, read_json, verify_bytes, verify_files, whole_file
@@ -14,12 +14,14 @@ from propetl.runtime.external_data import check_external_data
 from propetl.runtime.held_files import HeldFiles
 from propetl.runtime.manifest import (
     BACKBONE_FILE,
+    FORMAT,
     GOLDEN_FILE,
     MANIFEST,
     PRECISIONS,
     TOKENIZER,
     TOKENIZER_FILE,
     TUNED,
+    VERSION,
     ArtifactTask,
     FormInfo,
     GraphInfo,
@@ -28,6 +30,7 @@ from propetl.runtime.manifest import (
 )
 from propetl.runtime.operators import check_operators
 from propetl.runtime.signatures import BARE, FOLDED, check_forms
+from propetl.sealed import FILES, unsealed
 
 # What few artifacts have, or what is not asked of a session, is imported where it is: the first answer of a process
 # waits for every import.
@@ -270,7 +273,9 @@ def read_manifest(path: Path, hashing: bool = False) -> Artifact:
     except ValueError as error:
         raise ArtifactError(f"{str(path)!r} cannot be a path ({error}); name the artifact's folder") from error
     source = path / MANIFEST
-    manifest = Manifest.from_json(read_json(source, "artifact", ArtifactError), str(source))
+    value = read_json(source, "artifact", ArtifactError)
+    check_format(value, FORMAT, VERSION, str(source), ArtifactError)
+    manifest = Manifest.from_json(unsealed(value, str(source), ArtifactError, FILES), str(source))
     try:
         _check_references(manifest)
         check_forms(manifest)

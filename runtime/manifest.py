@@ -1,14 +1,13 @@
 """``artifact.json`` as dataclasses. The exporter writes through them, the device reads through them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from propetl import fields
-from propetl.bundle.format import BackboneInfo, TaskInfo, check_format, check_task_name, task_info
+from propetl.bundle.format import BackboneInfo, TaskInfo, check_format
 from propetl.errors import ArtifactError, ProPETLError
-from propetl.files import records_of
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 
 # Imported where an artifact has them: the first answer of a process waits for every import.
@@ -29,10 +28,15 @@ TUNED = "tuned"
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-static", "int4")
 """Of weights and arithmetic; :data:`propetl.runtime.report.TOLERANCES` says what each may be off by."""
 
+OPTIONAL = ("float16",)
+"""Keys that artifacts of other precisions do not have."""
+
 MODEL = "model"
 """The part of a form that has no others."""
 
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+_MOST_DIMENSIONS = 64  # numpy's own limit
 
 Dimension = int | str
 """A fixed size, or the name of a size that each call chooses (``batch``, ``sequence``, ``labels``)."""
@@ -59,7 +63,9 @@ class TensorSignature:
     def from_json(cls, value: Any, key: str = "tensor") -> "TensorSignature":
         """Inverse of ``dataclasses.asdict``; ``key`` names it in errors."""
         found = fields.record(value, key, ("name", "dtype", "shape"))
-        shape = tuple(_size_from(size, key) for size in fields.items(found["shape"], f"{key}.shape"))
+        if len(fields.items(found["shape"], f"{key}.shape")) > _MOST_DIMENSIONS:
+            raise ValueError(f"{key}.shape has {len(found['shape'])} dimensions, expected {_MOST_DIMENSIONS} at most")
+        shape = tuple(_size_from(size, key) for size in found["shape"])
         return cls(fields.text(found["name"], f"{key}.name"), fields.text(found["dtype"], f"{key}.dtype"), shape)
 
 
@@ -272,7 +278,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """As written to ``artifact.json``."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _OPTIONAL}
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in OPTIONAL}
         return (
             {"format": FORMAT, "version": VERSION}
             | plain
@@ -295,11 +301,11 @@ class Manifest:
         Raises:
             ArtifactError: another format, an unknown version, a key that is missing or of the wrong kind.
         """
+        from propetl.runtime.manifest_keys import values_of  # here: it knows the classes of this module
+
         check_format(value, FORMAT, VERSION, source, ArtifactError)
         try:
-            needed = (key for key in _READERS if key not in _OPTIONAL)
-            given = fields.record(value, "manifest", ("format", "version", *needed), _OPTIONAL)
-            return cls(**{key: read(given.get(key), key) for key, read in _READERS.items()})
+            return cls(**values_of(value))
         except ProPETLError as error:
             raise ArtifactError(f"{source}: {error}") from error
         except ValueError as error:
@@ -310,66 +316,3 @@ def common_head(tasks: Sequence[TaskInfo], head: str) -> str | None:
     """The kind of head that all ``tasks`` have in a bundle of ``head``; None where there are two kinds, or no tasks."""
     kinds = {task.head_kind(head) for task in tasks}
     return kinds.pop() if len(kinds) == 1 else None
-
-
-def _tasks_from(value: Any, key: str) -> dict[str, ArtifactTask]:
-    return {check_task_name(name): _task_from(item) for name, item in fields.entries(value, key).items()}
-
-
-def _task_from(value: Any) -> ArtifactTask:
-    return ArtifactTask(task_info(value), fields.text(fields.need(value, "pack"), "pack"))
-
-
-def _generation_from(value: Any, key: str) -> "GenerationInfo":
-    from propetl.runtime.generation.info import GenerationInfo
-
-    return GenerationInfo.from_json(value)
-
-
-def _engines_from(value: Any, key: str) -> "tuple[EngineInfo, ...]":
-    if not fields.items(value, key):
-        return ()
-    from propetl.runtime.engine_records import EngineInfo
-
-    return tuple(EngineInfo.from_json(item) for item in value)
-
-
-def _float16_from(value: Any, key: str) -> "Float16Range":
-    from propetl.runtime.losses import Float16Range
-
-    return Float16Range.from_json(value)
-
-
-def _losses_from(value: Any, key: str) -> "tuple[Loss, ...]":
-    if not fields.items(value, key):
-        return ()
-    from propetl.runtime.losses import Loss
-
-    return tuple(Loss.from_json(item) for item in value)
-
-
-_OPTIONAL = ("float16",)
-"""Keys that artifacts of other precisions do not have."""
-
-_READERS: dict[str, Callable[[Any, str], Any]] = {
-    "operators": fields.text,
-    "precision": fields.text,
-    "opset": partial(fields.whole, smallest=1),
-    "max_length": partial(fields.whole, smallest=1),
-    "pad_token_id": fields.whole,
-    "head": fields.text,
-    "bundle_sha256": fields.text,
-    "prototype_sha256": fields.text,
-    "backbone": lambda value, key: BackboneInfo.from_json(value),
-    "prototype": lambda value, key: PrototypeConfig.from_json(value),
-    "tasks": _tasks_from,
-    "forms": partial(fields.each, FormInfo.from_json),
-    "tools": partial(fields.each, fields.text),
-    "files": lambda value, key: records_of(value),
-    "generation": partial(fields.optional, _generation_from),
-    "golden": fields.text,
-    "engines": _engines_from,
-    "losses": _losses_from,
-    "float16": partial(fields.optional, _float16_from),
-}
-"""What reads each key of ``artifact.json``."""

@@ -18,12 +18,12 @@ from typing import Any
 from propetl import fields
 from propetl.bundle.format import check_format
 from propetl.errors import ArtifactError
-from propetl.files import check_paths_inside, json_bytes, read_json, records_of, sha256_of_bytes, verify_bytes
+from propetl.files import check_paths_inside, read_json, records_of, sha256_of_bytes, verify_bytes
 from propetl.runtime.external_data import check_external_data
 from propetl.runtime.manifest import MANIFEST, TUNED
+from propetl.sealed import sealed, unsealed
 
 FORMAT, VERSION = "propetl-tuned", 2
-SHA256 = "sha256"
 TUNED_MANIFEST = "tuned.json"
 PACKED_FILE = "packed.data"
 
@@ -178,7 +178,7 @@ def read_tuned(artifact: Path) -> Tuned | None:
     value = read_json(file, "tuned graphs", ArtifactError)
     check_format(value, FORMAT, VERSION, str(file), ArtifactError)
     try:
-        tuned = _parsed(root, value)
+        tuned = _parsed(root, unsealed(value, str(file), ArtifactError, remedy=_REMEDY))
     except ValueError as error:
         raise ArtifactError(f"{file}: not a valid manifest ({error}); {_REMEDY}") from error
     check_paths_inside(artifact, (f"{TUNED}/{TUNED_MANIFEST}",), ArtifactError)
@@ -186,16 +186,8 @@ def read_tuned(artifact: Path) -> Tuned | None:
     return tuned
 
 
-def sealed(value: dict[str, Any]) -> dict[str, Any]:
-    """``value`` with the hash over all of it: one that was damaged does not fit itself."""
-    rest = {key: item for key, item in value.items() if key != SHA256}
-    return rest | {SHA256: sha256_of_bytes(json_bytes(rest))}
-
-
 def _parsed(root: Path, value: dict[str, Any]) -> Tuned:
-    if value != sealed(value):
-        raise ValueError("its content is not what its SHA-256 says; it was changed or damaged")
-    said = fields.record(value, "manifest", ("format", "version", SHA256, *_KEYS))
+    said = fields.record(value, "manifest", ("format", "version", *_KEYS))
     graphs = {
         path: TunedGraph.from_json(item, f"graphs.{path}", path)
         for path, item in fields.entries(said["graphs"], "graphs").items()

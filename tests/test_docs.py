@@ -191,7 +191,7 @@ def test_keys_of_the_bundle_manifest(tmp_path):
 
 def test_keys_of_the_artifact_manifest():
     stated = _keys("artifact-format.md", "artifact.json")
-    assert stated == ["format", "version", *(item.name for item in fields(Manifest))]
+    assert stated == ["format", "version", *(item.name for item in fields(Manifest)), "content_sha256"]
 
 
 def test_keys_of_an_engine():

@@ -15,6 +15,7 @@ from propetl.files import flush, folder_records, json_bytes, make_folder, write_
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.manifest import MANIFEST, Manifest
+from propetl.sealed import FILES, sealed
 from propetl.staging import scratch_folder
 
 
@@ -62,4 +63,4 @@ def _merged(path: Path, staging: Path, manifest: Manifest, built: tuple[EngineIn
 
 
 def _write_manifest(path: Path, manifest: Manifest) -> None:
-    write_atomically(path / MANIFEST, json_bytes(manifest.to_json()))
+    write_atomically(path / MANIFEST, json_bytes(sealed(manifest.to_json(), FILES)))

@@ -249,15 +249,16 @@ def task_info(value: Any) -> TaskInfo:
 def _check_task_info(info: TaskInfo) -> None:
     """Refuses what does not go together."""
     if info.problem == "regression" and info.labels:
-        raise ValueError(f"a regression has no labels, found {list(info.labels)}")
+        raise ValueError(f"a regression has no labels, found {fields.shown(info.labels)}")
     if info.problem in ("classification", "tagging") and not info.labels:
         raise ValueError(f"a {info.problem} has labels, found none")
     if len(set(info.labels)) < len(info.labels):
-        raise ValueError(f"labels: each once, found {list(info.labels)}")
+        raise ValueError(f"labels: each once, found {fields.shown(info.labels)}")
     if any(index >= len(info.labels) for index in info.label_values.values()):
-        raise ValueError(f"label_values name a class beyond the {len(info.labels)} labels: {info.label_values}")
+        found = fields.shown(info.label_values)
+        raise ValueError(f"label_values name a class beyond the {len(info.labels)} labels: {found}")
     if info.per_token and len(info.columns) != 1:
-        raise ValueError(f"a tagging has one column of words, found {list(info.columns)}")
+        raise ValueError(f"a tagging has one column of words, found {fields.shown(info.columns)}")
     check_columns(info.columns, info.template, info.text)
     if (info.problem == "text") != (info.text is not None):
         raise ValueError(f"problem is {info.problem}, and text is {info.text!r}: it goes with problem text alone")
@@ -279,17 +280,18 @@ def check_columns(columns: tuple[str, ...], template: str | None, text: TextInfo
     if text is None and not 1 <= asked <= 2:
         example = " ".join(f"{{{column}}}" for column in columns)
         hint = f", or join them (template: {example!r})" if columns else ""
-        raise ValueError(f"columns {list(columns)} cannot be used: give one or two text columns{hint}")
+        raise ValueError(f"columns {fields.shown(list(columns))} cannot be used: give one or two text columns{hint}")
 
 
 def check_format(value: Any, name: str, version: int, source: str, error: type[ProPETLError]) -> None:
     """Refuses JSON that is of another format, or of a version this code does not know."""
     if not isinstance(value, dict) or value.get("format") != name:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
-        raise error(f"{source}: expected format {name!r}, found {found!r}")
+        raise error(f"{source}: expected format {name!r}, found {fields.shown(found)}")
     found = value.get("version")
     if type(found) is not int or found != version:
-        raise error(f"{source}: {name} version {found!r} is not known here (known: {version}); upgrade propetl")
+        known = f"is not known here (known: {version}); upgrade propetl"
+        raise error(f"{source}: {name} version {fields.shown(found)} {known}")
 
 
 def metadata(value: dict[str, Any]) -> dict[str, str]:

@@ -30,12 +30,12 @@ from propetl.bundle.tensors import (
 )
 from propetl.errors import BundleError, ConfigurationError, ProPETLError, TaskError
 from propetl.prototypes.spec import TaskLayout
+from propetl.sealed import CONTENT_SHA256
 
 MASK = "mask."
 LANGUAGE_MASK = "language_mask."
 WEIGHT = "weight."
 HEAD = "head."
-CONTENT_SHA256 = "content_sha256"
 
 
 @dataclass(frozen=True)

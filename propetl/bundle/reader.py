@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 
 from propetl.bundle.described import check_described_as
 from propetl.bundle.format import (
+    FORMAT,
     MANIFEST,
     PROTOTYPE_FILE,
     TOKENIZER_FOLDER,
+    VERSION,
     BundleInfo,
+    check_format,
     pack_path,
     samples_path,
 )
@@ -21,6 +24,7 @@ from propetl.bundle.samples import read_samples
 from propetl.bundle.tensors import Arrays
 from propetl.errors import BundleError, TaskError
 from propetl.files import read_json, sha256_of_file, verify_files
+from propetl.sealed import FILES, unsealed
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,9 @@ def read_bundle(path: Path) -> Bundle:
 def read_info(path: Path) -> BundleInfo:
     """``bundle.json`` of the bundle in folder ``path``; the files it names are not read."""
     manifest = path / MANIFEST
-    info = BundleInfo.from_json(read_json(manifest, "bundle", BundleError), str(manifest))
+    value = read_json(manifest, "bundle", BundleError)
+    check_format(value, FORMAT, VERSION, str(manifest), BundleError)
+    info = BundleInfo.from_json(unsealed(value, str(manifest), BundleError, FILES), str(manifest))
     for needed in (PROTOTYPE_FILE, *map(pack_path, info.tasks), *map(samples_path, info.tasks)):
         if needed not in info.files:
             raise BundleError(f"{manifest}: {needed} is not among its files; restore it from its source")

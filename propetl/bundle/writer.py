@@ -35,6 +35,7 @@ from propetl.files import (
     write_atomically,
 )
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.sealed import FILES, sealed
 from propetl.staging import staged_folder
 
 
@@ -80,7 +81,7 @@ def write_bundle(path: Path, contents: BundleContents, *, overwrite: bool = Fals
         for name, content in _files_of(contents).items():
             (staging / name).write_bytes(content)
         info = _info_of(contents, staging)
-        (staging / MANIFEST).write_bytes(json_bytes(info.to_json()))
+        (staging / MANIFEST).write_bytes(json_bytes(sealed(info.to_json(), FILES)))
         read_bundle(staging)
     return info
 
@@ -146,7 +147,7 @@ def _add_task(bundle: Bundle, task: str, contents: TaskContents) -> BundleInfo:
     try:
         for name, content in files.items():
             write_atomically(path / name, content)
-        write_atomically(path / MANIFEST, json_bytes(info.to_json()))
+        write_atomically(path / MANIFEST, json_bytes(sealed(info.to_json(), FILES)))
     except BaseException:
         _remove_unnamed(path, files)
         raise

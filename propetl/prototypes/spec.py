@@ -86,11 +86,11 @@ class PrototypeConfig:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigurationError(f"{key} must be a whole number of at least 1; got {value!r}")
         if self.sites not in (("ffn",), ("attention", "ffn")):
-            raise ConfigurationError(f"sites is [ffn] or [attention, ffn]; got {list(self.sites)}")
+            raise ConfigurationError(f"sites is [ffn] or [attention, ffn]; got {fields.shown(list(self.sites))}")
         if not self.targets or not set(self.targets) <= {"query", "key", "value"}:
-            raise ConfigurationError(f"targets are among query, key, value; got {list(self.targets)}")
+            raise ConfigurationError(f"targets are among query, key, value; got {fields.shown(list(self.targets))}")
         if len(set(self.targets)) < len(self.targets):
-            raise ConfigurationError(f"targets: each once; got {', '.join(self.targets)}")
+            raise ConfigurationError(f"targets: each once; got {', '.join(self.targets)[:100]}")
 
     def _check_masks(self) -> None:
         if self.masks != "layer" and not self.masked:
@@ -104,7 +104,8 @@ class PrototypeConfig:
             raise ConfigurationError(f"languages need masks: hybrid; got masks: {self.masks}")
         if not all(isinstance(name, str) and _LANGUAGE.fullmatch(name) for name in self.languages):
             raise ConfigurationError(
-                f"languages: 1-32 of a-z, 0-9, '_', '-' each, a letter or digit first; got {list(self.languages)}"
+                "languages: 1-32 of a-z, 0-9, '_', '-' each, a letter or digit first; "
+                f"got {fields.shown(list(self.languages))}"
             )
         if len(set(self.languages)) < len(self.languages):
             raise ConfigurationError(f"languages: each once; got {', '.join(self.languages)}")
@@ -171,7 +172,7 @@ def _value_from(key: str, value: Any) -> Any:
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigurationError(f"{key} is one of {', '.join(allowed)}; got {value!r}")
+        raise ConfigurationError(f"{key} is one of {', '.join(allowed)}; got {fields.shown(value)}")
 
 
 @dataclass(frozen=True)

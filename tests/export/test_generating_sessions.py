@@ -18,6 +18,7 @@ from propetl.runtime.engines import EngineOptions
 from propetl.runtime.forms.choose import open_form
 from propetl.runtime.golden import golden_bytes
 from propetl.runtime.selftest import self_test
+from propetl.sealed import FILES, sealed
 from tests.export.random_text_artifact import TASKS, prompts
 
 MIXED = [("mood", "a man"), ("echo", ("no", "dog")), ("degree", "good"), ("mood", "is"), ("echo", ("a", "b"))]
@@ -184,7 +185,7 @@ class TestManifest:
     def test_what_does_not_fit_is_refused(self, copied, change, message):
         value = json.loads((copied / "artifact.json").read_bytes())
         change(value)
-        (copied / "artifact.json").write_bytes(json_bytes(value))
+        (copied / "artifact.json").write_bytes(json_bytes(sealed(value, FILES)))
         with pytest.raises(ArtifactError, match=message):
             read_artifact(copied, verify=False)
 

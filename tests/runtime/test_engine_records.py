@@ -10,6 +10,7 @@ from propetl.files import json_bytes
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engine_records import EngineInfo, Profile
 from propetl.runtime.manifest import MANIFEST
+from propetl.sealed import FILES, sealed
 
 FOLDED = EngineInfo(
     path="engines/folded/mood/tensorrt-rtx-fp16.plan",
@@ -36,7 +37,7 @@ def write(own_tiny):
         value["engines"] = [engine.to_json() | keys for engine in engines]
         for path in (path for engine in engines for path in engine.files):
             value["files"].setdefault(path, {"sha256": "", "bytes": 0})
-        source.write_bytes(json_bytes(value))
+        source.write_bytes(json_bytes(sealed(value, FILES)))
         return read_artifact(own_tiny.path, verify=False)
 
     return write

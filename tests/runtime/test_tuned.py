@@ -21,8 +21,9 @@ from propetl.runtime.artifact import read_manifest
 from propetl.runtime.manifest import TUNED
 from propetl.runtime.selftest import self_test
 from propetl.runtime.session import Session
-from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, Device, read_tuned, sealed, this_device
+from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, Device, read_tuned, this_device
 from propetl.runtime.tuning import tune
+from propetl.sealed import sealed
 from tests.runtime.tiny_artifact import FORMS, write_tiny_artifact
 
 TEXTS = ["good film", "a b c d e"]
@@ -198,7 +199,7 @@ def test_a_manifest_that_does_not_fit_itself_is_an_artifact_error(tuned):
         graphs[mood], graphs[topic] = graphs[topic], graphs[mood]
 
     edit(tuned, swap, seal=lambda value: value)
-    with pytest.raises(ArtifactError, match="its content is not what its SHA-256 says"):
+    with pytest.raises(ArtifactError, match="its content is not what its content_sha256 says"):
         Session.open(tuned, form="bank", threads=1, verify=False)
     edit(tuned, lambda value: None)
     with pytest.raises(ArtifactError, match=r"the tuned graph of folded/mood/model\.onnx stands at folded/topic"):

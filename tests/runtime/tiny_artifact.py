@@ -20,6 +20,7 @@ from propetl.runtime.golden import Golden, golden_bytes
 from propetl.runtime.manifest import MODEL, FormInfo, GraphInfo, Stages, TensorSignature
 from propetl.runtime.signatures import ROWS as ROW_AXIS
 from propetl.runtime.signatures import expected_inputs, task_tensors
+from propetl.sealed import FILES, sealed
 from tests.runtime.tiny_graphs import apply_graph, bank_graph, bare_graph, folded_graph, run_graph, switchable_graph
 from tests.runtime.tiny_model import CONFIG, HIDDEN, LAYERS, LAYOUT, MASKED, TinyModel
 from tests.runtime.tiny_tokenizer import INPUTS, token_ids, tokenizer_json
@@ -60,7 +61,7 @@ class Tiny:
         """Applies ``change`` to the parsed ``artifact.json`` and writes it back."""
         value = json.loads((self.path / MANIFEST).read_text())
         change(value)
-        (self.path / MANIFEST).write_bytes(json_bytes(value))
+        (self.path / MANIFEST).write_bytes(json_bytes(sealed(value, FILES)))
 
     def rewrite(self, relative, content):
         """Replaces a file and its record, as an exporter with a defect would."""
@@ -95,7 +96,7 @@ def write_tiny_artifact(path, forms=FORMS, seed=0, tasks=TASKS, staged=False) ->
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
     finished = _manifest(model, packs, chosen, {name: file_record(path / name) for name in contents})
-    (path / MANIFEST).write_bytes(json_bytes(finished.to_json()))
+    (path / MANIFEST).write_bytes(json_bytes(sealed(finished.to_json(), FILES)))
     return Tiny(path, model, packs)
 
 

@@ -16,6 +16,7 @@ from propetl.bundle.tensors import read_tensors
 from propetl.errors import BundleError, ProPETLError, TaskError
 from propetl.files import file_record, json_bytes, sha256_of_file
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.sealed import FILES, sealed
 from tests.tiny_bundle import random_contents
 
 CONFIG = PrototypeConfig(bottleneck=3)
@@ -45,7 +46,7 @@ def every_file(folder):
 def change_manifest(bundle, change):
     manifest = json.loads((bundle / "bundle.json").read_text())
     change(manifest)
-    (bundle / "bundle.json").write_bytes(json_bytes(manifest))
+    (bundle / "bundle.json").write_bytes(json_bytes(sealed(manifest, FILES)))
 
 
 def record_again(bundle, relative):

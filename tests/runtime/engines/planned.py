@@ -9,6 +9,7 @@ from propetl.runtime.artifact import read_manifest
 from propetl.runtime.engine_records import EngineInfo, Profile
 from propetl.runtime.graph_names import named_graphs
 from propetl.runtime.manifest import MANIFEST
+from propetl.sealed import FILES, sealed
 from tests.runtime.engines.cuda_double import CudaDouble
 from tests.runtime.engines.tensorrt_double import TensorRTDouble
 from tests.runtime.tiny_artifact import write_tiny_artifact
@@ -73,7 +74,7 @@ def write_engines(path, engines):
     value = json.loads((path / MANIFEST).read_text())
     value["engines"] = [engine.to_json() for engine in engines]
     value["files"] |= {name: file_record(path / name) for engine in engines for name in engine.files}
-    (path / MANIFEST).write_bytes(json_bytes(value))
+    (path / MANIFEST).write_bytes(json_bytes(sealed(value, FILES)))
 
 
 def engines_of(tiny):
