@@ -1,14 +1,15 @@
 """A page for browsers beside an artifact's graphs: ``runtime/web``, as any static server hands it out."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import propetl.runtime
-from propetl.errors import ConfigurationError
+from propetl import fields
+from propetl.errors import BundleError, ConfigurationError
 from propetl.export.options import HALVES, ExportOptions
 from propetl.files import file_record
 from propetl.runtime.signatures import BARE
+from propetl.strict_json import any_length, parse_json
 
 FOLDER = "web"
 
@@ -36,14 +37,23 @@ def check_page(options: ExportOptions, tokenizer: Path) -> None:
         raise ConfigurationError(
             f"--quantize {options.quantize} is for GPUs, and a page computes on the CPU; choose fp32 or int8"
         )
-    content = json.loads((tokenizer / "tokenizer.json").read_text("utf-8"))
+    types = _types_of(tokenizer / "tokenizer.json")
     for part, known in _KNOWN.items():
-        found = (content[part] or {}).get("type")
+        found = types[part]
         if found not in known:
             raise ConfigurationError(
                 f"--layout {FOLDER}: {part} {found} of the tokenizer may give other ids in a browser than in Python "
                 f"(known: {', '.join(str(name) for name in known)}); export without it"
             )
+
+
+def _types_of(path: Path) -> dict[str, Any]:
+    """The type of each part of a tokenizer that is looked at; None where it has no such part."""
+    try:
+        content = fields.entries(parse_json(path.read_bytes(), whole=any_length), "tokenizer")
+        return {part: fields.entries(content.get(part) or {}, part).get("type") for part in _KNOWN}
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: not a readable tokenizer ({error}); restore it") from error
 
 
 def add_page(artifact: Path) -> dict[str, dict[str, Any]]:

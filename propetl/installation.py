@@ -1,6 +1,5 @@
 """How ProPETL came to this machine, and the line that adds an extra to it: no index has the package."""
 
-import json
 import re
 import shlex
 import shutil
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import propetl
+from propetl.strict_json import parse_json
 
 _NAME = "propetl"
 _ELSEWHERE = {"gpu": "onnxruntime", "optimum": "transformers"}
@@ -55,7 +55,7 @@ def _distribution(name: str) -> Distribution | None:
 def _origin(here: Distribution) -> dict[str, Any]:
     """What pip noted of an installation that is not from an index (PEP 610); empty where it noted nothing."""
     try:
-        found = json.loads(here.read_text("direct_url.json") or "{}")
+        found = parse_json(here.read_text("direct_url.json") or "{}")
     except ValueError:
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("url"), str) else {}
