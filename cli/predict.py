@@ -101,6 +101,8 @@ def command(
             _stream_texts(session, task or _needed_task(session), _rows(texts, pairs), choices)
         else:
             _answer_texts(session, task or _needed_task(session), _rows(texts, pairs), scores, choices)
+        if session.truncated.truncated:
+            click.echo(f"propetl: {session.truncated.line(session.max_length)}", err=True)
 
 
 def _only_task(session: Session) -> str | None:

@@ -24,5 +24,4 @@ def golden_of(model: ProPETLModel, bundle: Bundle, task: str) -> Golden:
 
 def text_inputs_of(model: ProPETLModel) -> tuple[str, ...]:
     """Token inputs that the backbone takes."""
-    types = ("token_type_ids",) if model.backbone.family.takes_token_types else ()
-    return ("input_ids", "attention_mask", *types)
+    return model.backbone.family.inputs

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def compare(
 ) -> Iterator[Comparison]:
     """Compares each form of an artifact with the bundle it came from, on the development rows of ``data``.
 
-    PyTorch's side is tokenised by transformers and the artifact's by its own tokenizer, so that differences
+    PyTorch's side is tokenised by the bundle's tokenizer and the artifact's by its own, so that differences
     there show, too. Form bank also runs the rows of all tasks mixed.
 
     Args:
@@ -106,8 +105,9 @@ def compare(
         for task in artifact.manifest.tasks
     }
     loaded = load_backbone_of(bundle.info.backbone, backbone, allow_pickle=allow_pickle)
+    loaded = loaded.with_tokenizer(bundle.tokenizer_folder)
     model = ProPETLModel.from_bundle(bundle, loaded)
-    tokenizer = tokenizer_of(model.backbone)
+    tokenizer = tokenizer_of(loaded)
     if threads is not None:
         torch.set_num_threads(threads)
     with _bar() as progress:
@@ -115,8 +115,7 @@ def compare(
         for task, found in rows.items():
             encoded = encode_task_rows(found, bundle.info.tasks[task], tokenizer, bundle.info.max_length)
             split = Split(task, encoded, collate_with(tokenizer), found.source)
-            decode = partial(tokenizer.backend_tokenizer.decode_batch, skip_special_tokens=True)
-            references.append(_reference(model, split, found, decode, progress))
+            references.append(_reference(model, split, found, tokenizer.decode_batch, progress))
         for name in artifact.forms if form is None else (form,):
             options = EngineOptions(provider, threads, device=device, engine_cache=engine_cache, precision=precision)
             yield from _compare_form(artifact, name, references, options, progress)

@@ -27,24 +27,21 @@ def write_config(folder: Path, backbone: Backbone, info: TaskInfo) -> None:
 
 
 def write_tokenizer(source: Path, folder: Path) -> None:
-    """Copies the files of a bundle's tokenizer into ``folder``, which is made."""
-    folder.mkdir()
+    """Copies the files of a bundle's tokenizer, which say its ``max_length``, into ``folder``."""
+    folder.mkdir(exist_ok=True)
     for file in source.iterdir():
-        (folder / file.name).write_bytes(_tokenizer_file(file))
+        (folder / file.name).write_bytes(_checked(file))
 
 
-def _tokenizer_file(file: Path) -> bytes:
-    """A file of the tokenizer in words that transformers 4, which optimum stands on, knows as well as 5."""
-    if file.name != "tokenizer_config.json":
-        return file.read_bytes()
-    try:
-        # Where there is no limit, transformers writes a model_max_length of 31 digits.
-        config = fields.entries(parse_json(file.read_bytes(), whole=any_length), "tokenizer")
-    except ValueError as error:
-        raise BundleError(f"{file}: not valid ({error}); restore the bundle from its source") from error
-    if config.get("tokenizer_class") == "TokenizersBackend":
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    return json_bytes(config)
+def _checked(file: Path) -> bytes:
+    """A file of the tokenizer, which other tools read as JSON."""
+    content = file.read_bytes()
+    if file.name == "tokenizer_config.json":
+        try:
+            fields.entries(parse_json(content, whole=any_length), "tokenizer")
+        except ValueError as error:
+            raise BundleError(f"{file}: not valid ({error}); restore the bundle from its source") from error
+    return content
 
 
 def _write(folder: Path, name: str, config: dict[str, Any]) -> None:

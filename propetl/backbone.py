@@ -3,10 +3,9 @@
 import contextlib
 import hashlib
 import pickle
-import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,11 +19,12 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
 
 from propetl.backbone_files import folder_of, model_files, source_of
+from propetl.backbone_tokenizer import checked_tokenizer, pad_token, settle_end, tokenizer_files
 from propetl.bundle.format import BackboneInfo
 from propetl.errors import BundleError, ConfigurationError
 from propetl.families import Family, Kind, Projection, family_of
@@ -49,8 +49,9 @@ class Backbone:
         info: name, fingerprint and sizes.
         family: where prototypes attach.
         pooler: ``weight`` and ``bias`` of its pretrained pooler; None where there is none.
-        tokenizer_files: the tokenizer as files by name.
+        tokenizer_files: the tokenizer as files by name; see :mod:`propetl.backbone_tokenizer`.
         pad_token_id: id that fills short rows.
+        end_token_id: id that ends an answer in text; None where there is none.
     """
 
     model: PreTrainedModel
@@ -59,14 +60,11 @@ class Backbone:
     pooler: dict[str, Tensor] | None
     tokenizer_files: dict[str, bytes]
     pad_token_id: int
+    end_token_id: int | None
 
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The fast tokenizer, read back from :attr:`tokenizer_files` as a device will read it."""
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in self.tokenizer_files.items():
-                Path(folder, name).write_bytes(content)
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            return tokenizer
+    def with_tokenizer(self, folder: Path) -> "Backbone":
+        """The same with the tokenizer in ``folder``, such as a bundle's: the one at hand may have changed since."""
+        return replace(self, tokenizer_files={path.name: path.read_bytes() for path in sorted(folder.iterdir())})
 
 
 def load_backbone(name: str, revision: str | None = None, *, allow_pickle: bool = False) -> Backbone:
@@ -86,7 +84,7 @@ def load_backbone(name: str, revision: str | None = None, *, allow_pickle: bool 
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             family = family_of(config.model_type)
             model, missing = _load_model(folder, family, allow_pickle)
-        tokenizer = _load_tokenizer(source, revision)
+        tokenizer = _load_tokenizer(source, revision, model)
     except _UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError(f"backbone {name!r} cannot be loaded: {reason}") from error
@@ -100,8 +98,8 @@ def load_backbone(name: str, revision: str | None = None, *, allow_pickle: bool 
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         **_sizes(model, family),
     )
-    pad = tokenizer.pad_token_id if family.kind == "decoder" else config.pad_token_id
-    return Backbone(model, info, family, pooler, _files_of(tokenizer), pad or 0)
+    pad, end = pad_token(tokenizer, config, family), settle_end(tokenizer, model)
+    return Backbone(model, info, family, pooler, tokenizer_files(tokenizer, pad, family.inputs), pad, end)
 
 
 def _sizes(model: PreTrainedModel, family: Family) -> dict[str, Any]:
@@ -165,17 +163,9 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        source, revision=revision, trust_remote_code=False
-    )
-    tokenizer.init_kwargs.pop("auto_map", None)  # names code that is not taken along
-    # Without its files, transformers makes one that knows nothing but the special tokens.
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise ValueError("it has no tokenizer (tokenizer.json is missing)")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token  # decoders have none; what stands at padding does not matter
-    return tokenizer
+def _load_tokenizer(source: str, revision: str | None, model: PreTrainedModel) -> PreTrainedTokenizerFast:
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    return checked_tokenizer(tokenizer, model.get_input_embeddings())
 
 
 def _load_model(folder: Path, family: Family, allow_pickle: bool) -> tuple[PreTrainedModel, set[str]]:
@@ -220,9 +210,3 @@ def _take_pooler(model: PreTrainedModel, missing: set[str]) -> dict[str, Tensor]
     if any(key.startswith("pooler.") for key in missing):
         return None
     return {"weight": pooler.dense.weight.detach(), "bias": pooler.dense.bias.detach()}
-
-
-def _files_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}

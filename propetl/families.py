@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from propetl.errors import ConfigurationError
 
 Kind = Literal["encoder", "encoder-decoder", "decoder"]
+
+Positions = Literal["absolute", "behind padding", "relative"]
+"""``absolute``: as many as the configuration says, rotary ones too; ``behind padding``: counted from behind the padding
+token's id, as RoBERTa does; ``relative``: without an end."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Family:
         attention_interface: whether attention goes through transformers' attention interface.
         head_activation: of the family's own classification head.
         takes_token_types: whether the model reads ``token_type_ids``.
+        positions: how it counts tokens, and so how long a text may be.
     """
 
     name: str
@@ -98,6 +103,12 @@ class Family:
     attention_interface: bool = True
     head_activation: str = "tanh"
     takes_token_types: bool = False
+    positions: Positions = "absolute"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Token inputs that the model reads."""
+        return ("input_ids", "attention_mask", *(("token_type_ids",) if self.takes_token_types else ()))
 
     @property
     def generates(self) -> bool:
@@ -114,7 +125,7 @@ def _projections(query: str, key: str, value: str) -> dict[str, Projection]:
     return {"query": Projection(query), "key": Projection(key), "value": Projection(value)}
 
 
-def _bert_like(name: str, head_activation: str = "tanh", takes_token_types: bool = True) -> Family:
+def _bert_like(name: str, **more: Any) -> Family:
     layer = Stack(
         layers="encoder.layer",
         attention=SubLayer("attention.output.dropout", "attention.output", 1, "attention.output.LayerNorm"),
@@ -125,7 +136,7 @@ def _bert_like(name: str, head_activation: str = "tanh", takes_token_types: bool
             ),
         ),
     )
-    return Family(name, "encoder", (layer,), head_activation=head_activation, takes_token_types=takes_token_types)
+    return Family(name, "encoder", (layer,), **({"takes_token_types": True} | more))
 
 
 _DISTILBERT = Family(
@@ -156,6 +167,7 @@ _MPNET = Family(
         ),
     ),
     attention_interface=False,
+    positions="behind padding",
 )
 
 
@@ -177,6 +189,7 @@ def _t5_like(name: str) -> Family:
             Stack("encoder.block", sub_layer(0), sub_layer(1), (self_attention,)),
             Stack("decoder.block", sub_layer(0), sub_layer(2), (self_attention, cross_attention)),
         ),
+        positions="relative",
     )
 
 
@@ -235,8 +248,8 @@ FAMILIES: dict[str, Family] = {
     for family in (
         _bert_like("bert"),
         # RoBERTa-type models have a token type table of one row: the input would carry nothing.
-        _bert_like("roberta", takes_token_types=False),
-        _bert_like("xlm-roberta", takes_token_types=False),
+        _bert_like("roberta", takes_token_types=False, positions="behind padding"),
+        _bert_like("xlm-roberta", takes_token_types=False, positions="behind padding"),
         _bert_like("electra", head_activation="gelu"),
         _DISTILBERT,
         _MPNET,

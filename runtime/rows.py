@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.template import joined
 from propetl.errors import ConfigurationError, TaskError
+from propetl.runtime.cutting import Asked
 
 Row = TypeVar("Row")
 
@@ -134,13 +135,13 @@ def token_feeds(arrays: TokenArrays, inputs: Sequence[str]) -> dict[str, NDArray
     return {name: checked.get(name, np.zeros(shape, dtype=np.int64)) for name in inputs}
 
 
-def source_of(info: TaskInfo, text: Text) -> Text:
-    """What is tokenised: the row itself, joined by the task's template, or for an answer in text within the prompt."""
-    parts = (text,) if isinstance(text, str) else text
+def source_of(info: TaskInfo, text: Text) -> Text | Asked:
+    """What is tokenised: the row itself, joined by the task's template; for an answer in text within its prompt."""
+    parts = (text,) if isinstance(text, str) else tuple(text)
     if info.template is not None:
         parts = (joined(info.template, info.columns, parts),)
     if info.text is not None:
-        return info.text.source(parts)
+        return Asked(info.text.prompt, parts)
     return text if info.template is None else parts[0]
 
 

@@ -31,6 +31,7 @@ from propetl.runtime.rows import (
     token_feeds,
 )
 from propetl.runtime.tokenise import Tokeniser, TokenRow
+from propetl.runtime.truncation import Truncated, Truncation
 from propetl.runtime.whole_numbers import whole_number
 
 # The first answer of a process waits for every import: what it may do without is imported where it is used.
@@ -57,7 +58,8 @@ class Session:
         self._artifact = artifact
         self._form = form
         self._running: RunningForm | None = running
-        self._tokeniser = tokeniser
+        self._truncation = Truncation()
+        self._tokeniser = tokeniser.counted_by(self._truncation)
         self._batch_size = batch_size
 
     @classmethod
@@ -120,6 +122,23 @@ class Session:
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that can be run now."""
         return self._open().tasks()
+
+    @property
+    def max_length(self) -> int:
+        """Tokens to which rows are truncated, special ones included."""
+        return self._artifact.manifest.max_length
+
+    @property
+    def truncated(self) -> Truncated:
+        """Rows that were tokenised since the session was opened, and how many of them were truncated."""
+        return self._truncation.found
+
+    def lengths(self, task: str, texts: Sequence[Text]) -> list[int]:
+        """Tokens of each row as it is before it is truncated, special ones included; arguments as for :meth:`run`."""
+        bound = self._open().bind(task)
+        checked = checked_texts(bound.name, bound.info, texts)
+        rows = self._tokeniser.counted_by(None).rows([source_of(bound.info, text) for text in checked])
+        return [len(row) + row.cut for row in rows]
 
     def task(self, name: str) -> TaskInfo:
         """Problem, labels and columns of a task; :class:`TaskError` if it is not here."""
@@ -288,6 +307,8 @@ class Session:
             feeds = token_feeds(texts, self._artifact.manifest.token_inputs)
             return list(batches_of_feeds(feeds, self._batch_size))
         checked = checked_texts(bound.name, bound.info, texts)
+        if bound.info.text is not None:
+            self._tokeniser.check_prompt(bound.name, bound.info.text)
         rows = self._tokeniser.rows([source_of(bound.info, text) for text in checked])
         return list(batches_of_token_rows(rows, self._tokeniser, self._batch_size))
 

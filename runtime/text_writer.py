@@ -61,6 +61,9 @@ class TextWriter:
         """
         mixing = running if isinstance(running, MixingTextForm) else None
         answers: dict[int, str] = {}
+        for name, info in {task.name: task.info for task in tasks}.items():
+            assert info.text is not None
+            self.tokeniser.check_prompt(name, info.text)
         for options, places in _alike(tasks, choices, together=mixing is not None):
             sources = [source_of(tasks[place].info, texts[place]) for place in places]
             for batch in batches_of_token_rows(self.tokeniser.rows(sources), self.tokeniser, self.batch_size):

@@ -15,8 +15,8 @@ _PANIC = "PanicException"
 _SHOWN = 200
 
 
-def load_tokenizer(path: Path) -> "Tokenizer":
-    """The tokenizer in ``tokenizer.json``, which has been tried.
+def load_tokenizer(path: Path, content: bytes | None = None) -> "Tokenizer":
+    """The tokenizer in ``tokenizer.json``, or in its ``content`` where that is at hand, which has been tried.
 
     Raises:
         ArtifactError: the file cannot be read, or its tokenizer cannot work.
@@ -25,7 +25,7 @@ def load_tokenizer(path: Path) -> "Tokenizer":
 
     with library_errors(path):
         # As bytes: the library takes a path as text alone, and not every path is text.
-        tokenizer = Tokenizer.from_buffer(path.read_bytes())
+        tokenizer = Tokenizer.from_buffer(path.read_bytes() if content is None else content)
         _check_templates(tokenizer.post_processor)
     _try(tokenizer, path)
     return tokenizer

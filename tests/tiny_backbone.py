@@ -1,11 +1,19 @@
 """Tiny random backbones of every family, with real tokenizers, saved as transformers saves them."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789.,!?'-")
@@ -48,6 +56,16 @@ def tiny_backbone(
     return folder
 
 
+def transformers_tokenizer(backbone: Any) -> PreTrainedTokenizerFast:
+    """The tokenizer of a loaded backbone as transformers reads it from its files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in backbone.tokenizer_files.items():
+            Path(folder, name).write_bytes(content)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    return tokenizer
+
+
 def _class_of(family: str) -> Any:
     if family not in TEXT_SIZES:
         return AutoModel
@@ -60,7 +78,7 @@ def _encoder_sizes(family: str, hidden: int, layers: int, heads: int) -> dict[st
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "intermediate_size": 2 * hidden,
-        "max_position_embeddings": 80,
+        "max_position_embeddings": 160,
     }
     if family == "distilbert":
         sizes["hidden_dim"] = sizes.pop("intermediate_size")
@@ -100,7 +118,7 @@ def _bart_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
         "decoder_attention_heads": heads // 2,
         "encoder_ffn_dim": 2 * hidden,
         "decoder_ffn_dim": 2 * hidden,
-        "max_position_embeddings": 80,
+        "max_position_embeddings": 160,
         "decoder_start_token_id": 1,
         "bos_token_id": 3,
         "eos_token_id": 1,
@@ -110,7 +128,7 @@ def _bart_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
 
 def _gpt2_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
     ends = {"bos_token_id": 1, "eos_token_id": 1}
-    return {"n_embd": hidden, "n_layer": layers, "n_head": heads, "n_positions": 80, **ends}
+    return {"n_embd": hidden, "n_layer": layers, "n_head": heads, "n_positions": 300, **ends}
 
 
 def _llama_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
@@ -121,7 +139,7 @@ def _llama_sizes(hidden: int, layers: int, heads: int) -> dict[str, Any]:
         "num_attention_heads": heads,
         "num_key_value_heads": heads // 2,
         "intermediate_size": 2 * hidden,
-        "max_position_embeddings": 80,
+        "max_position_embeddings": 300,
         "bos_token_id": 3,
         "eos_token_id": 1,
     }

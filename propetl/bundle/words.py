@@ -40,14 +40,12 @@ def first_tokens(text: str, offsets: Sequence[Span]) -> NDArray[np.int64]:
     Returns:
         int64 ``[words]``, :data:`NO_TOKEN` for a word without tokens.
     """
-    spans = word_spans(text)
-    word_at = np.full(len(text) + 1, NO_TOKEN)
-    for word, (start, end) in enumerate(spans):
-        word_at[start:end] = word
-    places = np.full(len(spans), NO_TOKEN, dtype=np.int64)
+    edges = np.fromiter((edge for match in _WORD.finditer(text) for edge in match.span()), dtype=np.int64)
+    starts, ends = edges[::2], edges[1::2]
+    places = np.full(len(starts), NO_TOKEN, dtype=np.int64)
     for token, (start, end) in enumerate(offsets):
-        word = next((word for word in word_at[start:end] if word != NO_TOKEN), NO_TOKEN)
-        if word != NO_TOKEN and places[word] == NO_TOKEN:
+        word = int(np.searchsorted(ends, start, side="right"))  # the first that goes on behind the token's begin
+        if start < end and word < len(starts) and starts[word] < end and places[word] == NO_TOKEN:
             places[word] = token
     return places
 

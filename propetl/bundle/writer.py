@@ -26,6 +26,7 @@ from propetl.bundle.prototype import SharedMasks, check_prototype, prototype_byt
 from propetl.bundle.reader import Bundle, read_bundle, read_info
 from propetl.bundle.samples import sample_bytes
 from propetl.bundle.tensors import Arrays
+from propetl.bundle.tokenizer_files import with_max_length
 from propetl.errors import BundleError, TaskError
 from propetl.files import (
     folder_records,
@@ -60,7 +61,7 @@ class TaskContents:
 
 @dataclass(frozen=True)
 class BundleContents:
-    """Everything that a bundle is written from."""
+    """Everything that a bundle is written from; the files of its tokenizer come to say ``max_length``."""
 
     backbone: BackboneInfo
     config: PrototypeConfig
@@ -169,7 +170,8 @@ def _files_of(contents: BundleContents) -> dict[str, bytes]:
     files = {PROTOTYPE_FILE: prototype}
     for task, task_contents in contents.tasks.items():
         files |= _task_files(task, task_contents, contents.shared_masks, sha256_of_bytes(prototype), info)
-    return files | {f"{TOKENIZER_FOLDER}/{name}": content for name, content in contents.tokenizer.items()}
+    tokenizer = with_max_length(contents.tokenizer, contents.max_length)
+    return files | {f"{TOKENIZER_FOLDER}/{name}": content for name, content in tokenizer.items()}
 
 
 def _task_files(

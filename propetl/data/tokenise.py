@@ -1,4 +1,4 @@
-"""Turns rows into token ids for training: truncated here, padded only in the batch."""
+"""Turns rows into token ids for training, as a device does: truncated here, padded only in the batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,10 +14,13 @@ from torch.utils.data import Dataset
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.template import joined
 from propetl.bundle.text import TextInfo
-from propetl.bundle.words import IGNORED, NO_TOKEN, first_tokens
+from propetl.bundle.words import IGNORED, NO_TOKEN
 from propetl.data.tables import Label, Rows
 from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError
+from propetl.runtime.cutting import Asked
+from propetl.runtime.rows import Text
+from propetl.runtime.tokenise import Tokeniser, TokenRow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -36,6 +39,7 @@ class EncodedRows(Dataset[Example]):
         targets: for rows that are answered in text, its token ids per row; for tags, each token's label; None for
             others.
         places: for tags, the place of each word's first token per row; None for others.
+        cut: tokens of each row that were cut off, int64 ``[n]``.
     """
 
     def __init__(
@@ -44,11 +48,13 @@ class EncodedRows(Dataset[Example]):
         labels: Sequence[Label],
         targets: list[list[int]] | None = None,
         places: list[NDArray[np.int64]] | None = None,
+        cut: NDArray[np.int64] | None = None,
     ) -> None:
         self.columns = columns
         self.labels = labels
         self.targets = targets
         self.places = places
+        self.cut = np.zeros(len(labels), dtype=np.int64) if cut is None else cut
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,10 +66,19 @@ class EncodedRows(Dataset[Example]):
         return {**inputs, "label": self.labels[index]}
 
 
+def tokeniser_of(tokenizer: "Tokeniser | PreTrainedTokenizerFast", max_length: int | None) -> Tokeniser:
+    """``tokenizer`` at a length; the settings of transformers' own for padding and truncating do not count."""
+    if isinstance(tokenizer, Tokeniser):
+        return tokenizer.limited(max_length)
+    content = tokenizer.backend_tokenizer.to_str().encode()
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return Tokeniser(content, max_length, pad or 0, tokenizer.model_input_names, tokenizer.eos_token_id)
+
+
 def encode_task_rows(
     rows: Rows,
     task: TaskSpec | TaskInfo,
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: "Tokeniser | PreTrainedTokenizerFast",
     max_length: int,
     *,
     continues: bool = False,
@@ -84,30 +99,23 @@ def _joined(rows: Rows, task: TaskSpec | TaskInfo) -> Rows:
     return replace(rows, texts=[(joined(task.template, task.columns, row),) for row in rows.texts])
 
 
-def encode_rows(rows: Rows, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> EncodedRows:
+def encode_rows(rows: Rows, tokenizer: "Tokeniser | PreTrainedTokenizerFast", max_length: int) -> EncodedRows:
     """Tokenise every row.
 
-    Of a pair that is too long, the longer sentence loses tokens first, from its end (``longest_first``), as
-    in the runtime.
+    Of a pair that is too long, the longer sentence loses tokens first, from its end (``longest_first``).
 
     Args:
         rows: one or two sentences each.
-        tokenizer: the backbone's; its ``model_input_names`` decide whether there are ``token_type_ids``.
+        tokenizer: the backbone's; its inputs decide whether there are ``token_type_ids``.
         max_length: in tokens, special ones included.
     """
-    columns = [list(column) for column in zip(*rows.texts, strict=True)]
-    encoded = tokenizer(
-        *columns,
-        truncation="longest_first",
-        max_length=max_length,
-        padding=False,
-        return_attention_mask=False,
-    )
-    return EncodedRows(dict(encoded), rows.labels.tolist())
+    tokeniser = tokeniser_of(tokenizer, max_length)
+    found = tokeniser.rows([_text(row) for row in rows.texts])
+    return EncodedRows(_columns(found, tokeniser), rows.labels.tolist(), cut=_cut(found))
 
 
 def encode_tagged_rows(
-    rows: Rows, labels: Sequence[str], tokenizer: "PreTrainedTokenizerFast", max_length: int
+    rows: Rows, labels: Sequence[str], tokenizer: "Tokeniser | PreTrainedTokenizerFast", max_length: int
 ) -> EncodedRows:
     """Tokenise every row; the first token of each word has its tag, the others are ignored.
 
@@ -120,22 +128,17 @@ def encode_tagged_rows(
     Raises:
         DataError: a row none of whose words has a token.
     """
-    texts, tags = [row[0] for row in rows.texts], rows.labels.tolist()
-    encoded = dict(
-        tokenizer(
-            texts, truncation=True, max_length=max_length, return_attention_mask=False, return_offsets_mapping=True
-        )
-    )
-    offsets = encoded.pop("offset_mapping")
-    places = [first_tokens(text, found) for text, found in zip(texts, offsets, strict=True)]
-    for number, found in enumerate(places, start=1):
-        if (found == NO_TOKEN).all():
+    tokeniser, tags = tokeniser_of(tokenizer, max_length), rows.labels.tolist()
+    found = tokeniser.rows([row[0] for row in rows.texts], [True] * len(rows.texts))
+    places = [row.places for row in found if row.places is not None]
+    for number, here in enumerate(places, start=1):
+        if (here == NO_TOKEN).all():
             raise DataError(f"{rows.source}, row {number}: no word of it has a token; leave it out")
     targets = [
-        _token_labels(found, [labels.index(tag) for tag in row], len(tokens))
-        for found, row, tokens in zip(places, tags, offsets, strict=True)
+        _token_labels(here, [labels.index(tag) for tag in row], len(tokens))
+        for here, row, tokens in zip(places, tags, found, strict=True)
     ]
-    return EncodedRows(encoded, tags, targets, places)
+    return EncodedRows(_columns(found, tokeniser), tags, targets, places, _cut(found))
 
 
 def _token_labels(places: NDArray[np.int64], classes: list[int], tokens: int) -> list[int]:
@@ -148,7 +151,12 @@ def _token_labels(places: NDArray[np.int64], classes: list[int], tokens: int) ->
 
 
 def encode_text_rows(
-    rows: Rows, text: TextInfo, tokenizer: "PreTrainedTokenizerFast", max_length: int, *, continues: bool = False
+    rows: Rows,
+    text: TextInfo,
+    tokenizer: "Tokeniser | PreTrainedTokenizerFast",
+    max_length: int,
+    *,
+    continues: bool = False,
 ) -> EncodedRows:
     """Tokenise every row as ``text`` asks it, and its answer.
 
@@ -156,46 +164,74 @@ def encode_text_rows(
         rows: one or two texts each, and their labels.
         text: the prompt, and how labels are written.
         tokenizer: the backbone's.
-        max_length: of the prompt in tokens, special ones included; cut at its end.
+        max_length: of the prompt in tokens, special ones included; the texts in it are cut, the longer first.
         continues: answers continue the prompt, as a decoder's do.
+
+    Raises:
+        ConfigurationError: the prompt leaves no room for a row's texts.
     """
-    labels = rows.labels.tolist()
-    sources = [text.source(row) for row in rows.texts]
-    inputs = tokenizer(sources, truncation=True, max_length=max_length, return_attention_mask=False)
+    tokeniser, labels = tokeniser_of(tokenizer, max_length), rows.labels.tolist()
+    found = tokeniser.rows([Asked(text.prompt, tuple(row)) for row in rows.texts])
     answers = [text.target(label) for label in labels]
-    targets = encode_answers(answers, tokenizer, text.max_target_length, continues=continues)
-    return EncodedRows(dict(inputs), labels, targets)
+    targets = encode_answers(answers, tokeniser, text.max_target_length, continues=continues)
+    return EncodedRows(_columns(found, tokeniser), labels, targets, cut=_cut(found))
 
 
 def encode_answers(
-    answers: list[str], tokenizer: "PreTrainedTokenizerFast", max_length: int | None, *, continues: bool = False
+    answers: Sequence[str],
+    tokenizer: "Tokeniser | PreTrainedTokenizerFast",
+    max_length: int | None,
+    *,
+    continues: bool = False,
 ) -> list[list[int]]:
     """Answers as token ids, the end token last; one that ``continues`` its prompt begins with a blank, as words do."""
+    tokeniser = tokeniser_of(tokenizer, max_length)
     if not continues:
-        ids: list[list[int]] = tokenizer(text_target=answers, truncation=max_length is not None, max_length=max_length)[
-            "input_ids"
-        ]
-        return ids
-    bare = tokenizer([f" {answer}" for answer in answers], add_special_tokens=False)["input_ids"]
-    return [[*row[: max_length - 1 if max_length else None], tokenizer.eos_token_id] for row in bare]
+        return [row.input_ids.tolist() for row in tokeniser.rows(answers)]
+    end = [] if tokeniser.end_token_id is None else [tokeniser.end_token_id]
+    bare = tokeniser.bare([f" {answer}" for answer in answers])
+    return [[*row[: None if max_length is None else max_length - len(end)], *end] for row in bare]
 
 
-def collate_with(tokenizer: "PreTrainedTokenizerFast", pad_to_multiple_of: int | None = None) -> Collate:
-    """A function that makes a batch of items, padded to the longest of them.
+def _text(row: Sequence[str]) -> Text:
+    return row[0] if len(row) == 1 else (row[0], row[1])
+
+
+def _columns(rows: Sequence[TokenRow], tokeniser: Tokeniser) -> dict[str, list[list[int]]]:
+    columns = {"input_ids": [row.input_ids.tolist() for row in rows]}
+    if "token_type_ids" in tokeniser.inputs:
+        columns["token_type_ids"] = [row.token_type_ids.tolist() for row in rows]
+    return columns
+
+
+def _cut(rows: Sequence[TokenRow]) -> NDArray[np.int64]:
+    return np.array([row.cut for row in rows], dtype=np.int64)
+
+
+def collate_with(tokenizer: "Tokeniser | PreTrainedTokenizerFast") -> Collate:
+    """A function that makes a batch of items, padded behind to the longest of them.
 
     Returns:
         A function from a list of ``EncodedRows`` items to ``input_ids``, ``attention_mask`` and maybe
         ``token_type_ids``, int64 [batch, longest], and ``labels``: [batch], int64 or float32, or, for rows
         that are answered in text or by tags, int64 [batch, longest answer] with -100 behind the end.
     """
-    from transformers import DataCollatorWithPadding
-
-    collator = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
+    fillers = {"input_ids": tokeniser_of(tokenizer, None).pad_token_id, "token_type_ids": 0}
 
     def collate(examples: list[Example]) -> dict[str, Tensor]:
-        answers = [torch.tensor(example["labels"]) for example in examples if "labels" in example]
-        inputs = [{name: value for name, value in example.items() if name != "labels"} for example in examples]
-        batch = dict(collator(inputs))
-        return batch | ({"labels": pad_sequence(answers, batch_first=True, padding_value=IGNORED)} if answers else {})
+        ids = [torch.tensor(example["input_ids"]) for example in examples]
+        batch = {"attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)}
+        for name, filler in fillers.items():
+            if name in examples[0]:
+                columns = [torch.tensor(example[name]) for example in examples]
+                batch[name] = pad_sequence(columns, batch_first=True, padding_value=filler)
+        return batch | {"labels": _labels(examples)}
 
     return collate
+
+
+def _labels(examples: list[Example]) -> Tensor:
+    if "label" in examples[0]:
+        return torch.tensor([example["label"] for example in examples])
+    answers = [torch.tensor(example["labels"]) for example in examples]
+    return pad_sequence(answers, batch_first=True, padding_value=IGNORED)

@@ -8,6 +8,7 @@ from propetl.bundle.format import TaskInfo, check_task_name
 from propetl.bundle.writer import BundleContents, TaskContents
 from propetl.data.tasks import TASKS
 from propetl.errors import BundleError, TaskError
+from propetl.lengths import check_lengths
 from propetl.reference_import.encoder_files import EncoderFiles, read_encoder_files
 from propetl.reference_import.encoder_head import imported_head, task_info_of
 from propetl.reference_import.encoder_methods import imported_method
@@ -29,6 +30,7 @@ def convert_encoder(path: Path, options: ImportOptions) -> Converted:
     method = imported_method(files, backbone, options.sparsity)
     head = imported_head(files, backbone.family)
     info = task_info_of(task, head.labels, options.columns)
+    check_lengths(backbone, options.max_length, {})
     samples = sample_rows(backbone, info, options.max_length)
     contents = BundleContents(
         backbone=backbone.info,

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from propetl.backbone import Backbone
 from propetl.bundle.format import TaskInfo
+from propetl.runtime.rows import source_of
 from propetl.training.tasks import tokenizer_of
 
 _LEFT = (
@@ -23,11 +24,6 @@ _RIGHT = (
 
 def sample_rows(backbone: Backbone, info: TaskInfo, max_length: int) -> dict[str, NDArray[np.int64]]:
     """Token ids of a few sentences, or pairs of them, as the task asks them, by model input ``[rows, longest]``."""
-    tokenizer = tokenizer_of(backbone)
     rows = list(zip(*[_LEFT, _RIGHT][: len(info.columns)], strict=True))
-    if info.text is None:
-        columns = [list(column) for column in zip(*rows, strict=True)]
-    else:
-        columns = [[info.text.source(row) for row in rows]]
-    encoded = tokenizer(*columns, truncation="longest_first", max_length=max_length, padding=True, return_tensors="np")
-    return {name: encoded[name].astype(np.int64) for name in tokenizer.model_input_names}
+    texts = [row[0] if len(row) == 1 else (row[0], row[1]) for row in rows]
+    return tokenizer_of(backbone).limited(max_length)([source_of(info, text) for text in texts])

@@ -13,8 +13,10 @@ from propetl.backbone import load_backbone
 from propetl.bundle.format import TaskInfo, check_task_name
 from propetl.bundle.prototype import SharedMasks
 from propetl.bundle.writer import BundleContents, TaskContents
+from propetl.data.answer_words import check_answers
 from propetl.data.tasks import TASKS
 from propetl.errors import BundleError, ConfigurationError
+from propetl.lengths import check_lengths
 from propetl.prototypes.spec import Activation, Combination, PrototypeConfig
 from propetl.reference_import.masks import as_mask, packed, sparsity_of
 from propetl.reference_import.method import Floats, floats
@@ -65,8 +67,13 @@ def convert_t5(path: Path, options: ImportOptions) -> Converted:
         raise ConfigurationError(f"{path}: it was trained on a T5 or mT5; {options.backbone} is {backbone.info.family}")
     weights = read_t5_weights(path, backbone.info)
     imported = imported_t5(weights, options.combine or _COMBINE, options.sparsity)
-    tokenizer = tokenizer_of(backbone)
+    tokenizer = tokenizer_of(backbone).limited(options.max_length)
     infos = {check_task_name(task): text_task(task, options.columns, tokenizer) for task in weights.tasks}
+    check_lengths(backbone, options.max_length, {task: info.text for task, info in infos.items()})
+    for task, info in infos.items():
+        assert info.text is not None
+        tokenizer.check_prompt(task, info.text)
+        check_answers(task, info.text, tokenizer)
     tasks = {
         task: TaskContents(info, imported.masks[task], {}, {}, sample_rows(backbone, info, options.max_length))
         for task, info in infos.items()

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from transformers import PreTrainedTokenizerFast
-
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
 from propetl.data.as_text import as_text, default_prompt
 from propetl.data.tasks import TASKS
+from propetl.data.tokenise import encode_answers
+from propetl.runtime.tokenise import Tokeniser
 
 _LARGEST_VALUE = 5.0  # of STS-B
 
@@ -32,7 +32,7 @@ KNOWN = {
 """Tasks that are answered by a text."""
 
 
-def text_task(task: str, columns: tuple[str, ...], tokenizer: PreTrainedTokenizerFast) -> TaskInfo:
+def text_task(task: str, columns: tuple[str, ...], tokenizer: Tokeniser) -> TaskInfo:
     """``task`` as the reference asks it; one that is not known here answers by any text.
 
     Args:
@@ -53,9 +53,9 @@ def text_task(task: str, columns: tuple[str, ...], tokenizer: PreTrainedTokenize
     return TaskInfo("text", spec.labels, spec.columns, spec.metrics, text=asked)
 
 
-def _longest(text: TextInfo, tokenizer: PreTrainedTokenizerFast) -> int:
+def _longest(text: TextInfo, tokenizer: Tokeniser) -> int:
     """Tokens of the longest answer there is."""
     answers = list(text.words)
     if text.step is not None:
         answers = [text.target(number * text.step) for number in range(round(_LARGEST_VALUE / text.step) + 1)]
-    return max(len(ids) for ids in tokenizer(text_target=answers)["input_ids"])
+    return max(map(len, encode_answers(answers, tokenizer, None)))

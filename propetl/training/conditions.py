@@ -12,6 +12,7 @@ from propetl.training.config import TrainConfig
 from propetl.training.loader import joint_sampler, shards_of
 from propetl.training.processes import Processes
 from propetl.training.tasks import TrainingTask
+from propetl.training.truncation import truncation_json
 
 
 def conditions_of(
@@ -31,5 +32,6 @@ def conditions_of(
         "transformers": transformers.__version__,
         "rows": {task.spec.name: {"train": len(task.train), "dev": len(task.dev)} for task in tasks},
         "batches_per_epoch": dict(zip(names, joint_sampler(tasks, config).batches, strict=True)),
+        "truncation": truncation_json(tasks),
         "sources": {task.spec.name: {"train": task.train.source, "dev": task.dev.source} for task in tasks},
     }

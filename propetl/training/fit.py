@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from propetl.backbone import Backbone
 from propetl.bundle import read_bundle
 from propetl.errors import ConfigurationError, Interrupted
+from propetl.lengths import check_lengths
 from propetl.model import ProPETLModel
 from propetl.training.arguments import check_shards, training_arguments
 from propetl.training.checkpoints import WEIGHTS, at_step
@@ -32,6 +33,7 @@ from propetl.training.settled import settled
 from propetl.training.target import Target
 from propetl.training.tasks import TaskRows, TrainingTask, encode_tasks, notes_of, read_rows, tokenizer_of
 from propetl.training.trainer import ProPETLTrainer
+from propetl.training.truncation import truncation_json, truncation_lines
 
 SAMPLES = 8
 """Development rows per task that a bundle carries, for golden outputs."""
@@ -112,12 +114,16 @@ def fit(target: Target, folder: RunFolder, manner: Manner) -> RunResult:
     """
     processes = manner.processes
     backbone = target.load_backbone()
+    check_lengths(backbone, target.config.max_length, {})
     rows = read_rows(target.config)
     for note in notes_of(rows):
         manner.console.print(note, markup=False, highlight=False, soft_wrap=True)
     plan = _plan(target, folder, rows, backbone)
     _refuse_unequal(plan.inputs, processes)
     tasks = encode_tasks(target.config, rows, tokenizer_of(backbone), backbone.family.kind)
+    check_lengths(backbone, target.config.max_length, {task.spec.name: task.spec.text for task in tasks})
+    for line in truncation_lines(tasks, target.config.max_length):
+        manner.console.print(line, soft_wrap=True, highlight=False)
     model = _model(target, backbone, tasks)
     with ExitStack() as stack:
         processes.on_first(lambda: _open(stack, plan, manner))
@@ -169,7 +175,8 @@ def _train(model: ProPETLModel, tasks: list[TrainingTask], plan: Plan, manner: M
         return
     arguments = training_arguments(config, plan.schedule, folder.checkpoints, processes)
     display = ProgressDisplay(manner.console)
-    log = RunLog(folder.log, folder.tensorboard if config.tensorboard else None, processes)
+    first = {"truncation": truncation_json(tasks)}
+    log = RunLog(folder.log, folder.tensorboard if config.tensorboard else None, processes, first)
     callbacks = [log, display] if processes.first else [log]
 
     def asked() -> int:

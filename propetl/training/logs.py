@@ -27,10 +27,14 @@ class RunLog(TrainerCallback):
     Of several processes the first one writes, and what it raises, as when the disk is full, ends all of them.
     """
 
-    def __init__(self, path: Path, tensorboard: Path | None, processes: Processes) -> None:
+    def __init__(
+        self, path: Path, tensorboard: Path | None, processes: Processes, first: dict[str, Any] | None = None
+    ) -> None:
+        """``first`` is the entry with which the log of a new run begins."""
         self.path = path
         self.tensorboard = tensorboard
         self.processes = processes
+        self.first = first
         self._scalars: ScalarWriter | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -39,6 +43,8 @@ class RunLog(TrainerCallback):
 
     def _begin(self, step: int) -> None:
         _truncate(self.path, step)
+        if self.first is not None and not (self.path.is_file() and self.path.stat().st_size):
+            self._append(0, self.first)
         if self.tensorboard is not None:
             self._scalars = ScalarWriter(self.tensorboard, step + 1)
 
@@ -55,10 +61,13 @@ class RunLog(TrainerCallback):
 
     def _write(self, logs: dict[str, Any], step: int) -> None:
         _refuse_divergence(logs, step)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json_text({"step": step, "time": round(time.time(), 3), **logs}) + "\n")
+        self._append(step, logs)
         if self._scalars is not None:
             self._scalars.write({_tag(key): value for key, value in logs.items()}, step)
+
+    def _append(self, step: int, entry: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json_text({"step": step, "time": round(time.time(), 3), **entry}) + "\n")
 
 
 class ProgressDisplay(TrainerCallback):

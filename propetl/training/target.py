@@ -108,10 +108,11 @@ class AddedTask(Target):
         self.identity = {"add_to": bundle_of_others, "tasks": definitions_of(specs_of(self.config.tasks))}
 
     def load_backbone(self) -> Backbone:
-        """The bundle's, wherever the configuration says that it is."""
+        """The bundle's, wherever the configuration says that it is, with the bundle's tokenizer."""
         info = self.bundle.info.backbone
         elsewhere = self.config.backbone if self.config.backbone != info.name else None
-        return load_backbone_of(info, elsewhere, allow_pickle=self.config.allow_pickle)
+        loaded = load_backbone_of(info, elsewhere, allow_pickle=self.config.allow_pickle)
+        return loaded.with_tokenizer(self.bundle.tokenizer_folder)
 
     def model(self, backbone: Backbone, tasks: Sequence[TrainingTask]) -> ProPETLModel:
         """The bundle's model, frozen, with fresh masks and head for the new task."""

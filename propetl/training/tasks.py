@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerFast
 
 from propetl.backbone import Backbone
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
+from propetl.bundle.tokenizer_files import JSON_FILE
 from propetl.bundle.words import IGNORED
+from propetl.data.answer_words import check_answers
 from propetl.data.as_text import as_text
 from propetl.data.known import specs_of
 from propetl.data.tables import Rows, chosen, label_array, load_splits
@@ -21,6 +21,7 @@ from propetl.data.tasks import TaskSpec
 from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_answers, encode_task_rows
 from propetl.errors import ConfigurationError
 from propetl.families import Kind
+from propetl.runtime.tokenise import Tokeniser
 from propetl.training.config import TrainConfig
 
 __all__ = [
@@ -141,23 +142,13 @@ class TrainingTask:
         return {name: value.numpy() for name, value in batch.items() if name not in ("task", "labels")}
 
 
-def tokenizer_of(backbone: Backbone) -> PreTrainedTokenizerFast:
-    """The backbone's tokenizer, which gives ``token_type_ids`` just where the family reads them.
-
-    Raises:
-        ConfigurationError: it is one in Python, which a device could not run.
-    """
-    tokenizer = backbone.tokenizer()
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ConfigurationError(
-            f"backbone: {backbone.info.name} has no fast tokenizer (tokenizer.json); choose another backbone"
-        )
-    inputs = ["input_ids", "attention_mask"]
-    tokenizer.model_input_names = [*inputs, "token_type_ids"] if backbone.family.takes_token_types else inputs
-    return tokenizer
+def tokenizer_of(backbone: Backbone) -> Tokeniser:
+    """The backbone's tokenizer as a device reads it, which truncates nothing yet."""
+    content = backbone.tokenizer_files[JSON_FILE]
+    return Tokeniser(content, None, backbone.pad_token_id, backbone.family.inputs, backbone.end_token_id)
 
 
-def load_tasks(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, kind: Kind = "encoder") -> list[TrainingTask]:
+def load_tasks(config: TrainConfig, tokenizer: Tokeniser, kind: Kind = "encoder") -> list[TrainingTask]:
     """:func:`read_rows`, then :func:`encode_tasks`."""
     return encode_tasks(config, read_rows(config), tokenizer, kind)
 
@@ -187,7 +178,7 @@ def _read(spec: TaskSpec, config: TrainConfig) -> TaskRows:
 
 
 def encode_tasks(
-    config: TrainConfig, rows: Mapping[str, TaskRows], tokenizer: PreTrainedTokenizerFast, kind: Kind = "encoder"
+    config: TrainConfig, rows: Mapping[str, TaskRows], tokenizer: Tokeniser, kind: Kind = "encoder"
 ) -> list[TrainingTask]:
     """Tokenises the rows of every task of ``config``.
 
@@ -198,33 +189,45 @@ def encode_tasks(
         kind: of the backbone; on an encoder-decoder, all tasks are answered in text.
 
     Raises:
-        ConfigurationError: a task cannot be answered in text.
+        ConfigurationError: a task cannot be asked or answered in text.
         DataError: a row cannot be used.
     """
     known = specs_of(config.tasks)
     specs = {name: replace(spec, label_values=rows[name].label_values) for name, spec in known.items()}
     if kind == "encoder-decoder":
         specs = {name: as_text(spec) for name, spec in specs.items()}
-    return [_encode(spec, rows[name], config, tokenizer, kind) for name, spec in specs.items()]
+    limited = tokenizer.limited(config.max_length)
+    limited.check_room()
+    return [_encode(spec, rows[name], config, limited, kind) for name, spec in specs.items()]
 
 
 def _encode(
-    spec: TaskSpec, rows: TaskRows, config: TrainConfig, tokenizer: PreTrainedTokenizerFast, kind: Kind
+    spec: TaskSpec, rows: TaskRows, config: TrainConfig, tokenizer: Tokeniser, kind: Kind
 ) -> TrainingTask:
-    if spec.text is not None and spec.asks != "text":
-        spec = replace(spec, text=_just_long_enough(spec.text, rows.train, tokenizer, kind))
+    if spec.text is not None:
+        spec = replace(spec, text=_checked_text(spec, spec.text, rows.train, tokenizer, kind))
     train, dev = (_split(spec, split, config.max_length, tokenizer, kind) for split in (rows.train, rows.dev))
-    decode = partial(tokenizer.backend_tokenizer.decode_batch, skip_special_tokens=True)
-    return TrainingTask(spec, train, dev, decode)
+    return TrainingTask(spec, train, dev, tokenizer.decode_batch)
 
 
-def _split(spec: TaskSpec, rows: Rows, max_length: int, tokenizer: PreTrainedTokenizerFast, kind: Kind) -> Split:
+def _split(spec: TaskSpec, rows: Rows, max_length: int, tokenizer: Tokeniser, kind: Kind) -> Split:
     encoded = encode_task_rows(rows, spec, tokenizer, max_length, continues=kind == "decoder")
     return Split(spec.name, encoded, collate_with(tokenizer), rows.source)
 
 
-def _just_long_enough(text: TextInfo, rows: Rows, tokenizer: PreTrainedTokenizerFast, kind: Kind) -> TextInfo:
+def _checked_text(spec: TaskSpec, text: TextInfo, rows: Rows, tokenizer: Tokeniser, kind: Kind) -> TextInfo:
+    """How ``spec`` is asked and answered, which the tokenizer can do; a class or value just long enough."""
+    continues = kind == "decoder"
+    if spec.asks != "text":
+        text = _just_long_enough(text, rows, tokenizer, continues)
+    tokenizer.check_prompt(spec.name, text)
+    values = rows.labels.tolist() if text.step is not None else []
+    check_answers(spec.name, text, tokenizer, values, continues=continues)
+    return text
+
+
+def _just_long_enough(text: TextInfo, rows: Rows, tokenizer: Tokeniser, continues: bool) -> TextInfo:
     """A class or value is generated no longer than the longest there is."""
     answers = text.words or sorted({text.target(label) for label in rows.labels.tolist()})
-    encoded = encode_answers(list(answers), tokenizer, None, continues=kind == "decoder")
+    encoded = encode_answers(list(answers), tokenizer, None, continues=continues)
     return replace(text, max_target_length=max(map(len, encoded)))

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from propetl.runtime.generation.options import SpecialTokens
 from propetl.runtime.generation.steps import Tokens
-from propetl.runtime.tokenise import TextPieces, Tokeniser
+from propetl.runtime.text_pieces import TextPieces
+from propetl.runtime.tokenise import Tokeniser
 
 OnText = Callable[[int, str], None]
 """Receives the place of a row in the call, and the next piece of its text."""
@@ -18,7 +19,7 @@ class TextStream:
         self._ends = frozenset(special.ends)
         self._on_text = on_text
         self._open: dict[int, tuple[int, TextPieces]] = {
-            row: (place, tokeniser.pieces()) for row, place in enumerate(places.tolist())
+            row: (place, TextPieces(tokeniser)) for row, place in enumerate(places.tolist())
         }
 
     def __call__(self, tokens: Tokens) -> None:

@@ -37,6 +37,22 @@ def test_texts(tiny):
     assert all(set(value) == {"task", "label", "score"} for value in found)
 
 
+def test_truncated_rows_are_said_once_at_the_end(tiny):
+    rows = [{"text": "good"}, {"text": "good film " * 40}, {"text": "bad " * 90}]
+    lines = "".join(json.dumps({"task": "mood"} | row) + "\n" for row in rows)
+    with Session.open(tiny.path, threads=1) as session:
+        length = session.max_length
+        assert session.lengths("mood", ["good", "bad " * 90]) == [3, 92]
+        assert session.truncated.rows == 0
+    said = f"propetl: 2 of 3 rows (66.7%) are longer than max_length {length} and were truncated; "
+    said += "the longest has 92 tokens"
+    for arguments, given in (["--file", "-"], lines), (["--task", "mood", *(row["text"] for row in rows)], None):
+        result = predict(tiny, *arguments, stdin=given)
+        assert len(values(result)) == 3
+        assert result.stderr.splitlines() == [said]
+    assert predict(tiny, "--task", "mood", "good").stderr == ""
+
+
 @pytest.mark.parametrize("form", ["folded", "switchable", "bank"])
 def test_forms_agree(tiny, form):
     (value,) = values(predict(tiny, "--task", "topic", "sun wind", "--scores", "--form", form))

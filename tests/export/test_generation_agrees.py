@@ -22,6 +22,7 @@ from propetl.runtime.forms.text_tasks import MixingTextForm
 from propetl.runtime.generation.options import GenerationOptions
 from tests.export.random_artifact import ALL_FORMS
 from tests.export.random_text_artifact import TASKS, make_text_artifact, prompts, random_text_task
+from tests.tiny_backbone import transformers_tokenizer
 
 TOLERANCE = 1e-5
 
@@ -157,7 +158,7 @@ def test_rows_of_a_batch_each_have_their_task(made, running, form) -> None:
 
 def test_a_session_answers_what_the_model_does(made) -> None:
     texts = {"echo": [("a man", "no dog"), ("bad dog", "is")], "mood": ["good", "not a man"], "degree": ["no", "a man"]}
-    tokenizer = made.backbone.tokenizer()
+    tokenizer = transformers_tokenizer(made.backbone)
     for form in ALL_FORMS:
         with Session.open(made.artifact, form=form, threads=1) as session:
             for task, rows in texts.items():
@@ -184,7 +185,7 @@ def test_a_task_that_came_later_generates_in_the_switchable_graphs(made, running
         with pytest.raises(TaskError, match="later"):
             session.generate("later", inputs)
         session.add_task(path / pack_path("later"))
-        expected = made.backbone.tokenizer().backend_tokenizer.decode_batch(
+        expected = transformers_tokenizer(made.backbone).backend_tokenizer.decode_batch(
             grown.generate("later", tensors, max_new_tokens=8).tolist(), skip_special_tokens=True
         )
         assert session.generate("later", inputs, max_new_tokens=8) == expected

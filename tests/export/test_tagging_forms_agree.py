@@ -16,7 +16,6 @@ from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
 from propetl.runtime.forms import MixingForm
 from propetl.runtime.selftest import self_test
-from propetl.training.tasks import tokenizer_of
 from tests.export.agreement import (
     assert_a_later_task_runs_beside_the_others,
     assert_mixed_rows_are_those_alone,
@@ -25,6 +24,7 @@ from tests.export.agreement import (
     row_of,
 )
 from tests.export.random_artifact import ALL_FORMS, Case, make, random_bundle
+from tests.tiny_backbone import transformers_tokenizer
 
 NER = ("O", "B-X", "I-X", "B-Y", "I-Y")
 BOTH = {"value": 0, "ner": NER, "two": 2, "pos": ("noun", "verb")}
@@ -173,7 +173,7 @@ class TestRefusals:
 
 
 def _torch_words(tagged, task: str, text: str) -> np.ndarray:
-    tokenizer = tokenizer_of(tagged.backbone)
+    tokenizer = transformers_tokenizer(tagged.backbone)
     encoded = tokenizer([text], return_offsets_mapping=True, truncation=True, max_length=24, return_tensors="np")
     places = first_tokens(text, encoded.pop("offset_mapping")[0].tolist())
     assert len(places) == len(word_spans(text))

@@ -26,6 +26,7 @@ from propetl.runtime.manifest import BACKBONE_FILE, MANIFEST
 from propetl.runtime.selftest import self_test
 from tests.export.random_artifact import ALL_FORMS as SESSION_FORMS
 from tests.export.random_artifact import TASKS, Case, export, random_bundle, torch_logits
+from tests.tiny_backbone import transformers_tokenizer
 
 ALL_FORMS = (*SESSION_FORMS, "bare")
 STAGES = {f"stages/{stage}/model.onnx" for stage in ("apply", "run")}
@@ -110,11 +111,9 @@ class TestFiles:
                 exported.bundle.path / pack_path(task)
             ).read_bytes()
         own = exported.bundle.tokenizer_folder
-        config = json.loads((own / "tokenizer_config.json").read_bytes())
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"  # a name that transformers 4 knows as well
         for folder in [exported.artifact / "tokenizer", *(exported.artifact / "folded" / task for task in TASKS)]:
-            assert (folder / "tokenizer.json").read_bytes() == (own / "tokenizer.json").read_bytes()
-            assert json.loads((folder / "tokenizer_config.json").read_bytes()) == config
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                assert (folder / name).read_bytes() == (own / name).read_bytes()
 
     def test_the_artifact_passes_its_own_test(self, exported):
         report = self_test(exported.artifact)
@@ -245,7 +244,8 @@ class TestTransformersLayout:
 
     def test_the_tokenizer_is_beside_it(self, exported):
         tokenizer = AutoTokenizer.from_pretrained(exported.artifact / "folded" / "two")
-        assert tokenizer("good dog")["input_ids"] == exported.backbone.tokenizer()("good dog")["input_ids"]
+        own = transformers_tokenizer(exported.backbone)
+        assert tokenizer("good dog")["input_ids"] == own("good dog")["input_ids"]
 
     def test_a_standalone_folder_can_be_moved(self, lora, tmp_path):
         backbone, bundle = lora
