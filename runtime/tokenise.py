@@ -160,7 +160,8 @@ class Tokeniser:
 
     def bare(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text without special tokens, not truncated."""
-        return [item.ids for item in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        with library_errors(self._path):
+            return [item.ids for item in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, tokens: NDArray[np.int64]) -> str:
         """The text of token ids ``[length]``, without special tokens."""
@@ -170,7 +171,8 @@ class Tokeniser:
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """The texts of rows of token ids, without special tokens."""
-        texts: list[str] = self._tokenizer.decode_batch([list(row) for row in rows], skip_special_tokens=True)
+        with library_errors(self._path):
+            texts: list[str] = self._tokenizer.decode_batch([list(row) for row in rows], skip_special_tokens=True)
         return texts
 
     def __call__(self, texts: Sequence[Row]) -> dict[str, NDArray[np.int64]]:

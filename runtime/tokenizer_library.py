@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from propetl.errors import ArtifactError
+from propetl.errors import ArtifactError, ProPETLError
 from propetl.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def library_errors(source: Path) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError:
+    except (MemoryError, ProPETLError):
         raise
     except BaseException as error:  # a panic is no Exception
         if not isinstance(error, Exception) and type(error).__name__ != _PANIC:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from propetl.errors import ArtifactError
+from propetl.errors import ArtifactError, TaskError
 from propetl.runtime.tokenise import Tokeniser
 from propetl.runtime.tokenizer_library import library_errors, load_tokenizer
 from tests.runtime.tiny_tokenizer import INPUTS, tokenizer_json
@@ -56,7 +56,7 @@ def test_what_the_library_says_of_a_text_is_an_error_of_ours(tmp_path):
         tokeniser.rows(["unheard"])
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), MemoryError()])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), MemoryError(), TaskError("ours")])
 def test_what_is_no_fault_of_the_library_passes(tmp_path, error):
     with pytest.raises(type(error)), library_errors(tmp_path):
         raise error
