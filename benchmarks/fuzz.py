@@ -99,7 +99,7 @@ def entries(progress: Path, seed: int) -> list[dict[str, Any]]:
 
 
 def summary(mutants: int, seed: int, progress: Path) -> dict[str, Any]:
-    """What became of the first ``mutants``, in all and by target."""
+    """Outcomes of the first ``mutants``, in all and by target."""
     chosen = [entry for entry in entries(progress, seed) if entry["first"] < mutants]
     tally, seconds = Tally(), sum(entry["seconds"] for entry in chosen)
     for entry in chosen:

@@ -54,7 +54,7 @@ def _checks_line(checks: Sequence[Check]) -> str:
 
 
 def _compared(comparisons: Sequence[Comparison]) -> str:
-    """What was compared with PyTorch, and how far off the worst of it is."""
+    """Says how much was compared with PyTorch, and the largest error."""
     if not comparisons:
         return ""
     tasks = len({item.task for item in comparisons})

@@ -17,7 +17,7 @@ _MOST_BYTE = 128
 
 _SMALLEST = 2.0**-14  # float16's smallest normal number: a tensor of smaller ones loses its digits
 
-# What may stand between a constant for "minus infinity" and the Softmax that makes zeros of it.
+# Operators allowed between a constant for "minus infinity" and the Softmax that turns it into zeros.
 _MASKING = frozenset(
     {"Add", "Where", "Mul", "Cast", "Concat", "Expand", "Identity", "Max", "Min", "Pad", "Reshape", "Slice"}
 ) | {"Squeeze", "Transpose", "Unsqueeze"}
@@ -109,7 +109,7 @@ def _reasons(graph: ir.Graph, peaks: Mapping[str, float]) -> dict[ir.Value | Non
 
 
 def _reason_of_integers(node: ir.Node, found: Mapping[ir.Value | None, str]) -> dict[ir.Value | None, str]:
-    """What went through integers keeps its size; of constants they say it with their scale."""
+    """Values that pass through integers keep their size; constants state it by their scale."""
     integers, scale = node.inputs[0], node.inputs[1]
     source = integers.producer() if integers is not None else None
     if source is not None:

@@ -37,7 +37,7 @@ _MOST_REASONS = 8
 
 @dataclass(frozen=True)
 class Halved:
-    """What became of an artifact's graphs.
+    """The outcome for an artifact's graphs.
 
     Attributes:
         graphs: by their path.
@@ -87,7 +87,7 @@ def _measured(
 def _float16_range(
     root: Path, weights: Path, peaks: Mapping[str, Peaks], rows: int, report: Report
 ) -> Float16Range:
-    """What stays float32, reported graph by graph."""
+    """Nodes that stay float32, reported graph by graph."""
     products = exact = 0
     for path, known in peaks.items():
         model = load_graph(root / path, weights)

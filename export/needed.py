@@ -1,4 +1,4 @@
-"""What an export needs to be installed: asked before a file is read or a weight is loaded."""
+"""Packages that an export needs: checked before a file is read or a weight is loaded."""
 
 from collections.abc import Iterator
 

@@ -88,7 +88,7 @@ def answers_in_text(bundle: Bundle, tasks: Sequence[str]) -> bool:
 
 
 def _check_tagging(bundle: Bundle, tasks: Sequence[str], options: ExportOptions) -> None:
-    """What serves several tasks by one graph needs heads of one kind, and what hands out its logits one answer a row.
+    """A graph that serves several tasks needs heads of one kind; one that hands out its logits, one answer a row.
 
     Raises:
         ConfigurationError: naming the tasks.
@@ -118,7 +118,7 @@ def _check_tagging(bundle: Bundle, tasks: Sequence[str], options: ExportOptions)
 
 
 def _check_generating(options: ExportOptions) -> None:
-    """What is for backbones whose tasks have heads is refused by name."""
+    """Options that need tasks with heads are refused by name."""
     for_heads = {
         f"form {BARE}": BARE in options.forms,
         "--layout triton": options.triton,

@@ -65,7 +65,7 @@ class RowsThroughGraphs:
             yield stages.run, ((task, self._measured(stages.apply)(self._rows(task))) for task in tasks)
 
     def _extra(self, form: str, task: str) -> Arrays:
-        """What one graph for all tasks takes for ``task``; a number for every row of a batch."""
+        """Inputs that one graph for all tasks takes for ``task``; a number for every row of a batch."""
         if form == SWITCHABLE:
             return dict(self.artifact.pack(task).tensors())
         return {TASK_ID: np.array(self.artifact.manifest.forms[BANK].task_ids[task])} if form == BANK else {}

@@ -13,7 +13,7 @@ from propetl.strict_json import any_length, parse_json
 
 FOLDER = "web"
 
-# What tokenise.js knows to give the ids that Python gives.
+# Tokenizers for which tokenise.js gives the ids that Python gives.
 _KNOWN = {
     "normalizer": (None, "BertNormalizer"),
     "pre_tokenizer": ("BertPreTokenizer", "ByteLevel"),

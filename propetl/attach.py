@@ -164,7 +164,7 @@ def _merge_lora(
 
 
 def _matrix_of(module: nn.Module, path: str) -> Tensor:
-    """What a projection multiplies by, ``[out, in]``; GPT-2's ``Conv1D`` holds it the other way round."""
+    """The matrix of a projection, ``[out, in]``; GPT-2's ``Conv1D`` holds it the other way round."""
     if isinstance(module, nn.Linear):
         return module.weight
     if isinstance(module, Conv1D):
@@ -247,7 +247,7 @@ _OWN_ATTENTION: dict[str, Callable[..., Any]] = {"mpnet": _mpnet_attention}
 
 
 def _own_attention(family: Family) -> Callable[..., Any] | None:
-    """What replaces the ``forward`` of the modules of ``family`` that attend; None where the interface serves it."""
+    """The replacement for ``forward`` of the attention modules of ``family``; None where the interface serves it."""
     if family.attention_interface:
         return None
     if family.name not in _OWN_ATTENTION:

@@ -26,7 +26,7 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
-# Of a configuration: names of Python modules, of other files of weights, and of kernels to fetch.
+# Keys of a configuration that name Python modules, other files of weights, or kernels to fetch.
 _NAMES_CODE = ("auto_map", "custom_generate", "transformers_weights", "fusion_config", "kernel_config")
 _IMPLEMENTATIONS = re.compile(r"_?(attn|experts)_implementation(_internal)?")
 

@@ -168,7 +168,7 @@ def read_json(path: Path, what: str, error: type[ProPETLError]) -> Any:
 
 
 def records_of(value: Any) -> dict[str, dict[str, Any]]:
-    """What a manifest says of its files, by path.
+    """The records of a manifest's files, by path.
 
     Raises:
         ValueError: a size or a SHA-256 is none, or is missing.

@@ -20,7 +20,7 @@ _ELSEWHERE = {"gpu": "onnxruntime", "optimum": "transformers"}
 
 
 def install_line(extra: str) -> str:
-    """What to type so that ``extra`` is installed; an environment of its own is named where this one cannot have it."""
+    """The command that installs ``extra``; an environment of its own is named where this one cannot have it."""
     if extra in _ELSEWHERE and _distribution(_ELSEWHERE[extra]) is not None:
         return f"in an environment of its own, pip install {requirement_of(extra)}"
     return f"{_installer()} {requirement_of(extra)}"
@@ -53,7 +53,7 @@ def _distribution(name: str) -> Distribution | None:
 
 
 def _origin(here: Distribution) -> dict[str, Any]:
-    """What pip noted of an installation that is not from an index (PEP 610); empty where it noted nothing."""
+    """pip's note about an installation that is not from an index (PEP 610); empty where there is none."""
     try:
         found = parse_json(here.read_text("direct_url.json") or "{}")
     except ValueError:

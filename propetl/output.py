@@ -36,7 +36,7 @@ def write_output(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """What fails, fails for the file that was asked for, and not for one beside it."""
+    """An error names the file that was asked for, not a temporary one beside it."""
     try:
         yield
     except OSError as error:

@@ -115,7 +115,7 @@ class Artifact:
         return pack
 
     def checked_info(self, name: str) -> TaskInfo:
-        """What the manifest says of task ``name``, held against its pack: for graphs that hold the pack's tensors.
+        """The manifest's entry of task ``name``, checked against its pack: for graphs that hold the pack's tensors.
 
         Raises:
             TaskError: there is no such task, or its pack belongs to another prototype or backbone.

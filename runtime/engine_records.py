@@ -174,4 +174,4 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "optimization_level": fields.whole,
     "build_seconds": fields.number,
 }
-"""What reads each key of an engine."""
+"""The reader of each key of an engine."""

@@ -53,7 +53,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Float16Range:
-    """What was measured before an artifact's graphs were brought to float16.
+    """The ranges measured before an artifact's graphs were lowered to float16.
 
     Attributes:
         rows: on which, of all tasks together.

@@ -1,4 +1,4 @@
-"""What reads each key of ``artifact.json``."""
+"""The reader of each key of ``artifact.json``."""
 
 from collections.abc import Callable
 from functools import partial

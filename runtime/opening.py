@@ -1,4 +1,4 @@
-"""What a session reads and checks of an artifact beside the loading of its engines."""
+"""Files that a session reads and checks while its engines load."""
 
 from propetl.runtime.artifact import Artifact, verify_tokenizer, verify_weights
 from propetl.runtime.tokenise import Tokeniser, shared_tokeniser
@@ -7,7 +7,7 @@ from propetl.runtime.tokenise import Tokeniser, shared_tokeniser
 def check_weights(artifact: Artifact) -> None:
     """Hashes the weights if the artifact is hashing, beside the loading of engines.
 
-    What engines read that has a structure (graphs, plans) was hashed as it was read; numbers of weights only lead to
+    Structured files (graphs, plans) were hashed as engines read them; numbers of weights only lead to
     answers, and no session gives any before this has ended.
     """
     if artifact.hashing:

@@ -89,7 +89,7 @@ def check_room(task: str, prompt: Asked, tokenizer: "Tokenizer", max_length: int
 def _words_to_lose(
     ours: NDArray[np.bool_], item: "Encoding", lengths: Sequence[int], max_length: int
 ) -> NDArray[np.int64]:
-    """Of a prompt that fills the row, which :func:`check_room` refuses: its last words, so that half are the texts'."""
+    """The last words of a prompt that fills the row (:func:`check_room` refuses it), so that half is left for texts."""
     words = np.flatnonzero(ours & (np.array(item.special_tokens_mask) == 0))
     room = min(sum(lengths), max_length // 2)
     return words[len(words) - min(len(words), int(ours.sum()) + room - max_length) :]

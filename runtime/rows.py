@@ -136,7 +136,7 @@ def token_feeds(arrays: TokenArrays, inputs: Sequence[str]) -> dict[str, NDArray
 
 
 def source_of(info: TaskInfo, text: Text) -> Text | Asked:
-    """What is tokenised: the row itself, joined by the task's template; for an answer in text within its prompt."""
+    """The row as it is tokenised: joined by the task's template and, for an answer in text, within its prompt."""
     parts = (text,) if isinstance(text, str) else tuple(text)
     if info.template is not None:
         parts = (joined(info.template, info.columns, parts),)

@@ -3,7 +3,7 @@
 A tokenizer takes 50 to 500 bytes of memory for each letter it reads, and a row keeps the first few hundred tokens. So a
 long text is read from its beginning until it has more tokens than any row keeps. Two things have to hold:
 
-* What follows does not reach back. The first tokens are compared for several ends of the part that was read: a letter
+* Later letters do not reach back. The first tokens are compared for several ends of the part that was read: a letter
   or two less, what really follows, and the text's own end. Where they differ (a model that weighs a word of any length
   as a whole), more is read, in the end all.
 * Letters may make no tokens: control characters, runs of blanks, the millionth letter of a word that is unknown anyway.

@@ -25,7 +25,7 @@ class TextPieces:
         return self._say(text if whole else text[: _last_blank(text) + 1])
 
     def rest(self) -> str:
-        """What was held back."""
+        """The rest that was held back."""
         return self._say(self._text())
 
     def _text(self) -> str:

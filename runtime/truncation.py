@@ -26,7 +26,7 @@ class Truncated:
 
     @property
     def share(self) -> float:
-        """Of the rows, those truncated; 0 without rows."""
+        """The share of rows that were truncated; 0 without rows."""
         return self.truncated / self.rows if self.rows else 0.0
 
     def line(self, max_length: int) -> str:
@@ -57,5 +57,5 @@ class Truncation:
 
     @property
     def found(self) -> Truncated:
-        """What was counted so far."""
+        """The counts so far."""
         return self._found

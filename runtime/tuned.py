@@ -91,7 +91,7 @@ class TunedGraph:
 
     @classmethod
     def from_json(cls, value: Any, key: str, path: str) -> "TunedGraph":
-        """What is said of the tuned graph for the artifact's graph at ``path``; ``key`` names it in errors."""
+        """The record of the tuned graph for the artifact's graph at ``path``; ``key`` names it in errors."""
         graph = cls(**fields.each(fields.text, fields.record(value, key, cls.__dataclass_fields__), key))
         if graph.path != path:
             raise ValueError(f"the tuned graph of {path} stands at {graph.path}")

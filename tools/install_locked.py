@@ -51,7 +51,7 @@ def _pins(text: str) -> dict[str, str]:
 
 
 def _requirements(extras: list[str]) -> list[str]:
-    """What the project and its ``extras`` ask for."""
+    """Requirements of the project and its ``extras``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     known = project["optional-dependencies"]
     if unknown := [name for name in extras if name not in known]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-# What changes an index's shape alone.
+# Operators that change only an index's shape.
 _RESHAPING = frozenset({"Cast", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 
 

@@ -1,4 +1,4 @@
-"""What a task pack says of its task, beside its tensors; manifests that list the pack repeat it."""
+"""The description of its task that a task pack carries; manifests that list the pack repeat it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -81,7 +81,7 @@ class TaskPack:
 
     @property
     def said(self) -> PackDescription:
-        """What it says of itself beside its tensors."""
+        """Its description of the task, without tensors."""
         return PackDescription(self.task, self.info, self.prototype_sha256, self.backbone_fingerprint)
 
     @property

@@ -109,7 +109,7 @@ def _views(header: "dict[str, _Entry]", values: bytearray) -> Arrays:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a header says of one tensor: no size is believed before it was compared with the bytes that are there."""
+    """One tensor's entry in a header: no size is believed before it was compared with the bytes that are there."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]

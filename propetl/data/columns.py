@@ -12,7 +12,7 @@ from propetl.nearest import did_you_mean
 
 @dataclass(frozen=True)
 class Cells:
-    """What a task needs of one record.
+    """The values that a task needs from one record.
 
     Attributes:
         record: the row.

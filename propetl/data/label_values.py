@@ -28,7 +28,7 @@ class LabelValue:
 
 
 def label_value(raw: Any, known: Collection[str], names: Sequence[str] = ()) -> LabelValue | None:
-    """What stands in the file; None for nothing.
+    """The value as it stands in the file; None for nothing.
 
     Args:
         raw: as the reader gives it: text, number, truth value or null.

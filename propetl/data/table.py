@@ -53,7 +53,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Sought:
-    """What a task wants of a file.
+    """The parts of a file that a task needs.
 
     Attributes:
         columns: sets of columns, any one of which is enough.

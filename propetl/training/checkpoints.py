@@ -34,7 +34,7 @@ class Checkpoint:
     path: Path
 
     def state(self) -> dict[str, Any]:
-        """What the Trainer knew at that step: log history, best step and so on.
+        """The Trainer's state at that step: log history, best step and so on.
 
         Raises:
             ConfigurationError: the file is damaged.

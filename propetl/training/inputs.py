@@ -1,4 +1,4 @@
-"""What a run learns from, as fingerprints: a run that goes on with something else would leave a bundle of neither."""
+"""Fingerprints of all that a run learns from: a run that goes on with other inputs leaves a bundle of neither."""
 
 import hashlib
 import json
@@ -21,13 +21,13 @@ _NOT_OF_THE_BACKBONE = {"_name_or_path", "transformers_version", "architectures"
 
 
 def definitions_of(specs: Mapping[str, TaskSpec]) -> dict[str, Any]:
-    """What each task is, in the order of the tasks, which batches and initial values follow."""
+    """The definition of each task, in their order, on which batches and initial values depend."""
     definitions: dict[str, Any] = json.loads(json.dumps({name: asdict(spec) for name, spec in specs.items()}))
     return definitions
 
 
 def fingerprints_of_rows(rows: Mapping[str, TaskRows]) -> dict[str, Any]:
-    """Of the rows of each task by split, and how its labels were read."""
+    """Fingerprints of each task's rows by split, and how its labels were read."""
     return {
         task: {
             "splits": {"train": _of_rows(both.train), "dev": _of_rows(both.dev)},

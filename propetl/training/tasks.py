@@ -167,7 +167,7 @@ def read_rows(config: TrainConfig) -> dict[str, TaskRows]:
 
 
 def notes_of(rows: Mapping[str, TaskRows]) -> list[str]:
-    """What a user should know of how rows were read."""
+    """Notes for the user about how rows were read."""
     return [split.note for both in rows.values() for split in (both.train, both.dev) if split.note]
 
 

@@ -229,7 +229,7 @@ class _Begin(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """What comes out of it may end the run."""
+        """Its outcome may end the run."""
         self._trainer.begin()
         return self._trainer.control
 

@@ -86,7 +86,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
 
 
 def yaml_problem(error: Exception) -> str:
-    """What is wrong and where, in one line."""
+    """Says what is wrong and where, in one line."""
     if isinstance(error, _Refused) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return " ".join(str(error).split())

@@ -11,7 +11,7 @@ _UNNAMED = "?"
 
 
 class Signed(Protocol):
-    """What an engine says of itself."""
+    """Inputs and outputs that an engine reports."""
 
     def inputs(self) -> tuple[TensorSignature, ...]:
         """Inputs that the loaded graph really has."""

@@ -21,7 +21,7 @@ WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 @dataclass(frozen=True)
 class Loading:
-    """What ONNX Runtime is to load.
+    """The graph that ONNX Runtime loads.
 
     Attributes:
         content: the graph.
