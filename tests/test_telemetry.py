@@ -13,6 +13,7 @@ from tests.device_env import ROOT
 from tests.runtime.tiny_artifact import write_tiny_artifact
 
 SWITCHES = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")
+KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "TMPDIR")
 FOLDERS = ("propetl", "cli", "export", "runtime", "examples", "benchmarks", "tools")
 SHORT = ["--batch", "1", "--seq", "4", "--rounds", "1", "--seconds", "0.001"]
 
@@ -38,9 +39,11 @@ def artifact(tmp_path_factory):
 
 
 def python(home: Path, *arguments, **environment):
-    """Runs Python as a user who never heard of the switches, in an empty home."""
-    hidden = {*SWITCHES, "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "DO_NOT_TRACK", "HF_HOME"}
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    """Runs Python as a user who never heard of the switches, in an empty home.
+
+    Little of the environment is kept: the library also reads what tells it of a CI service, and is silent there.
+    """
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     line = [sys.executable, *map(str, arguments)]
     done = subprocess.run(
         line, cwd=ROOT, env=kept | {"HOME": str(home)} | environment, capture_output=True, text=True, timeout=300
