@@ -1,5 +1,6 @@
 """One call from a configuration to a bundle: joint, one task at a time, or added to a bundle."""
 
+import errno
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,11 @@ def _run(target: Target, manner: Manner) -> RunResult:
         return _whole_run(target, manner)
     except Interrupted as stopped:
         raise _told(stopped.number, target.config.output) from stopped
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or target.config.output
+        raise ConfigurationError(f"no space left on the disk for {where}: free some and go on with --resume") from error
 
 
 def _told(number: int, path: Path) -> Interrupted:
