@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from propetl.backbone_files import PACKAGE_SCHEME
 from propetl.bundle.format import BackboneInfo, BundleInfo, TaskInfo
+from propetl.bundle.text import PLACE
 from propetl.errors import ConfigurationError
 from propetl.export.other_tools.folded_weights import folded_weights
 from propetl.export.other_tools.peft_heads import SEQUENCE, PeftHead, peft_head
@@ -153,15 +154,26 @@ LoRA of one task, with its binary masks folded into the weights. Backbone: `{bac
 
 ```python
 from peft import PeftModel
-from transformers import {head.model_class}
+from transformers import AutoTokenizer, {head.model_class}
 
+tokenizer = AutoTokenizer.from_pretrained("PATH OF THIS FOLDER")
 base = {head.model_class}.from_pretrained({json.dumps(base or "PATH OF THE BACKBONE")}{width})
 model = PeftModel.from_pretrained(base, "PATH OF THIS FOLDER").eval()
+inputs = tokenizer({_asked(info)}, truncation=True, return_tensors="pt")
 {_use(info, head)}
 ```
 
 {_answers(info)}
 """
+
+
+def _asked(info: TaskInfo) -> str:
+    """What the tokenizer takes, as Python writes it: a text for each column, or a prompt."""
+    if info.text is not None:
+        return json.dumps(info.text.source(["…"] * info.text.prompt.count(PLACE)), ensure_ascii=False)
+    if info.template is not None:
+        return json.dumps("…", ensure_ascii=False)
+    return ", ".join(json.dumps(f"{column} …", ensure_ascii=False) for column in info.columns)
 
 
 def _use(info: TaskInfo, head: PeftHead) -> str:

@@ -74,6 +74,8 @@ def export_for_other_tools(
         for task in tasks:
             report(f"writing: {task}")
             paths[task] = one(staging, model, task)
+            if form == PEFT:
+                write_tokenizer(bundle.tokenizer_folder, staging / task)
         if form == ONNX_ADAPTER:
             report("tracing: weights of the task as inputs")
             write_graph(staging, model, tasks[0], _metadata(bundle, tasks), options.opset)

@@ -124,6 +124,12 @@ def test_all_files_can_be_read_by_the_same_people(exported) -> None:
     assert len({path.stat().st_mode for path in (folder / "out" / model.tasks[0]).iterdir()}) == 1
 
 
+def test_the_tokenizer_cuts_texts_as_the_bundle_does(exported) -> None:
+    folder, model = exported
+    read = transformers.AutoTokenizer.from_pretrained(folder / "out" / model.tasks[0])
+    assert len(read("a good man " * 40, truncation=True)["input_ids"]) == read.model_max_length == 24
+
+
 def test_the_card_says_how_to_load_it(exported) -> None:
     folder, model = exported
     card = (folder / "out" / model.tasks[0] / "README.md").read_text()
