@@ -120,6 +120,7 @@ def fit(target: Target, folder: RunFolder, manner: Manner) -> RunResult:
         manner.console.print(note, markup=False, highlight=False, soft_wrap=True)
     plan = _plan(target, folder, rows, backbone)
     _refuse_unequal(plan.inputs, processes)
+    processes.on_first(lambda: _refuse_others(plan, manner))
     tasks = encode_tasks(target.config, rows, tokenizer_of(backbone), backbone.family.kind)
     check_lengths(backbone, target.config.max_length, {task.spec.name: task.spec.text for task in tasks})
     for line in truncation_lines(tasks, target.config.max_length):
@@ -158,12 +159,16 @@ def _model(target: Target, backbone: Backbone, tasks: list[TrainingTask]) -> Pro
 
 def _open(stack: ExitStack, plan: Plan, manner: Manner) -> None:
     """Takes the folder; what was checked before is checked again now that no other run can change it."""
-    folder, settings = plan.folder, plan.settings(manner.processes)
-    stack.enter_context(folder.lock())
+    stack.enter_context(plan.folder.lock())
     checked_folder(plan.target, manner)
-    if manner.resume and folder.holds_run():
-        refuse_other_inputs(folder.path, settings, plan.inputs)
-    prepare(folder, settings, plan.inputs, overwrite=manner.overwrite)
+    _refuse_others(plan, manner)
+    prepare(plan.folder, plan.settings(manner.processes), plan.inputs, overwrite=manner.overwrite)
+
+
+def _refuse_others(plan: Plan, manner: Manner) -> None:
+    """Before rows are tokenised, which may take minutes, and once more when the folder is held."""
+    if manner.resume and plan.folder.holds_run():
+        refuse_other_inputs(plan.folder.path, plan.settings(manner.processes), plan.inputs)
 
 
 def _train(model: ProPETLModel, tasks: list[TrainingTask], plan: Plan, manner: Manner) -> None:
