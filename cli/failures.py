@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import os
 from dataclasses import dataclass
 
 from propetl.errors import MissingExtraError, ProPETLError
@@ -31,6 +32,8 @@ _EXTRAS = {
     "matplotlib": "plot",
     "polygraphy": "polygraphy",
 }
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_IN_WORDS = tuple(os.strerror(number) for number in _FULL)
 _TRAINING_COMMANDS = {"train", "data", "import", "reproduce"}
 
 
@@ -51,7 +54,8 @@ def failure_of(error: BaseException, command: str | None) -> Failure | None:
         return Failure(_one_line(str(error)), error.exit_code)
     if isinstance(error, OSError):
         return Failure(_one_line(_operating_system_message(error)), WRONG_INPUT)
-    return None
+    full = _full_disk_behind(error)
+    return Failure(_one_line(full), WRONG_INPUT) if full else None
 
 
 def missing_extra(error: ModuleNotFoundError, command: str | None) -> MissingExtraError | None:
@@ -81,13 +85,27 @@ def _is_installed(module: str) -> bool:
 
 def _operating_system_message(error: OSError) -> str:
     where = f" {error.filename!r}" if error.filename else ""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if error.errno in _FULL:
         return f"no space left on the disk for{where or ' the output'}: free some and run the command again"
     if isinstance(error, PermissionError):
         return f"no permission for{where or ' a file'}: change its permissions or choose another path"
     if error.strerror and error.filename:
         return f"{error.strerror}:{where}"
     return str(error) or type(error).__name__
+
+
+def _full_disk_behind(error: BaseException | None) -> str | None:
+    """What to say of an error that a full disk caused; None for others.
+
+    Libraries in C++ and Rust raise classes of their own, which carry the system's words.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return _operating_system_message(error)
+        if any(words in str(error) for words in _FULL_IN_WORDS):
+            return f"no space left on the disk: free some and run the command again ({error})"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _one_line(text: str) -> str:

@@ -1,6 +1,7 @@
 """Folders that are whole or absent: filled beside their place, and put there in one rename."""
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,9 +50,19 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     staging, descriptor = _make_staging(target)
     try:
         yield staging
+    except OSError as error:
+        _name(error, staging, target)
+        raise
     finally:
         remove_tree(staging)
         os.close(descriptor)
+
+
+def _name(error: OSError, staging: Path, target: Path) -> None:
+    """A full disk is told of what was asked for, and not of a file in a folder that is gone when the line is read."""
+    inside = isinstance(error.filename, str) and error.filename.startswith(str(staging))
+    if inside or (error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+        error.filename, error.filename2 = str(target), None
 
 
 def _make_staging(target: Path) -> tuple[Path, int]:

@@ -1,5 +1,6 @@
 """From one ONNX graph to one plan."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _DTYPES = {
     "UINT8": "uint8",
 }
 _MIB = 1 << 20
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,14 @@ class EngineBuilder:
         return config
 
     def _keep_timing_cache(self, config: Any) -> None:
-        if self.options.timing_cache is not None:
-            write_output(self.options.timing_cache, bytes(config.get_timing_cache().serialize()))
+        """Without it the next build takes longer; the engine that was built is not given up for that."""
+        path = self.options.timing_cache
+        if path is None:
+            return
+        try:
+            write_output(path, bytes(config.get_timing_cache().serialize()))
+        except OSError as error:
+            _LOG.warning("%s: the timing cache is not kept: %s", path, error.strerror or error)
 
     def _reason(self) -> str:
         """The library's last words, its source paths left out."""

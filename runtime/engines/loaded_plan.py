@@ -1,5 +1,6 @@
 """Plans in the memory of a device: read, given their weights, and refitted."""
 
+import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from propetl.files import write_atomically
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.engines.tensorrt_flavour import Flavour, created, error_log, refused
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,13 @@ class KernelCache:
             self.config.dynamic_shapes_kernel_specialization_strategy = kernels.NONE
 
     def save(self) -> None:
-        """Writes the file if there is anything new."""
+        """Writes the file if there is anything new; a disk that is full costs the next start time, and no answer."""
         content = bytes(self._cache.serialize())
         with self._lock:
-            if content != self._saved:
+            if content == self._saved:
+                return
+            self._saved = content
+            try:
                 write_atomically(self._path, content)
-                self._saved = content
+            except OSError as error:
+                _LOG.warning("%s: compiled kernels are not kept: %s", self._path, error.strerror or error)
