@@ -1,5 +1,6 @@
 """Running and making graphs that ONNX Runtime tuned for the CPU of this device."""
 
+import errno
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ def optimise(
 
     Raises:
         ArtifactError: ONNX Runtime does not accept the graph.
+        OSError: the disk is full, of which ONNX Runtime does not speak.
     """
     chosen = runtime.SessionOptions()
     chosen.log_severity_level = 3  # it warns that what it writes is for this CPU
@@ -99,11 +101,19 @@ def optimise(
     }
     for name, value in entries.items():
         chosen.add_session_config_entry(name, value)
+    cpu = ORT_PROVIDERS["cpu"]
+    skipped = slower_optimizers(cpu)
+    content = artifact.graph_bytes(graph.path)
     try:
-        cpu = ORT_PROVIDERS["cpu"]
-        skipped = slower_optimizers(cpu)
-        content = artifact.graph_bytes(graph.path)
         runtime.InferenceSession(content, chosen, providers=[cpu.name], disabled_optimizers=skipped)
     except Exception as error:  # its exceptions have no common base but Exception
+        _refuse_full_disk(target, len(content))
         reason = str(error).strip().split("\n")[0]
         raise ArtifactError(f"{artifact.path / graph.path}: cannot be optimised: {reason}") from error
+
+
+def _refuse_full_disk(target: Path, size: int) -> None:
+    """Raises the system's error where less than ``size`` bytes are left for ``target``."""
+    disk = os.statvfs(target.parent)
+    if disk.f_bavail * disk.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
