@@ -173,7 +173,7 @@ class TestManifest:
             ),
             (lambda value: value["generation"].update(heads=2), "decoder_model.onnx: a folded graph has output"),
             (lambda value: value.update(generation=None), "has the parts model"),
-            (lambda value: value["generation"]["special"].update(ends=["x"]), "special.ends is 'x', expected a whole number"),
+            (lambda value: value["generation"]["special"].update(ends=["x"]), "special.ends is 'x'"),
             (lambda value: value["generation"].update(unheard=1), "unheard"),
             (
                 lambda value: value["forms"]["folded"]["parts"]["encoder"]["graphs"].pop("mood"),
