@@ -80,7 +80,12 @@ def record(value: Any, key: str, needed: Iterable[str], others: Iterable[str] = 
 
 def each(read: Callable[[Any, str], Value], value: Any, key: str) -> dict[str, Value]:
     """An object whose values ``read`` accepts."""
-    return {name: read(item, f"{key}.{name[:_SHOWN]}") for name, item in entries(value, key).items()}
+    return {name: read(item, f"{key}.{_name(name)}") for name, item in entries(value, key).items()}
+
+
+def _name(name: str) -> str:
+    """A key that somebody chose, for one line: as it is where it can be printed."""
+    return name if name.isprintable() and len(name) <= _SHOWN else shown(name)
 
 
 def optional(read: Callable[[Any, str], Value], value: Any, key: str) -> Value | None:

@@ -37,6 +37,11 @@ def test_a_value_or_a_value_error_with_the_key(read, value):
     assert said is None or (said.startswith("some.key") and len(said) < 300 and "\n" not in said)
 
 
+def test_a_key_with_a_line_end_is_one_line():
+    with pytest.raises(ValueError, match=r"^n\.'a\\nb' is None, expected a whole number"):
+        fields.each(fields.whole, {"a\nb": None}, "n")
+
+
 @pytest.mark.parametrize("value", [True, 1.0, -1, 2**31, 10**400, "1", None])
 def test_no_whole_number(value):
     with pytest.raises(ValueError, match=r"^n is .*, expected a whole number of at least 0"):
