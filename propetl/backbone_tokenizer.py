@@ -6,7 +6,6 @@ of a repository at its defaults is saved as it is, padding at the right, truncat
 it says the same, and names the class that reads ``tokenizer.json`` and changes nothing.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from propetl.bundle.tokenizer_files import CONFIG_FILE
 from propetl.families import Family
 from propetl.files import json_bytes
+from propetl.strict_json import parse_json
 
 _SETTLED = {
     "tokenizer_class": "PreTrainedTokenizerFast",  # a name that transformers 4, which optimum stands on, knows as well
@@ -99,7 +99,7 @@ def tokenizer_files(
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
-    config = json.loads(files[CONFIG_FILE])
+    config = parse_json(files[CONFIG_FILE])
     return files | {CONFIG_FILE: json_bytes(_settled(config, pad, inputs))}
 
 

@@ -1,9 +1,9 @@
 """The files of a tokenizer, which other tools read at their defaults: they say the length that texts are cut to."""
 
-import json
 from collections.abc import Mapping
 
 from propetl.files import json_bytes
+from propetl.strict_json import parse_json
 
 JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -17,6 +17,6 @@ def with_max_length(files: Mapping[str, bytes], max_length: int) -> dict[str, by
     truncation = {"direction": "Right", "max_length": max_length, "strategy": "LongestFirst", "stride": 0}
     said = {JSON_FILE: {"truncation": truncation}, CONFIG_FILE: {"model_max_length": max_length}}
     changed = {
-        name: json_bytes(json.loads(content) | said[name]) for name, content in files.items() if name in said
+        name: json_bytes(parse_json(content) | said[name]) for name, content in files.items() if name in said
     }
     return {**files, **changed}
