@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from propetl.bundle.tokenizer_files import CONFIG_FILE
 from propetl.families import Family
 from propetl.files import json_bytes
-from propetl.strict_json import parse_json
+from propetl.strict_json import any_length, parse_json
 
 _SETTLED = {
     "tokenizer_class": "PreTrainedTokenizerFast",  # a name that transformers 4, which optimum stands on, knows as well
@@ -99,7 +99,8 @@ def tokenizer_files(
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
-    config = parse_json(files[CONFIG_FILE])
+    # Where there is no limit, transformers writes a model_max_length of 31 digits.
+    config = parse_json(files[CONFIG_FILE], whole=any_length)
     return files | {CONFIG_FILE: json_bytes(_settled(config, pad, inputs))}
 
 
