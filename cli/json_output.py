@@ -52,6 +52,7 @@ def write_json(value: Any, json_file: str | None, show: Callable[[], None]) -> N
     """
     if json_file == STANDARD_OUTPUT:
         sys.stdout.buffer.write(json_bytes(value))
+        sys.stdout.flush()  # an output that is full is known before anything else is said
         return
     show()
     if json_file is not None:
