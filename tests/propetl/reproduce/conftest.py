@@ -14,7 +14,7 @@ CONFIGS = Path(__file__).resolve().parents[3] / "examples" / "paper"
 SMALL: dict[str, Any] = {
     "max_steps": 2,
     "batch_size": 8,
-    "max_length": 16,
+    "max_length": 64,
     "eval_batch_size": 16,
     "device": "cpu",
     "tensorboard": False,
