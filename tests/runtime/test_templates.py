@@ -11,6 +11,7 @@ from propetl.bundle.pack import read_pack
 from propetl.bundle.text import TextInfo
 from propetl.errors import ConfigurationError, TaskError
 from propetl.runtime import Session
+from propetl.runtime.cutting import Asked
 from propetl.runtime.jsonl import answers
 from propetl.runtime.rows import source_of
 from tests.runtime.tiny_tokenizer import token_ids
@@ -74,7 +75,7 @@ def test_a_row_of_other_texts_is_refused(session, row, error, message):
 def test_a_prompt_stands_around_what_is_joined():
     text = TextInfo("ask: {}!", max_target_length=4)
     info = TaskInfo("text", (), ("a", "b", "c"), ("rouge1",), text=text, template="{c} {b} {a}")
-    assert source_of(info, ("1", "2", "3")).filled()[0] == "ask: 3 2 1!"
+    assert source_of(info, ("1", "2", "3")) == Asked("ask: {}!", ("3 2 1",))
 
 
 @pytest.mark.parametrize(

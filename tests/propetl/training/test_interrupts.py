@@ -33,10 +33,12 @@ PATIENCE_SECONDS = 120
 
 @pytest.fixture(autouse=True)
 def _handlers_stay():
-    """As they were before each test, and after it."""
-    before = [signal.getsignal(number) for number in SIGNALS]
+    """Those of a terminal, before each test and after it: what runs in the background may be started to ignore some."""
+    defaults = [signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL]
+    before = [signal.signal(number, handler) for number, handler in zip(SIGNALS, defaults, strict=True)]
     yield
-    assert [signal.getsignal(number) for number in SIGNALS] == before
+    found = [signal.signal(number, handler) for number, handler in zip(SIGNALS, before, strict=True)]
+    assert found == defaults
 
 
 @pytest.fixture(scope="module")
@@ -181,13 +183,11 @@ def test_outside_the_main_thread_nothing_is_installed():
 
 
 def test_a_signal_that_is_ignored_stays_so():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with Interrupts(QUIET):
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-            sent(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Interrupts(QUIET):
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        sent(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_a_signal_that_nobody_asked_for_is_not_lost():
@@ -222,7 +222,7 @@ def _interrupted(config, folder, number, *launcher):
     """The end of a process that got a signal once it had logged a step."""
     process = _started(config, folder, *launcher)
     log, deadline = config.output / "log.jsonl", time.monotonic() + PATIENCE_SECONDS
-    while not (log.exists() and log.read_text()):
+    while not (log.exists() and "loss" in log.read_text()):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.01)
     process.send_signal(number)
@@ -239,9 +239,9 @@ def test_the_command_says_how_to_go_on(make_config, tmp_path, number):
     config = make_config(**LONG)
     code, errors = _interrupted(config, tmp_path, number)
     assert code == 128 + number
-    *_, notice, line = errors.splitlines()
-    assert notice == "stopping: a checkpoint is saved first; Ctrl-C again ends at once"
-    assert line == (
+    *lines, last = errors.splitlines()
+    assert "stopping: a checkpoint is saved first; Ctrl-C again ends at once" in lines
+    assert last == (
         f"propetl: interrupted ({number.name}): {config.output} is saved up to step {steps(config)[-1]}; "
         "go on with --resume"
     )

@@ -1,5 +1,7 @@
 """The loss of an optimizer step does not depend on how the step is split into shards, processes and batches."""
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +60,8 @@ def generator(backbones):
 
 
 def _model(backbone, infos):
-    """In float64, without dropout, and the rows of its tasks."""
+    """In float64, without dropout, over a backbone of its own, as models share one; and the rows of its tasks."""
+    backbone = replace(backbone, model=copy.deepcopy(backbone.model))
     model = ProPETLModel(backbone, PrototypeConfig(bottleneck=4), "linear", infos, seed=1)
     model.set_dropout(0.0)
     model.label_smoothing = 0.1

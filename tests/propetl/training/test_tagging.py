@@ -85,7 +85,7 @@ def test_a_tagger_is_added_to_a_bundle(make_config, tagged_data, tmp_path) -> No
 
 def test_an_unknown_tag_stops_a_run_before_it_begins(make_config, tagged_data) -> None:
     config = make_config(tasks={"shapes": {**SHAPES, "labels": ["O", "B-X", "I-Y"]}})
-    with pytest.raises(DataError, match=r"train\.conll, line \d+: the tag of word \d+, 'I-X', is unknown"):
+    with pytest.raises(DataError, match=r"train\.conll, line \d+, word \d+: label 'I-X' is unknown"):
         train(config)
 
 
