@@ -1,5 +1,7 @@
 """Products with constant matrices on eight-bit integers, for which no ranges have to be known."""
 
+import itertools
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -87,6 +89,16 @@ def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value
     return value
 
 
+def own_constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """A new initialiser, called ``name`` or after it, for one reader alone.
+
+    On x86 CPUs without VNNI, ONNX Runtime replaces an int8 matrix by a uint8 one for each of its readers, and fails at
+    the second reader of one matrix. The file of weights holds equal bytes once all the same.
+    """
+    names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(2)))
+    return constant(graph, next(free for free in names if free not in graph.initializers), array)
+
+
 def _replace(graph: ir.Graph, node: ir.Node, activations: dict[ir.Value, tuple[ir.Value, ...]]) -> None:
     tape = ir.tape.Tape()
     activation = node.inputs[0]
@@ -96,7 +108,7 @@ def _replace(graph: ir.Graph, node: ir.Node, activations: dict[ir.Value, tuple[i
     integers, scale, zero = activations[activation]
     matrix, scales = symmetric_int8(matrix_of(node), axis=0)
     name = weight_name(node)
-    total = tape.op("MatMulInteger", [integers, constant(graph, f"{name}.int8", matrix), zero])
+    total = tape.op("MatMulInteger", [integers, own_constant(graph, f"{name}.int8", matrix), zero])
     both = tape.op("Mul", [scale, constant(graph, f"{name}.scale", scales)])
     product = tape.op("Mul", [tape.op("Cast", [total], {"to": ir.DataType.FLOAT}), both])
     product.type, product.shape = node.outputs[0].type, node.outputs[0].shape

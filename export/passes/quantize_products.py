@@ -6,7 +6,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from propetl.export.passes.quantize_dynamically import constant, is_constant_product, matrix_of, weight_name
+from propetl.export.passes.quantize_dynamically import (
+    constant,
+    is_constant_product,
+    matrix_of,
+    own_constant,
+    weight_name,
+)
 from propetl.export.ranges import Range
 
 _LARGEST = 127
@@ -55,13 +61,10 @@ class QuantizeProducts(ir.passes.InPlacePass):
             activation = _input(node, 0)
             widest[activation] = widest.get(activation, Range()).with_(self.ranges[str(node.name)])
         activations = {value: self._quantized_activation(graph, value, one) for value, one in widest.items()}
-        weights: dict[str, ir.Value] = {}
         for node in nodes:
-            name, weight = weight_name(node), _input(node, 1)
-            if name not in weights:
-                weights[name] = _quantized_weight(graph, name, matrix_of(node))
+            weight = _input(node, 1)
             node.replace_input_with(0, activations[_input(node, 0)])
-            node.replace_input_with(1, weights[name])
+            node.replace_input_with(1, _quantized_weight(graph, weight_name(node), matrix_of(node)))
             node.op_type, node.domain = "MatMul", ""
             node.attributes.clear()  # a transposed weight is stored as it is multiplied
             if not weight.uses():
@@ -106,9 +109,11 @@ def _quantized_weight(graph: ir.Graph, name: str, weight: NDArray[np.float32]) -
     """Int8 ``[k, n]`` with one scale for each of the ``n`` columns."""
     scale = _scale(np.abs(weight).max(axis=0) / _LARGEST)
     integers = np.clip(np.rint(weight / scale), -_LARGEST, _LARGEST).astype(np.int8)
-    inputs = [constant(graph, f"{name}.int8", integers), constant(graph, f"{name}.scale", scale)]
-    node = ir.node("DequantizeLinear", inputs, attributes={"axis": 1}, name=f"dequantize_{name}")
-    node.outputs[0].name = f"{name}.dequantized"
+    stored = own_constant(graph, f"{name}.int8", integers)
+    zeros = own_constant(graph, f"{name}.zeros", np.zeros(len(scale), np.int8))
+    inputs = [stored, constant(graph, f"{name}.scale", scale), zeros]
+    node = ir.node("DequantizeLinear", inputs, attributes={"axis": 1}, name=f"dequantize_{stored.name}")
+    node.outputs[0].name = f"{stored.name}.dequantized"
     graph.insert_before(graph.node(0), node)
     return node.outputs[0]
 

@@ -1,5 +1,6 @@
 """A prototype as eight-bit integers, to which masks can still be applied."""
 
+import numpy as np
 import onnx_ir as ir
 
 from propetl.export.passes.quantize_dynamically import constant, symmetric_int8
@@ -44,7 +45,9 @@ def _is_masked(value: ir.Value) -> bool:
 def _replace(graph: ir.Graph, value: ir.Value) -> None:
     assert value.const_value is not None
     integers, scales = symmetric_int8(value.const_value.numpy(), axis=1)
-    inputs = [constant(graph, f"{value.name}.int8", integers), constant(graph, f"{value.name}.scale", scales)]
+    zeros = np.zeros(len(scales), np.int8)  # as ONNX Runtime would add a scalar where it makes int8 uint8
+    named = (("int8", integers), ("scale", scales), ("zeros", zeros))
+    inputs = [constant(graph, f"{value.name}.{kind}", array) for kind, array in named]
     node = ir.node("DequantizeLinear", inputs, {"axis": 0}, name=f"{value.name}.dequantize")
     node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
     value.replace_all_uses_with(node.outputs[0])

@@ -21,6 +21,7 @@ from propetl.runtime.engines.ort_lending import Lender
 from propetl.runtime.engines.ort_memory import forget_graph, give_back_scraps, share_activations
 from propetl.runtime.engines.ort_providers import (
     ORT_PROVIDERS,
+    UNSATURATED,
     OrtProvider,
     provider_options,
     slower_optimizers,
@@ -264,6 +265,7 @@ def _session_options(runtime: Any, options: EngineOptions) -> Any:
     chosen = runtime.SessionOptions()
     chosen.log_severity_level = _ERRORS_ONLY
     chosen.add_session_config_entry("session.load_model_format", "ONNX")  # what was looked through for weights
+    chosen.add_session_config_entry(*UNSATURATED)
     chosen.intra_op_num_threads = options.threads or 0
     chosen.add_session_config_entry(_SPIN_US, str(_SPIN))
     if options.memory == "small":

@@ -56,6 +56,10 @@ ORT_PROVIDERS = {
     ),
 }
 
+UNSATURATED = ("session.x64quantprecision", "1")
+"""Entry of a session's configuration. x86 CPUs without VNNI add products of unsigned by signed bytes in 16 bits, which
+saturate; with this, ONNX Runtime makes both unsigned there, and changes nothing on other CPUs."""
+
 _SLOWER_ON_CPU = frozenset({"SkipLayerNormFusion"})
 
 _PREFIXES = {"TensorrtExecutionProvider": "trt", "NvTensorRTRTXExecutionProvider": "nv"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import BACKBONE_FILE, Artifact
 from propetl.runtime.engines import EngineOptions
-from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, slower_optimizers
+from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, UNSATURATED, slower_optimizers
 from propetl.runtime.manifest import GraphInfo
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def optimise(
     chosen.optimized_model_filepath = os.fsencode(target)
     entries = {
         WEIGHTS_FOLDER: os.fsencode(artifact.path),
+        UNSATURATED[0]: UNSATURATED[1],
         "session.optimized_model_external_initializers_file_name": weights,
         "session.optimized_model_external_initializers_min_size_in_bytes": str(smallest),
         "session.save_external_prepacked_constant_initializers": "1" if pack else "0",

@@ -43,7 +43,10 @@ export class Engine {
         externalData: [{ path: WEIGHTS, data: weights }],
         logSeverityLevel: 3,
         ...(threads && { intraOpNumThreads: threads }),
-        ...(inNode && { extra: { session: { model_external_initializers_file_folder_path: NOWHERE } } }),
+        // x64quantprecision: int8 products of x86 CPUs without VNNI would saturate.
+        ...(inNode && {
+          extra: { session: { model_external_initializers_file_folder_path: NOWHERE, x64quantprecision: "1" } },
+        }),
       });
     } catch (error) {
       throw new ArtifactError(`${source}: ONNX Runtime cannot load it: ${reason(error)}`);

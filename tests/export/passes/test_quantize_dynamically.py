@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 
 from propetl.export.passes.quantize_dynamically import QuantizeDynamically, symmetric_int8
+from propetl.runtime.engines.ort_providers import UNSATURATED
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = (RANDOM.normal(size=(32, 24)) * np.linspace(0.01, 3, 24)).astype(np.float32)  # columns of any size
@@ -23,7 +24,10 @@ def model_of(body, weight=WEIGHT):
 
 
 def run(model, x=X):
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(*UNSATURATED)
+    content = ir.to_proto(model).SerializeToString()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return session.run(None, {"x": x})[0]
 
 
