@@ -59,7 +59,7 @@ class RowsThroughGraphs:
         for form, info in forms.items():
             if info.own_tasks():
                 yield from ((info.graphs_for(task), iter([(task, Arrays())])) for task in info.own_tasks())
-            else:
+            elif any(part.all_graphs() for part in info.each_part().values()):  # and not stages alone
                 yield info.graphs_for(None), ((task, self._extra(form, task)) for task in tasks)
         for stages in [info.stages for info in forms.values() if info.stages is not None][:1]:  # forms share them
             yield stages.run, ((task, self._measured(stages.apply)(self._rows(task))) for task in tasks)

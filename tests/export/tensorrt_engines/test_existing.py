@@ -180,7 +180,16 @@ print(len(graphs), len(weights), *graphs, *weights)
 
 def test_no_pytorch_is_needed(tiny):
     """A device has an artifact, and neither the bundle nor what trained it."""
-    done = build_without(f"{TRAINS},onnxruntime", tiny.path, "--precision", "fp16")
+    done = build_without(f"{TRAINS},onnxruntime", tiny.path, "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    assert len(read_artifact(tiny.path).manifest.engines) == 2
+
+
+def test_fp16_needs_onnx_runtime_which_finds_what_overflows(tiny):
+    refused = build_without(f"{TRAINS},onnxruntime", tiny.path, "--precision", "fp16")
+    assert refused.returncode == 2 and "needs 'onnxruntime', which is not installed" in refused.stderr
+    assert not read_artifact(tiny.path).manifest.engines
+    done = build_without(TRAINS, tiny.path, "--precision", "fp16")
     assert done.returncode == 0, done.stderr
     assert len(read_artifact(tiny.path).manifest.engines) == 2
 
