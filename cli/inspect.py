@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from propetl.bundle import BackboneInfo, TaskInfo, read_bundle
+from propetl.bundle import BackboneInfo, read_bundle
 from propetl.cli.json_output import check_output_file, json_option, write_json
 from propetl.inspection import Inspection, Matrix, Overlap, inspect, overlap_by_chance, slot_names
 from propetl.inspection_plot import check_plot, write_overlap_plot
@@ -106,19 +106,12 @@ def _tasks_table(found: Inspection) -> Table:
         storage = found.storage.tasks[task]
         scores = "\n".join(f"{metric} {value:.4f}" for metric, value in info.scores.items())
         counts = (storage.file_bytes, found.mask_bytes(task), storage.weights // 8, storage.head // 8)
-        table.add_row(escape(task), _problem(info), scores, *(f"{count:,}" for count in counts))
+        table.add_row(escape(task), info.kind.described(info), scores, *(f"{count:,}" for count in counts))
     return table
 
 
 def _layers(backbone: BackboneInfo) -> str:
     return f"{backbone.layers} + {backbone.decoder_layers}" if backbone.decoder_layers else str(backbone.layers)
-
-
-def _problem(info: TaskInfo) -> str:
-    asked = f"{len(info.labels)} classes" if info.labels else "regression"
-    if info.text is None:
-        return asked
-    return f"{asked}, as text" if info.labels or info.text.step is not None else "text"
 
 
 def _storage_table(found: Inspection) -> Table:

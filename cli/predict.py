@@ -8,11 +8,10 @@ from io import BufferedReader
 from pathlib import Path
 
 import click
-from rich.console import Console
+from rich.console import Console, JustifyMethod, OverflowMethod
 from rich.markup import escape
 from rich.table import Table
 
-from propetl.bundle.format import TaskInfo
 from propetl.cli.generation_options import generation_options
 from propetl.cli.provider_options import provider_options
 from propetl.errors import ConfigurationError
@@ -186,49 +185,15 @@ def _table(session: Session, task: str, rows: list[Text], found: list[Answer], s
     table = Table(title=f"{escape(task)} ({session.form})")
     for column in info.columns:
         table.add_column(escape(column), overflow="fold")
-    if info.text is not None:
-        return _with_generated(table, info, rows, found)
-    if info.per_token:
-        return _with_words(table, info, rows, found, scores)
-    shown = info.labels if scores else ()
-    if info.labels:
-        table.add_column("label", style="bold green")
-    for title in ("score", *map(escape, shown)):
-        table.add_column(title, justify="right")
+    for item in info.kind.columns(info, scores):
+        side: JustifyMethod = "right" if item.number else "left"
+        fold: OverflowMethod = "fold" if item.folds else "ellipsis"
+        table.add_column(escape(item.title), style=item.style, justify=side, overflow=fold)
     for row, (_, prediction) in zip(rows, found, strict=True):
         texts = (row,) if isinstance(row, str) else row
-        label = () if prediction.label is None else (escape(prediction.label),)
-        numbers = (prediction.score, *(prediction.scores[name] for name in shown))
-        table.add_row(*map(escape, texts), *label, *map(_number, numbers))
+        lines = info.kind.lines(info, prediction, scores)
+        for place, cells in enumerate(lines, start=1):
+            shown = texts if place == 1 else [""] * len(texts)
+            end = info.kind.answers_words and place == len(lines)
+            table.add_row(*map(escape, shown), *map(escape, cells), end_section=end)
     return table
-
-
-def _with_words(table: Table, info: TaskInfo, rows: list[Text], found: list[Answer], scores: bool) -> Table:
-    """A line for each word, the text beside its first."""
-    shown = info.labels if scores else ()
-    table.add_column("word")
-    table.add_column("tag", style="bold green")
-    for title in ("score", *map(escape, shown)):
-        table.add_column(title, justify="right")
-    for row, (_, prediction) in zip(rows, found, strict=True):
-        text = row if isinstance(row, str) else row[0]
-        for place, word in enumerate(prediction.words):
-            numbers = (word.score, *(word.scores.get(name) for name in shown))
-            said = (escape(word.word), escape(word.tag or "–"), *map(_number, numbers))
-            table.add_row("" if place else escape(text), *said, end_section=word is prediction.words[-1])
-    return table
-
-
-def _with_generated(table: Table, info: TaskInfo, rows: list[Text], found: list[Answer]) -> Table:
-    table.add_column("generated", style="bold green", overflow="fold")
-    if info.labels:
-        table.add_column("label")
-    for row, (_, prediction) in zip(rows, found, strict=True):
-        texts = (row,) if isinstance(row, str) else row
-        label = (escape(prediction.label or "–"),) if info.labels else ()
-        table.add_row(*map(escape, texts), escape(prediction.generated or ""), *label)
-    return table
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

@@ -101,7 +101,7 @@ class Compiler:
         """The graphs of ``form``, one after the other."""
         if form == FOLDED:
             for pack in self._packs:
-                single = self._single(pack.info.per_token)
+                single = self._single(pack.info.kind.answers_words)
                 yield self._bind(FOLDED, pack.task, single, folded_passes(pack, single, self.precision), [pack])
         elif form == SWITCHABLE:
             yield self._bind(SWITCHABLE, None, self._rows, switchable_passes(self._rows), self._packs)
@@ -123,7 +123,7 @@ class Compiler:
     @property
     def _any_per_token(self) -> bool:
         """Whether graphs for any task answer at every token: those that answer once a row can be read from that."""
-        return any(pack.info.per_token for pack in self._packs)
+        return any(pack.info.kind.answers_words for pack in self._packs)
 
     def _single(self, per_token: bool) -> Trace:
         if per_token not in self._singles:

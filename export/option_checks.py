@@ -94,7 +94,7 @@ def _check_tagging(bundle: Bundle, tasks: Sequence[str], options: ExportOptions)
         ConfigurationError: naming the tasks.
     """
     infos = {task: bundle.info.tasks[task] for task in tasks}
-    taggers = [task for task, info in infos.items() if info.per_token]
+    taggers = [task for task, info in infos.items() if info.kind.answers_words]
     if not taggers:
         return
     if options.triton:

@@ -153,13 +153,13 @@ def _reference(model: ProPETLModel, split: Split, rows: Rows, decode: Decode, pr
 
 def _in_order(found: Mapping[int, Any], info: TaskInfo) -> Answers:
     ordered = [found[place] for place in range(len(found))]
-    if info.per_token:
+    if info.kind.answers_words:
         return in_one_array(ordered)
     return ordered if info.text is not None else np.stack(ordered)
 
 
 def _metrics(info: TaskInfo, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
-    if info.per_token:
+    if info.kind.answers_words:
         words = [np.asarray(row)[: len(tags)] for row, tags in zip(answers, labels, strict=True)]
         return compute(info.metrics, label_array([tags_of(row, info.labels) for row in words]), labels)
     if info.text is None:

@@ -61,10 +61,10 @@ def _generation_config(backbone: Backbone, text: TextInfo) -> dict[str, Any]:
 def _classifier_config(backbone: Backbone, info: TaskInfo) -> dict[str, Any]:
     """Of a sequence classifier, or of a token classifier, with this task's labels."""
     names = info.labels or ("LABEL_0",)
-    of = "Token" if info.per_token else "Sequence"
+    of = "Token" if info.kind.answers_words else "Sequence"
     return backbone.model.config.to_dict() | {
         "architectures": [f"{type(backbone.model.base_model).__name__.removesuffix('Model')}For{of}Classification"],
-        **({} if info.per_token else {"problem_type": _PROBLEMS[info.problem]}),
+        **({} if info.kind.answers_words else {"problem_type": _PROBLEMS[info.problem]}),
         "id2label": {str(index): name for index, name in enumerate(names)},
         "label2id": {name: index for index, name in enumerate(names)},
         "num_labels": len(names),

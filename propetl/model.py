@@ -166,7 +166,7 @@ class ProPETLModel(nn.Module):
 
     def head_logits(self, task: str, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor]) -> Tensor:
         """Logits of the head of ``task`` with ``weights`` attached: ``[batch, outputs]``, or at every token."""
-        states = self.token_states if self._info(task).per_token else self.pooled_state
+        states = self.token_states if self._info(task).kind.answers_words else self.pooled_state
         head, activation = self.head_tensors(task), self.backbone.family.head_activation
         return logits_of(states(weights, inputs), head, activation, self.dropout)
 
@@ -213,7 +213,7 @@ class ProPETLModel(nn.Module):
         if labels is None:
             return TaskOutput(logits=logits)
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        per_token = info.text is not None or info.per_token
+        per_token = info.text is not None or info.kind.answers_words
         summed = (summed_token_loss if per_token else _summed_loss)(exact, labels, self.label_smoothing)
         if divisor is None:
             divisor = target_count(labels) if per_token else len(labels)

@@ -155,7 +155,7 @@ class Artifact:
         """
         self.check_pack(pack, source)
         manifest = self.manifest
-        if pack.info.per_token and not manifest.per_token:
+        if len(pack.info.kind.axes) > len(manifest.axes):
             raise TaskError(
                 f"{source}: task {pack.task!r} tags words, and no graph of {self.path} answers at every token; "
                 f"{self._way_to_export(pack.task)}"

@@ -1,7 +1,7 @@
 """Rows as lines of JSON: read as they come, answered before the input ends."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
 from propetl.errors import AnswerError, ConfigurationError, ProPETLError
@@ -9,7 +9,7 @@ from propetl.fields import shown
 from propetl.files import json_line
 from propetl.runtime.finite import no_answer
 from propetl.runtime.generation.options import GenerationChoices
-from propetl.runtime.prediction import Prediction, TaggedWord
+from propetl.runtime.prediction import Prediction
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
 from propetl.strict_json import any_length, parse_json
@@ -183,16 +183,4 @@ def _object_of(line: bytes, where: str) -> dict[str, Any]:
 def answer_line(answer: Answer, scores: bool) -> bytes:
     """An answer as one line of JSON; ``scores`` adds the probability of every label, or of every tag of each word."""
     task, prediction = answer
-    if prediction.words:
-        return json_line({"task": task, "words": [_word(word, scores) for word in prediction.words]})
-    value: dict[str, Any] = {"task": task, "label": prediction.label, "score": prediction.score}
-    if prediction.generated is not None:
-        value["generated"] = prediction.generated
-    if scores:
-        value["scores"] = prediction.scores
-    return json_line(value)
-
-
-def _word(word: TaggedWord, scores: bool) -> dict[str, Any]:
-    value = asdict(word)
-    return value if scores else {name: item for name, item in value.items() if name != "scores"}
+    return json_line({"task": task} | prediction.line(scores))

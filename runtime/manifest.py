@@ -259,9 +259,9 @@ class Manifest:
         return self.backbone.layout(self.prototype)
 
     @cached_property
-    def per_token(self) -> bool:
-        """Whether graphs for any task answer at every token: one of the tasks tags."""
-        return any(task.info.per_token for task in self.tasks.values())
+    def axes(self) -> tuple[str, ...]:
+        """Axes of the logits of graphs for any task before their width: every token's, if one of the tasks tags."""
+        return max((task.info.kind.axes for task in self.tasks.values()), key=len, default=("batch",))
 
     @cached_property
     def head_of_any(self) -> str:

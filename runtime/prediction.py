@@ -1,14 +1,11 @@
-"""Logits to answers."""
+"""Answers for one row: a class of answers for each set of keys that a line of JSON can have."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from propetl.bundle.format import TaskInfo
-from propetl.bundle.text import NO_CLASS, NO_VALUE
-from propetl.bundle.words import word_spans
 
 
 @dataclass(frozen=True)
@@ -51,34 +48,33 @@ class Prediction:
     generated: str | None = None
     words: tuple[TaggedWord, ...] = ()
 
-
-def prediction_of(logits: NDArray[np.float32], info: TaskInfo) -> Prediction:
-    """The answer that logits ``[outputs]`` of one row give; probabilities by softmax."""
-    if info.problem == "regression":
-        return Prediction(None, float(logits[0]), {})
-    return Prediction(*_likeliest(logits, info.labels))
+    def line(self, scores: bool) -> dict[str, Any]:
+        """Keys of its line of JSON; ``scores`` adds the probability of every label."""
+        value: dict[str, Any] = {"label": self.label, "score": self.score}
+        return value | {"scores": self.scores} if scores else value
 
 
-def prediction_of_words(text: str, logits: NDArray[np.float32], info: TaskInfo) -> Prediction:
-    """The tags that logits ``[words, tags]`` give the words of ``text``; a word whose logits are NaN has none."""
-    tagged = []
-    for (start, end), row in zip(word_spans(text), logits, strict=True):
-        answer = (None, None, {}) if np.isnan(row).all() else _likeliest(row, info.labels)
-        tagged.append(TaggedWord(text[start:end], start, end, *answer))
-    return Prediction(None, None, {}, words=tuple(tagged))
+class GeneratedAnswer(Prediction):
+    """The answer of a task that generates."""
+
+    def line(self, scores: bool) -> dict[str, Any]:
+        """With the text that was generated."""
+        value = super().line(False) | {"generated": self.generated}
+        return value | {"scores": self.scores} if scores else value
 
 
-def prediction_of_text(generated: str, info: TaskInfo) -> Prediction:
-    """The answer that a generated text gives: the label or the value it spells, both None where it spells neither."""
-    assert info.text is not None
-    answer = info.text.answer(generated)
-    label = info.labels[int(answer)] if info.text.words and answer != NO_CLASS else None
-    score = float(answer) if info.text.step is not None and answer != NO_VALUE else None
-    return Prediction(label, score, {}, generated)
+class TaggedText(Prediction):
+    """The answer of a task that tags words."""
+
+    def line(self, scores: bool) -> dict[str, Any]:
+        """The words alone."""
+        words = map(asdict, self.words)
+        kept = [{name: item for name, item in word.items() if scores or name != "scores"} for word in words]
+        return {"words": kept}
 
 
-def _likeliest(logits: NDArray[np.float32], labels: Sequence[str]) -> tuple[str, float, dict[str, float]]:
-    """Label, its probability, and that of every label."""
+def likeliest(logits: NDArray[np.float32], labels: Sequence[str]) -> tuple[str, float, dict[str, float]]:
+    """The likeliest label, its probability, and that of every label; by softmax over logits ``[labels]``."""
     probabilities = _softmax(logits.astype(np.float64))
     best = int(probabilities.argmax())
     scores = dict(zip(labels, probabilities.tolist(), strict=True))

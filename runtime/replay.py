@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.bundle.words import in_one_array
+from propetl.problems.text import text_of
 from propetl.runtime.forms import Logits, MixingForm, RunningForm
 from propetl.runtime.forms.text_tasks import GeneratingTask
 from propetl.runtime.generation.options import options_for
@@ -51,8 +52,8 @@ def _compare_tokens(
     bound: GeneratingTask, form: str, golden: Golden, tokens: NDArray[np.int64], tolerance: Tolerance
 ) -> Comparison:
     """What the task generates, in the way it says, against what PyTorch did."""
-    assert bound.info.text is not None
-    options = options_for(bound.info.text, {"max_new_tokens": min(bound.info.text.max_target_length, MOST_TOKENS)})
+    text = text_of(bound.info)
+    options = options_for(text, {"max_new_tokens": min(text.max_target_length, MOST_TOKENS)})
     found = [row.tolist() for row in bound.generate(golden.feeds, options)]
     # PyTorch's rows are as long as the longest of them: what stands behind a row's end is padding.
     reference = [row[: len(row_found)] for row, row_found in zip(tokens.tolist(), found, strict=True)]

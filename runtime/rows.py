@@ -140,9 +140,7 @@ def source_of(info: TaskInfo, text: Text) -> Text | Asked:
     parts = (text,) if isinstance(text, str) else tuple(text)
     if info.template is not None:
         parts = (joined(info.template, info.columns, parts),)
-    if info.text is not None:
-        return Asked(info.text.prompt, parts)
-    return text if info.template is None else parts[0]
+    return info.kind.source(info, parts)
 
 
 def _checked(name: str, tensor: NDArray[Any]) -> NDArray[np.int64]:

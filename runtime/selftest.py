@@ -115,8 +115,9 @@ def _golden_width(artifact: Artifact, task: str, golden: Golden) -> Check:
     expected = info.outputs if generation is None else generation.vocabulary
     found = golden.logits.shape[-1]
     detail = "" if expected == found else f"logits are {found} wide, the task has {expected}"
-    if (golden.logits.ndim == 3) != info.per_token:
-        detail = f"logits are {list(golden.logits.shape)}, expected those of {'tokens' if info.per_token else 'rows'}"
+    if golden.logits.ndim != len(info.kind.axes) + 1:
+        of = "tokens" if info.kind.answers_words else "rows"
+        detail = f"logits are {list(golden.logits.shape)}, expected those of {of}"
     return Check("golden rows", task, not detail, detail)
 
 

@@ -6,31 +6,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import read_pack
-from propetl.bundle.words import at_words, in_one_array
-from propetl.errors import AnswerError, ConfigurationError, ProPETLError, TaskError
+from propetl.errors import ConfigurationError, ProPETLError, TaskError
+from propetl.problems.text import text_of
 from propetl.runtime.artifact import Artifact, read_manifest
-from propetl.runtime.batching import Batch, batches_of_feeds, batches_of_token_rows
 from propetl.runtime.beside import Beside
 from propetl.runtime.engines import EngineOptions, Memory
-from propetl.runtime.finite import check_answers, no_answer
-from propetl.runtime.forms import BoundTask, MixingForm, RunningForm
+from propetl.runtime.forms import BoundTask, Logits, MixingForm, RunningForm
 from propetl.runtime.forms.choose import DEFAULT_TASK_MEMORY, choose_form, open_form
+from propetl.runtime.logits_reader import LogitsReader, Texts
 from propetl.runtime.opening import check_weights, checked_tokeniser
 from propetl.runtime.rows import (
     Text,
-    TokenArrays,
     check_text,
     checked_texts,
     source_of,
     tasks_and_texts,
-    token_feeds,
 )
-from propetl.runtime.tokenise import Tokeniser, TokenRow
+from propetl.runtime.tokenise import Tokeniser
 from propetl.runtime.truncation import Truncated, Truncation
 from propetl.runtime.whole_numbers import whole_number
 
@@ -40,9 +34,6 @@ if TYPE_CHECKING:
     from propetl.runtime.generation.stream import OnText
     from propetl.runtime.prediction import Prediction
     from propetl.runtime.text_writer import TextWriter
-
-Logits = NDArray[np.float32]
-Texts = Iterable[Text] | TokenArrays
 
 
 class Session:
@@ -61,6 +52,7 @@ class Session:
         self._truncation = Truncation()
         self._tokeniser = tokeniser.counted_by(self._truncation)
         self._batch_size = batch_size
+        self._reader = LogitsReader(self._tokeniser, artifact.manifest.token_inputs, batch_size)
 
     @classmethod
     def open(
@@ -161,7 +153,8 @@ class Session:
             ConfigurationError: no rows, a blank text, or token ids that cannot be used.
             AnswerError: the logits of a row are not finite; it names the row and the task.
         """
-        return self._run(self._open().bind(task), texts)
+        bound = self._open().bind(task)
+        return bound.info.kind.run(self._reader, bound, texts)
 
     def predict(self, task: str, texts: Texts, **choices: "Unpack[GenerationChoices]") -> "list[Prediction]":
         """Labels with probabilities, values of a regression, or what was generated and the label or value it spells.
@@ -169,18 +162,11 @@ class Session:
         Of a task that tags, the words of each text with their tags; it takes texts, since token ids name no words.
         Arguments and errors as for :meth:`run`; ``choices`` as for :meth:`generate`, not for tasks with a head.
         """
-        from propetl.runtime.prediction import prediction_of, prediction_of_text, prediction_of_words
-
         bound = self._open().bind(task)
-        if bound.info.text is not None or choices:
-            return [prediction_of_text(text, bound.info) for text in self._answers(bound, texts, choices, None)]
-        if bound.info.per_token:
-            if isinstance(texts, Mapping):
-                raise ConfigurationError(f"task {task!r} tags words, which token ids name none; give texts, or use run")
-            texts = checked_texts(task, bound.info, texts)
-            tagged = zip(texts, self._word_logits(bound, texts), strict=True)
-            return [prediction_of_words(_only_text(text), found, bound.info) for text, found in tagged]
-        return [prediction_of(row, bound.info) for row in self._run(bound, texts)]
+        if choices:
+            self._writer(bound)  # refuses them for a task with a head
+        generated = partial(self._answers, bound, choices=choices, stream=None)
+        return bound.info.kind.predictions(self._reader, generated, bound, texts)
 
     def generate(
         self, task: str, texts: Texts, stream: "OnText | None" = None, **choices: "Unpack[GenerationChoices]"
@@ -214,18 +200,11 @@ class Session:
         self, rows: Iterable[tuple[str, Text]], **choices: "Unpack[GenerationChoices]"
     ) -> "list[Prediction]":
         """Answers for rows ``(task, text)`` of any tasks, in the order of the rows; ``choices`` as for predict."""
-        from propetl.runtime.prediction import prediction_of, prediction_of_text, prediction_of_words
-
         if self._artifact.manifest.generation is not None or choices:
             running, tasks, texts = self._bound_rows(rows)
             found = self._writer(tasks[0]).write_mixed(running, tasks, texts, choices)
-            return [prediction_of_text(text, bound.info) for text, bound in zip(found, tasks, strict=True)]
-        return [
-            prediction_of_words(_only_text(text), logits, bound.info)
-            if bound.info.per_token
-            else prediction_of(logits, bound.info)
-            for logits, bound, text in self._run_mixed(rows)
-        ]
+            return [bound.info.kind.prediction(bound.info, text) for text, bound in zip(found, tasks, strict=True)]
+        return [bound.info.kind.prediction(bound.info, logits, text) for logits, bound, text in self._run_mixed(rows)]
 
     def check(self, task: str, text: Text, where: str = "row 0") -> None:
         """Refuses a row as :meth:`run` would, without running it; ``where`` names it in the message."""
@@ -272,7 +251,10 @@ class Session:
     def _answers(
         self, bound: BoundTask, texts: Texts, choices: "GenerationChoices", stream: "OnText | None"
     ) -> list[str]:
-        return self._writer(bound).write(bound, self._batches(bound, texts), choices, stream)
+        writer = self._writer(bound)
+        if not isinstance(texts, Mapping):
+            self._tokeniser.check_prompt(bound.name, text_of(bound.info))
+        return writer.write(bound, self._reader.batches(bound, texts), choices, stream)
 
     def _writer(self, bound: BoundTask) -> "TextWriter":
         generation = self._artifact.manifest.generation
@@ -281,36 +263,6 @@ class Session:
         from propetl.runtime.text_writer import TextWriter
 
         return TextWriter(self._tokeniser, generation.special, self._batch_size)
-
-    def _run(self, bound: BoundTask, texts: Texts) -> Logits:
-        _check_has_head(bound)
-        if bound.info.per_token and not isinstance(texts, Mapping):
-            return in_one_array(self._word_logits(bound, checked_texts(bound.name, bound.info, texts)))
-        batches = self._batches(bound, texts)
-        if bound.info.per_token:
-            return np.concatenate([_inferred(bound, batch) for batch in batches])
-        logits = np.empty((sum(len(batch.rows) for batch in batches), bound.info.outputs), dtype=np.float32)
-        for batch in batches:
-            logits[batch.rows] = _inferred(bound, batch)
-        return logits
-
-    def _word_logits(self, bound: BoundTask, texts: Sequence[Text]) -> list[Logits]:
-        """Logits ``[words, outputs]`` of each text, which were checked."""
-        rows = self._tokeniser.rows(texts, [True] * len(texts))
-        found: dict[int, Logits] = {}
-        for batch in batches_of_token_rows(rows, self._tokeniser, self._batch_size):
-            found |= _of_rows(batch, rows, _inferred(bound, batch))
-        return [found[index] for index in range(len(rows))]
-
-    def _batches(self, bound: BoundTask, texts: Texts) -> list[Batch]:
-        if isinstance(texts, Mapping):
-            feeds = token_feeds(texts, self._artifact.manifest.token_inputs)
-            return list(batches_of_feeds(feeds, self._batch_size))
-        checked = checked_texts(bound.name, bound.info, texts)
-        if bound.info.text is not None:
-            self._tokeniser.check_prompt(bound.name, bound.info.text)
-        rows = self._tokeniser.rows([source_of(bound.info, text) for text in checked])
-        return list(batches_of_token_rows(rows, self._tokeniser, self._batch_size))
 
     def _bound_rows(self, rows: Iterable[tuple[str, Text]]) -> tuple[RunningForm, list[BoundTask], list[Text]]:
         """The form, and task and text of each row, checked."""
@@ -323,58 +275,9 @@ class Session:
     def _run_mixed(self, rows: Iterable[tuple[str, Text]]) -> list[tuple[Logits, BoundTask, Text]]:
         running, tasks, texts = self._bound_rows(rows)
         for task in tasks:
-            _check_has_head(task)
+            task.info.kind.check_logits(task.name)
         if isinstance(running, MixingForm):
-            logits = self._run_together(running, tasks, texts)
+            logits = self._reader.together(running, tasks, texts)
         else:
-            logits = self._run_by_task(tasks, texts)
+            logits = self._reader.by_task(tasks, texts)
         return list(zip(logits, tasks, texts, strict=True))
-
-    def _run_together(self, running: MixingForm, tasks: list[BoundTask], texts: list[Text]) -> list[Logits]:
-        logits: dict[int, Logits] = {}
-        sources = [source_of(task.info, text) for task, text in zip(tasks, texts, strict=True)]
-        rows = self._tokeniser.rows(sources, [task.info.per_token for task in tasks])
-        for batch in batches_of_token_rows(rows, self._tokeniser, self._batch_size):
-            chosen = [tasks[index] for index in batch.rows]
-            found = running.infer_mixed(chosen, batch.feeds)
-            check_answers(found, [task.name for task in chosen], batch.rows.tolist(), batch.feeds["attention_mask"])
-            logits |= _of_rows(batch, rows, found)
-        return [logits[index] for index in range(len(texts))]
-
-    def _run_by_task(self, tasks: list[BoundTask], texts: list[Text]) -> list[Logits]:
-        logits: dict[int, Logits] = {}
-        for bound in {task.name: task for task in tasks}.values():
-            rows = [index for index, task in enumerate(tasks) if task is bound]
-            ask = self._word_logits if bound.info.per_token else self._run
-            try:
-                found = ask(bound, [texts[index] for index in rows])
-            except AnswerError as error:
-                raise no_answer(rows[error.row], bound.name) from error
-            logits |= dict(zip(rows, found, strict=True))
-        return [logits[index] for index in range(len(texts))]
-
-
-def _inferred(bound: BoundTask, batch: Batch) -> Logits:
-    """Logits of a batch of one task; :class:`AnswerError` if those of a row are not finite."""
-    logits = bound.infer(batch.feeds)
-    check_answers(logits, [bound.name] * len(batch.rows), batch.rows.tolist(), batch.feeds["attention_mask"])
-    return logits
-
-
-def _of_rows(batch: Batch, rows: Sequence[TokenRow], logits: Iterable[Logits]) -> dict[int, Logits]:
-    """Logits by the row's place in the call: of words where the row's words matter, else as they are."""
-    answers = {}
-    for index, found in zip(batch.rows.tolist(), logits, strict=True):
-        places = rows[index].places
-        answers[index] = found if places is None else at_words(found, places)
-    return answers
-
-
-def _only_text(text: Text) -> str:
-    """The text of a row with one column, which a caller may also give as a tuple."""
-    return text if isinstance(text, str) else text[0]
-
-
-def _check_has_head(bound: BoundTask) -> None:
-    if bound.info.text is not None:
-        raise TaskError(f"task {bound.name!r} answers in text and has no logits of its own; use generate or predict")

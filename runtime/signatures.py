@@ -131,8 +131,8 @@ def expected_width(form: str, manifest: Manifest, task: str | None) -> Dimension
 def expected_logits(form: str, manifest: Manifest, task: str | None, width: Dimension) -> TensorSignature:
     """The output of a graph of ``form`` whose logits are ``width`` wide."""
     info = manifest.tasks[task].info if FORM_RULES[form].graph_per_task and task is not None else None
-    per_token = manifest.per_token if info is None else info.per_token
-    return TensorSignature(LOGITS, "float32", (BATCH, SEQUENCE, width) if per_token else (BATCH, width))
+    axes = manifest.axes if info is None else info.kind.axes
+    return TensorSignature(LOGITS, "float32", (*axes, width))
 
 
 def check_graph_signature(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from propetl.errors import AnswerError
+from propetl.problems.text import text_of
 from propetl.runtime.batching import Batch, batches_of_token_rows
 from propetl.runtime.finite import no_answer
 from propetl.runtime.forms import BoundTask, RunningForm
@@ -40,8 +41,7 @@ class TextWriter:
         Raises:
             ConfigurationError: ``choices`` that do not go together, or a stream with beam search.
         """
-        assert bound.info.text is not None
-        options = options_for(bound.info.text, choices)
+        options = options_for(text_of(bound.info), choices)
         answers: dict[int, str] = {}
         for batch in batches:
             pieces = None if stream is None else TextStream(self.tokeniser, self.special, batch.rows, stream)
@@ -62,8 +62,7 @@ class TextWriter:
         mixing = running if isinstance(running, MixingTextForm) else None
         answers: dict[int, str] = {}
         for name, info in {task.name: task.info for task in tasks}.items():
-            assert info.text is not None
-            self.tokeniser.check_prompt(name, info.text)
+            self.tokeniser.check_prompt(name, text_of(info))
         for options, places in _alike(tasks, choices, together=mixing is not None):
             sources = [source_of(tasks[place].info, texts[place]) for place in places]
             for batch in batches_of_token_rows(self.tokeniser.rows(sources), self.tokeniser, self.batch_size):
@@ -104,7 +103,6 @@ def _alike(
     """Places of rows that can be one batch: they generate in the same way, and are of one task if not ``together``."""
     groups: dict[object, tuple[GenerationOptions, list[int]]] = {}
     for place, task in enumerate(tasks):
-        assert task.info.text is not None
-        options = options_for(task.info.text, choices)
+        options = options_for(text_of(task.info), choices)
         groups.setdefault(options if together else task.name, (options, []))[1].append(place)
     return list(groups.values())

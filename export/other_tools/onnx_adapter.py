@@ -65,7 +65,7 @@ def write_graph(folder: Path, model: ProPETLModel, task: str, metadata: Mapping[
     """Writes the graph for tasks such as ``task`` and, beside it, its weights; ``metadata`` goes into the graph."""
     info = model.infos[task]
     signatures = _signatures(model, info.head_kind(model.head_kind))
-    traced = trace(FoldedProgram(model, per_token=info.per_token), text_inputs_of(model), signatures, opset)
+    traced = trace(FoldedProgram(model, per_token=info.kind.answers_words), text_inputs_of(model), signatures, opset)
     with WeightStore(folder / WEIGHTS_FILE) as store:
         passes: list[ir.passes.PassBase] = [FoldConstants(), RemoveNanGuard(), ShareWeights(store)]
         passes += [GiveDefaults(_zeros(signatures), store), DropStaleShapes(), RefuseNegatives()]

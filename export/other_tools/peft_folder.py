@@ -180,7 +180,7 @@ def _use(info: TaskInfo, head: PeftHead) -> str:
     if info.text is not None:
         beams = f"num_beams={info.text.num_beams}, max_new_tokens={info.text.max_target_length}"
         return f"answer = model.generate(**inputs, {beams})"
-    if info.per_token:
+    if info.kind.answers_words:
         return "logits = model(**inputs).logits  # a word's are those of its first token"
     first = "" if head.task_type == SEQUENCE else "[:, 0]  # the first token's are the task's"
     return f"logits = model(**inputs).logits{first}"

@@ -82,7 +82,7 @@ def peft_head(family: str, kind: str, info: TaskInfo) -> PeftHead:
     """
     if info.text is not None:
         return _TEXT[family_of(family).kind]
-    if info.per_token and family in _TAGS:
+    if info.kind.answers_words and family in _TAGS:
         return _TAGS[family]
     if family not in _OWN:
         known = ", ".join(FAMILIES)

@@ -111,7 +111,7 @@ def _checked_form(bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions
         check_exportable(info, tasks)
     elif text := [task for task in tasks if info.tasks[task].text is not None]:
         raise ConfigurationError(f"form {form} is for tasks with a head; {text[0]} is answered in text")
-    elif len({info.tasks[task].per_token for task in tasks}) > 1:
+    elif len({info.tasks[task].kind.answers_words for task in tasks}) > 1:
         raise ConfigurationError(
             f"form {form} is one graph, and some tasks tag words while others answer once a row; "
             "export each kind by itself with --task"

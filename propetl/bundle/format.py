@@ -11,6 +11,7 @@ from propetl.bundle.template import parts_of
 from propetl.bundle.text import PLACE, TextInfo, text_info
 from propetl.errors import BundleError, ProPETLError, TaskError
 from propetl.files import records_of
+from propetl.problems import PROBLEMS, Problem
 from propetl.prototypes.layout import layout_of
 from propetl.prototypes.spec import PrototypeConfig, TaskLayout
 
@@ -22,7 +23,6 @@ PROTOTYPE_FILE = "prototype.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
 LINEAR, OWN = "linear", "own"
 HEADS = (LINEAR, OWN)
-PROBLEMS = ("classification", "regression", "tagging", "text")
 
 # safetensors writes its metadata in the order of a hash map: one key keeps files identical byte for byte.
 METADATA_KEY = "propetl"
@@ -150,18 +150,18 @@ class TaskInfo:
     delimiter: str | None = None
 
     @property
-    def outputs(self) -> int:
-        """Width of the head's logits; 0 for text, which has no head of its own."""
-        return 0 if self.problem == "text" else max(1, len(self.labels))
+    def kind(self) -> Problem:
+        """Its kind of problem, which knows everything that differs between kinds."""
+        return PROBLEMS[self.problem]
 
     @property
-    def per_token(self) -> bool:
-        """Whether a head answers at every token, and not once for a row."""
-        return self.problem == "tagging"
+    def outputs(self) -> int:
+        """Width of the head's logits; 0 for text, which has no head of its own."""
+        return self.kind.outputs(self)
 
     def head_kind(self, kind: str) -> str:
-        """The task's kind of head in a bundle of ``kind``: every family tags by a linear map."""
-        return LINEAR if self.per_token else kind
+        """The task's kind of head in a bundle of ``kind``."""
+        return self.kind.head_kind(kind)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def task_info(value: Any) -> TaskInfo:
     """
     given = fields.entries(value, "task")
     info = TaskInfo(
-        problem=fields.one_of(PROBLEMS, fields.need(given, "problem"), "problem"),
+        problem=fields.one_of(tuple(PROBLEMS), fields.need(given, "problem"), "problem"),
         labels=fields.texts(fields.need(given, "labels"), "labels"),
         columns=fields.texts(fields.need(given, "columns"), "columns"),
         metrics=fields.texts(fields.need(given, "metrics"), "metrics"),
@@ -257,7 +257,7 @@ def _check_task_info(info: TaskInfo) -> None:
     if any(index >= len(info.labels) for index in info.label_values.values()):
         found = fields.shown(info.label_values)
         raise ValueError(f"label_values name a class beyond the {len(info.labels)} labels: {found}")
-    if info.per_token and len(info.columns) != 1:
+    if info.kind.answers_words and len(info.columns) != 1:
         raise ValueError(f"a tagging has one column of words, found {fields.shown(info.columns)}")
     check_columns(info.columns, info.template, info.text)
     if (info.problem == "text") != (info.text is not None):

@@ -25,7 +25,7 @@ def answers_of(logits: Logits, info: TaskInfo, feeds: Feeds, family: str) -> Log
     Returns:
         ``[batch, outputs]``, or ``[batch, sequence, outputs]`` of a task that tags.
     """
-    if logits.ndim == 3 and not info.per_token:
+    if logits.ndim > len(info.kind.axes) + 1:
         logits = logits[np.arange(len(logits)), _read_places(feeds, family)]
     return logits[..., : info.outputs]
 
@@ -36,7 +36,7 @@ def answers_by_row(logits: Logits, infos: Sequence[TaskInfo], feeds: Feeds, fami
         return [row[: info.outputs] for row, info in zip(logits, infos, strict=True)]
     places = _read_places(feeds, family)
     rows = zip(logits, infos, places, strict=True)
-    return [(row if info.per_token else row[place])[..., : info.outputs] for row, info, place in rows]
+    return [(row[place] if row.ndim > len(info.kind.axes) else row)[..., : info.outputs] for row, info, place in rows]
 
 
 def _read_places(feeds: Feeds, family: str) -> NDArray[np.int64]:

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from propetl.errors import ArtifactError
 from propetl.runtime.finite import no_answer
-from propetl.runtime.prediction import prediction_of
 from propetl.runtime.signatures import LOGITS
 from propetl.runtime.triton_server.requests import Answer, respond, string_tensor, tensor_of
 from propetl.runtime.triton_server.settings import Settings, version_folder
@@ -35,7 +34,7 @@ class TritonPythonModel:
             raise ArtifactError(f"logits are {logits.shape[1]} wide, a task has {widest}; export the repository again")
         rows = [row[: task.info.outputs] for row, (_, task) in zip(logits, tasks, strict=True)]
         _check_finite(rows, [name for name, _ in tasks])
-        found = [prediction_of(row, task.info) for row, (_, task) in zip(rows, tasks, strict=True)]
+        found = [task.info.kind.prediction(task.info, row) for row, (_, task) in zip(rows, tasks, strict=True)]
         scores = np.array([[prediction.score] for prediction in found], dtype=np.float32)
         return {LABEL: string_tensor([prediction.label or "" for prediction in found]), SCORE: scores}
 

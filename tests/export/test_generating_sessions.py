@@ -66,14 +66,12 @@ def test_the_most_likely_draw_is_greedy(session) -> None:
 
 def test_labels_and_values_are_read_from_texts(text_artifact) -> None:
     """Answers as they would be, not as random weights give them."""
-    from propetl.runtime.prediction import prediction_of_text
-
     mood, degree, echo = (TASKS[task] for task in ("mood", "degree", "echo"))
-    assert prediction_of_text(" dog", mood).label == "good"
-    assert prediction_of_text("cat", mood).label is None
-    assert prediction_of_text("3.4", degree).score == 3.4
-    assert prediction_of_text("three", degree).score is None
-    assert prediction_of_text("a b", echo).generated == "a b"
+    assert mood.kind.prediction(mood, " dog").label == "good"
+    assert mood.kind.prediction(mood, "cat").label is None
+    assert degree.kind.prediction(degree, "3.4").score == 3.4
+    assert degree.kind.prediction(degree, "three").score is None
+    assert echo.kind.prediction(echo, "a b").generated == "a b"
 
 
 def test_what_a_task_without_head_cannot_do_is_refused(session) -> None:

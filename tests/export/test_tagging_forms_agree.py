@@ -77,7 +77,7 @@ def test_every_form_is_the_torch_model(tagged) -> None:
 def test_tags_have_logits_for_every_token(tagged) -> None:
     inputs = tagged.inputs(3, 7)
     for task, info in tagged.bundle.info.tasks.items():
-        shape = (3, 7, info.outputs) if info.per_token else (3, info.outputs)
+        shape = (3, 7, info.outputs) if info.kind.answers_words else (3, info.outputs)
         assert tagged.logits(task, inputs).shape == shape
 
 

@@ -82,7 +82,7 @@ def test_an_adapter_gives_what_our_session_and_the_torch_model_give(case) -> Non
 
 def test_without_an_adapter_every_logit_is_zero(case) -> None:
     exported, adapters = case
-    tags = any(pack.info.per_token for pack in exported.bundle.packs.values())
+    tags = any(pack.info.kind.answers_words for pack in exported.bundle.packs.values())
     expected = np.zeros((3, 7, 1) if tags else (3, 1), np.float32)
     assert np.array_equal(adapters.run(None, exported.inputs(3, 7)), expected)
 

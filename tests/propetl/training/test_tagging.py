@@ -55,7 +55,7 @@ def test_tags_are_learned_beside_a_class(make_config, tagged_data) -> None:
     assert result.scores["shapes"]["entity_f1"] > 0.5
     assert result.scores["shapes"]["word_accuracy"] > 0.75  # six in ten words are no entities
     bundle = read_bundle(result.bundle)
-    assert bundle.info.tasks["shapes"].per_token
+    assert bundle.info.tasks["shapes"].kind.answers_words
     assert bundle.packs["shapes"].head["weight"].shape == (3, bundle.info.backbone.hidden_size)
     assert result.average == pytest.approx(
         (result.scores["shapes"]["entity_f1"] + result.scores["mood"]["accuracy"]) / 2
