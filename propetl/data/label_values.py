@@ -20,7 +20,8 @@ class LabelValue:
 
     Attributes:
         text: as it stands there, in the one spelling that :func:`plain` gives.
-        number: where the data itself names its numbers: the number that ``text`` is the name of.
+        number: where the data itself names its numbers: the number that ``text`` is the name of, or is itself if it
+            has none.
     """
 
     text: str
@@ -41,8 +42,10 @@ def label_value(raw: Any, known: Collection[str], names: Sequence[str] = ()) -> 
         text = str(raw).lower()
         return LabelValue(next((name for name in known if name.lower() == text), text))
     text = plain(str(raw))
-    if names and not isinstance(raw, str) and _INDEX.fullmatch(text) and int(text) < len(names):
-        return LabelValue(plain(names[int(text)]), int(text))
+    is_number = _INDEX.fullmatch(text) and not (isinstance(raw, str) and text in names)
+    if names and is_number:
+        number = int(text)
+        return LabelValue(plain(names[number]) if number < len(names) else text, number)
     return LabelValue(text) if text else None
 
 

@@ -164,6 +164,11 @@ class _Reading:
 
     def _unknown(self, value: LabelValue) -> DataError:
         spec, where = self.spec, self.seen[value]
+        if value.text == str(value.number):
+            return DataError(
+                f"{where}: label {value.number} has no name, as the data's other numbers have: write the file again "
+                "with a name for it"
+            )
         if value.number is not None:
             named = f"label {value.number} is {shown(value.text)} by the data's own names"
             what = f"{named}, which task {spec.name} does not have"

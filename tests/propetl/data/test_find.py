@@ -42,6 +42,29 @@ def test_parts_of_a_parquet_table_come_in_order(tmp_path: Path) -> None:
     assert [path.name for path in split_files("rte", tmp_path, "train")] == parts
 
 
+@pytest.mark.parametrize("hashes", [("", ""), ("-1f3a", "-07be")])
+def test_all_parts_are_one_table_with_fingerprints_too(tmp_path: Path, hashes: tuple[str, str]) -> None:
+    parts = [f"train-0000{part}-of-00002{hashes[part]}.parquet" for part in (0, 1)]
+    touch(tmp_path, *parts)
+    assert [path.name for path in split_files("rte", tmp_path, "train")] == parts
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"], "of its 3 parts .from 0., there are 0, 2"),
+        (["train-00001-of-00002.parquet"], "of its 2 parts .from 0., there are 1:"),
+        (["train-00000-of-00001-1f.parquet", "train-00000-of-00001-2e.parquet"], "of its 1 parts .* 0, 0: give each"),
+        (["train-00000-of-00001.parquet", "train.parquet"], "train.parquet are not of one table"),
+        (["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"], "are not of one table"),
+    ],
+)
+def test_parts_that_are_not_one_whole_table_are_refused(tmp_path: Path, names: list[str], said: str) -> None:
+    touch(tmp_path, *names)
+    with pytest.raises(DataError, match=f"split 'train': .*{said}"):
+        split_files("rte", tmp_path, "train")
+
+
 def test_two_files_for_a_split_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "dev.tsv", "validation.tsv")
     with pytest.raises(DataError, match=r"holds dev\.tsv and validation\.tsv for split 'dev'"):

@@ -168,6 +168,19 @@ class TestNamesOfTheData:
         assert note == f"{path} has the classes of task own in another order (a, b; here b, a): read by name"
         assert load_split(task("a", "b"), path, "train").note == ""
 
+    def test_a_number_beyond_them_is_no_index_of_ours(self, tmp_path: Path) -> None:
+        path = self.named(tmp_path, ["a", "b"], [0, 1])
+        metadata = parquet.read_schema(self.named(tmp_path, ["a"], [0], "short.parquet")).metadata
+        parquet.write_table(parquet.read_table(path).replace_schema_metadata(metadata), path)
+        with pytest.raises(DataError, match=r"row 2: label 1 has no name, as the data's other numbers have"):
+            read(task("a", "b"), path)
+
+    def test_numbers_written_as_text_mean_the_names(self, tmp_path: Path) -> None:
+        metadata = parquet.read_schema(self.named(tmp_path, ["b", "a"], [0])).metadata
+        table = arrow.table({"text": ["x", "y"], "label": ["0", "a"]})
+        parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+        assert read(task("a", "b"), tmp_path / "a.parquet") == ["b", "a"]
+
     def test_names_that_are_the_numbers_say_nothing(self, tmp_path: Path) -> None:
         assert read(task("no", "yes"), self.named(tmp_path, ["0", "1"], [0, 1])) == ["no", "yes"]
 
