@@ -122,7 +122,7 @@ class Tokeniser:
         wanted = [False] * len(texts) if with_words is None else with_words
         made: list[TokenRow] = []
         with library_errors(self._path):
-            for group in self._groups(texts):
+            for group in self._groups(texts, self.max_length):
                 encoded = self._tokenizer.encode_batch([row.text for row in group])
                 chosen = wanted[len(made) : len(made) + len(group)]
                 made += [_token_row(row, item, words) for row, item, words in zip(group, encoded, chosen, strict=True)]
@@ -130,12 +130,12 @@ class Tokeniser:
             self._count.add(made)
         return made
 
-    def _groups(self, rows: Sequence[Row]) -> Iterator[list[ReadableRow]]:
+    def _groups(self, rows: Sequence[Row], max_length: int | None) -> Iterator[list[ReadableRow]]:
         """Rows that are tokenised together: of so many letters that memory does not grow with their number."""
         group: list[ReadableRow] = []
         letters = 0
         for row in rows:
-            readable = ReadableRow(row, self._tokenizer, self.max_length)
+            readable = ReadableRow(row, self._tokenizer, max_length)
             if group and letters + readable.letters > _LETTERS_AT_ONCE:
                 yield group
                 group, letters = [], 0
@@ -158,10 +158,14 @@ class Tokeniser:
             padded["token_type_ids"][index, : len(row)] = row.token_type_ids
         return {name: padded[name] for name in self.inputs}
 
-    def bare(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text without special tokens, not truncated."""
+    def bare(self, texts: Sequence[str], most: int | None = None) -> list[list[int]]:
+        """The first ``most`` token ids of each text, or all, without special tokens."""
+        found: list[list[int]] = []
         with library_errors(self._path):
-            return [item.ids for item in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+            for group in self._groups(texts, most):
+                encoded = self._tokenizer.encode_batch([row.text for row in group], add_special_tokens=False)
+                found += [item.ids[:most] for item in encoded]
+        return found
 
     def decode(self, tokens: NDArray[np.int64]) -> str:
         """The text of token ids ``[length]``, without special tokens."""

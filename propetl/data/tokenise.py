@@ -40,6 +40,7 @@ class EncodedRows(Dataset[Example]):
             others.
         places: for tags, the place of each word's first token per row; None for others.
         cut: tokens of each row that were cut off, int64 ``[n]``.
+        answers_cut: rows whose answer was cut off.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class EncodedRows(Dataset[Example]):
         targets: list[list[int]] | None = None,
         places: list[NDArray[np.int64]] | None = None,
         cut: NDArray[np.int64] | None = None,
+        answers_cut: int = 0,
     ) -> None:
         self.columns = columns
         self.labels = labels
         self.targets = targets
         self.places = places
         self.cut = np.zeros(len(labels), dtype=np.int64) if cut is None else cut
+        self.answers_cut = answers_cut
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -173,8 +176,8 @@ def encode_text_rows(
     tokeniser, labels = tokeniser_of(tokenizer, max_length), rows.labels.tolist()
     found = tokeniser.rows([Asked(text.prompt, tuple(row)) for row in rows.texts])
     answers = [text.target(label) for label in labels]
-    targets = encode_answers(answers, tokeniser, text.max_target_length, continues=continues)
-    return EncodedRows(_columns(found, tokeniser), labels, targets, cut=_cut(found))
+    targets, answers_cut = _cut_answers(answers, tokeniser, text.max_target_length, continues)
+    return EncodedRows(_columns(found, tokeniser), labels, targets, cut=_cut(found), answers_cut=answers_cut)
 
 
 def encode_answers(
@@ -185,12 +188,21 @@ def encode_answers(
     continues: bool = False,
 ) -> list[list[int]]:
     """Answers as token ids, the end token last; one that ``continues`` its prompt begins with a blank, as words do."""
-    tokeniser = tokeniser_of(tokenizer, max_length)
+    return _cut_answers(answers, tokeniser_of(tokenizer, None), max_length, continues)[0]
+
+
+def _cut_answers(
+    answers: Sequence[str], tokeniser: Tokeniser, max_length: int | None, continues: bool
+) -> tuple[list[list[int]], int]:
+    """Token ids of each answer, and how many answers lost tokens."""
     if not continues:
-        return [row.input_ids.tolist() for row in tokeniser.rows(answers)]
+        rows = tokeniser.limited(max_length).rows(answers)
+        return [row.input_ids.tolist() for row in rows], sum(row.cut > 0 for row in rows)
     end = [] if tokeniser.end_token_id is None else [tokeniser.end_token_id]
-    bare = tokeniser.bare([f" {answer}" for answer in answers])
-    return [[*row[: None if max_length is None else max_length - len(end)], *end] for row in bare]
+    room = None if max_length is None else max_length - len(end)
+    # One token more shows that an answer is cut.
+    bare = tokeniser.bare([f" {answer}" for answer in answers], None if room is None else room + 1)
+    return [[*row[:room], *end] for row in bare], sum(room is not None and len(row) > room for row in bare)
 
 
 def _text(row: Sequence[str]) -> Text:

@@ -4,8 +4,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from propetl.bundle.text import TextInfo
 from propetl.data.tables import Rows
-from propetl.data.tokenise import collate_with, encode_rows
+from propetl.data.tokenise import collate_with, encode_answers, encode_rows, encode_text_rows
+from propetl.runtime import tokenise
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "f"]
 PAD, CLS, SEP, A, B, C, D, E, F = 0, 2, 3, 4, 5, 6, 7, 8, 9
@@ -71,3 +73,39 @@ def test_values_become_floats(tokenizer: PreTrainedTokenizerFast) -> None:
     assert batch["labels"].dtype == torch.float32
     assert batch["labels"].tolist() == [2.5, 3.0]
     assert batch["input_ids"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("continues", [False, True])
+def test_answers_that_are_cut_are_counted(tokenizer: PreTrainedTokenizerFast, continues: bool) -> None:
+    written = Rows([("a",)] * 3, np.array(["a b c d e f a", "a", "a b c"], dtype=object), "memory")
+    length = 3 if continues else 5  # with [CLS] and [SEP] where an answer stands alone
+    text = TextInfo("{}", max_target_length=length)
+    encoded = encode_text_rows(written, text, tokenizer, 8, continues=continues)
+    assert (encoded.targets, encoded.answers_cut) == (
+        ([[A, B, C], [A], [A, B, C]] if continues else [[CLS, A, B, C, SEP], [CLS, A, SEP], [CLS, A, B, C, SEP]]),
+        1,
+    )
+
+
+@pytest.mark.parametrize("continues", [False, True])
+def test_a_long_answer_is_not_tokenised_as_a_whole(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, continues: bool
+) -> None:
+    read: list[int] = []
+
+    class Counted:
+        def __init__(self, backend: Tokenizer) -> None:
+            self.backend = backend
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.backend, name)
+
+        def encode_batch(self, texts: list[str], **options: object) -> object:
+            read.append(sum(map(len, texts)))
+            return self.backend.encode_batch(texts, **options)
+
+    load = tokenise.load_tokenizer
+    monkeypatch.setattr(tokenise, "load_tokenizer", lambda *arguments: Counted(load(*arguments)))
+    (ids,) = encode_answers(["a b c " * 200_000], tokenizer, 6, continues=continues)
+    assert ids == ([A, B, C, A, B, C] if continues else [CLS, A, B, C, A, SEP])
+    assert 0 < max(read) < 100_000
