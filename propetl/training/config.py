@@ -3,9 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from propetl.nearest import nearest
 from propetl.prototypes.spec import PrototypeConfig
@@ -150,6 +158,15 @@ class TrainConfig(BaseModel):
     log_every: int = Field(default=10, ge=1)
     device: Device = "auto"
     threads: int | None = Field(default=None, ge=1)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads ``yes`` as a truth value, which pydantic would take for 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
+            raise ValueError("a number is due")
+        return value
 
     @field_serializer("prototype")
     def _prototype_to_json(self, value: PrototypeConfig) -> dict[str, Any]:

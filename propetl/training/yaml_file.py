@@ -1,4 +1,4 @@
-"""YAML read strictly: a key that stands twice is refused, not the last one taken."""
+"""YAML read strictly: refuses keys that stand twice, and numbers that mean others than they seem to."""
 
 import re
 from collections.abc import Hashable, Mapping
@@ -10,7 +10,8 @@ import yaml
 from propetl.data.table import shown
 from propetl.errors import ConfigurationError
 
-_INT, _MERGE = "tag:yaml.org,2002:int", "tag:yaml.org,2002:merge"
+_INT, _FLOAT, _MERGE = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:merge"
+_MISREAD = re.compile(r"[-+]?(0[0-9_]+|.*:.*)")  # YAML reads 0100 as 64, 1:30 as 90
 _PLAIN_INT = re.compile(r"0|-?[1-9][0-9]*")
 
 
@@ -25,6 +26,9 @@ class _StrictLoader(yaml.SafeLoader):
     """Plain YAML values only; refuses what plain YAML would take in silence."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node.tag in (_INT, _FLOAT) and _MISREAD.fullmatch(str(node.value)):
+            problem = f"{shown(node.value)} would be read as another number; write it in decimals, or text in quotes"
+            raise _Refused(problem, node.start_mark)
         try:
             return super().construct_object(node, deep)
         except yaml.YAMLError:

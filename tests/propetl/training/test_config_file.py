@@ -121,6 +121,13 @@ NEEDED = "backbone: b\ndata: d\noutput: o\n"
         ("x: &x {seed: 1}\n<<: *x\n<<: *x\ntasks: [rte]\n", ["line 6", "'<<'"]),
         (f"tasks: [rte]\nseed: {'9' * 5000}\n", ["line 5", "no int"]),
         ("tasks: [rte]\nseed: 2020-13-45\n", ["line 5", "no timestamp"]),
+        ("tasks: [rte]\nmax_length: 0100\n", ["line 5", "'0100'", "another number"]),
+        ("tasks: [rte]\nprototype: {bottleneck: -010}\n", ["line 5", "'-010'", "another number"]),
+        ("tasks: [rte]\nmax_length: 1:30\n", ["line 5", "'1:30'", "another number"]),
+        ("tasks: [rte]\nlearning_rate: 1:30.5\n", ["line 5", "'1:30.5'", "another number"]),
+        ("tasks: [rte]\nepochs: yes\n", ["epochs", "a number is due", "True"]),
+        ("tasks: [rte]\nmax_steps: on\n", ["max_steps", "a number is due", "True"]),
+        ("tasks: [rte]\nseed: off\n", ["seed", "a number is due", "False"]),
         (f"tasks: {'[' * 5000}", ["nested too deeply"]),
     ],
 )  # fmt: skip
@@ -134,6 +141,15 @@ def test_what_plain_yaml_takes_in_silence_is_refused(tmp_path, text, parts):
     assert "\n" not in message
     assert len(message) < 400
     assert all(part in message for part in parts), message
+
+
+def test_numbers_that_seem_what_they_are_stay(tmp_path):
+    path = tmp_path / "c.yaml"
+    numbers = "seed: 0\nlearning_rate: 0.01\nweight_decay: 1e-3\nmax_length: 0x40\nepochs: 01.5\ntensorboard: no\n"
+    path.write_text(f"{NEEDED}tasks: [rte]\n{numbers}")
+    found = load_config(path)
+    assert (found.seed, found.learning_rate, found.weight_decay, found.max_length) == (0, 0.01, 0.001, 64)
+    assert (found.epochs, found.tensorboard) == (1.5, False)
 
 
 def test_anchors_and_merge_keys_stay(tmp_path):
