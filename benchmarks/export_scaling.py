@@ -19,7 +19,7 @@ from random_tasks import write_random_bundle
 
 from propetl.export.options import ExportOptions
 from propetl.export.writer import export_bundle
-from propetl.prototypes.spec import TaskLayout
+from propetl.prototypes.layout import TaskLayout
 
 TASKS = 10
 ROUNDS = 3

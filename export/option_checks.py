@@ -19,6 +19,7 @@ from propetl.export.quantisation_loss import check_measurable
 from propetl.export.tensorrt_engines.requirements import Graphs, check_graphs
 from propetl.export.triton_repository.models import SERVED_FORMS
 from propetl.export.web_page import check_page
+from propetl.prototypes.registry import METHODS
 from propetl.runtime.losses import check_drop
 from propetl.runtime.manifest import common_head
 from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD
@@ -46,7 +47,7 @@ def check_options(bundle: Bundle, options: ExportOptions, tasks: Sequence[str]) 
         graphs = Graphs(options.operators, options.quantize, options.opset, options.forms, generate)
         check_graphs(options.engines, graphs)
     _check_quantisation(options)
-    if config.method == "full":
+    if config.specification.trains_backbone:
         raise ConfigurationError(
             "a fully trained backbone is not exported here: its weights are a model of their own; use optimum"
         )
@@ -65,10 +66,15 @@ def check_options(bundle: Bundle, options: ExportOptions, tasks: Sequence[str]) 
             "--merge-decoders joins the two decoders of a folded task on an encoder-decoder; found "
             f"{bundle.info.backbone.name} in {', '.join(options.forms)}: leave it out"
         )
-    if options.merge_lora and (config.method != "lora" or set(options.forms) - {FOLDED, BARE}):
+    if options.merge_weights and (not config.specification.mergeable or set(options.forms) - {FOLDED, BARE}):
         raise ConfigurationError(
-            f"--merge-lora is for LoRA in folded form; this is {config.method} in {', '.join(options.forms)}"
+            f"--merge-weights is for {_mergeable()} in folded form; this is {config.method} in "
+            f"{', '.join(options.forms)}"
         )
+
+
+def _mergeable() -> str:
+    return ", ".join(method.title for method in METHODS.values() if method.mergeable)
 
 
 def answers_in_text(bundle: Bundle, tasks: Sequence[str]) -> bool:

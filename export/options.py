@@ -50,7 +50,7 @@ class ExportOptions:
         data: rows on which that is measured: a folder, a file, or ``hub:NAME``; for int8-static also the training
             rows by which ranges are.
         tune: leave graphs tuned for the CPU of this machine in the artifact.
-        merge_lora: put LoRA into the backbone's matrices (folded only) instead of beside them.
+        merge_weights: put the method into the backbone's matrices (folded only) instead of beside them.
         merge_decoders: leave both decoders of each folded task in one graph as well, for other tools.
         standalone: copy the shared files into each folded folder, so that it can be moved alone.
         backbone: where to load the backbone from, instead of the place the bundle names.
@@ -71,7 +71,7 @@ class ExportOptions:
     max_drop: float = DEFAULT_MAX_DROP
     data: str | None = None
     tune: bool = False
-    merge_lora: bool = False
+    merge_weights: bool = False
     merge_decoders: bool = False
     standalone: bool = False
     backbone: str | None = None

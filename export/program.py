@@ -18,8 +18,9 @@ from propetl.heads import logits_of
 from propetl.masks import combined
 from propetl.model import ProPETLModel
 from propetl.prototypes.effective import EffectiveWeights
+from propetl.prototypes.layout import TensorSpec
 from propetl.prototypes.prototype import parameter_key
-from propetl.prototypes.spec import Combination, TensorSpec
+from propetl.prototypes.spec import Combination
 
 
 class Program(nn.Module):

@@ -92,7 +92,7 @@ def export_bundle(
     with staged_folder(output, overwrite=options.overwrite, marker=MANIFEST) as staging:
         report("loading the backbone")
         backbone = load_backbone_of(bundle.info.backbone, options.backbone, allow_pickle=options.allow_pickle)
-        model = ProPETLModel.from_bundle(bundle, backbone, merge_lora=options.merge_lora)
+        model = ProPETLModel.from_bundle(bundle, backbone, merge=options.merge_weights)
         graphs = _write_graphs(staging, model, bundle, tasks, options, report)
         report("writing packs, tokenizer and golden rows")
         _write_companions(staging, model, bundle, tasks)

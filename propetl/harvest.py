@@ -43,7 +43,7 @@ def task_contents(model: ProPETLModel, task: str, samples: Arrays, scores: dict[
     """Masks (or weights), head and description of one task."""
     part = model.part_of(task)
     own = _arrays(part.own_weights())
-    if model.config.method == "full":
+    if model.config.specification.trains_backbone:
         own = {f"backbone.{name}": value for name, value in _arrays(dict(model.network.state_dict())).items()}
     return TaskContents(
         info=dataclasses.replace(model.infos[task], scores=dict(scores)),

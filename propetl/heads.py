@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from propetl.activations import ACTIVATIONS
 from propetl.families import Kind
-from propetl.prototypes.adapter import ACTIVATIONS
 from propetl.prototypes.effective import project
 
 

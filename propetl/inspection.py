@@ -14,7 +14,8 @@ from propetl.bits import count_ones
 from propetl.bundle import Bundle, TaskPack
 from propetl.bundle.format import pack_path
 from propetl.bundle.tensors import Arrays
-from propetl.prototypes.spec import STACKS, TaskLayout
+from propetl.prototypes.layout import TaskLayout
+from propetl.prototypes.spec import STACKS
 
 BITS_PER_FLOAT = 32
 
@@ -217,12 +218,11 @@ def storage_of(bundle: Bundle) -> Storage:
 def slot_names(layout: TaskLayout) -> list[str]:
     """Names of the slots: ``layer 0``, ``layer 0 attention`` where a layer has two, ``decoder 0 cross`` and so on."""
     stacks = STACKS if layout.decoder_layers else ("layer",)
-    places = layout.config.sites if layout.config.method == "adapter" else ("self", "cross")
     return [
-        f"{name} {layer} {places[place] if count > 1 else ''}".strip()
-        for name, (layers, count) in zip(stacks, layout.stacks, strict=True)
+        f"{name} {layer} {place if len(places) > 1 else ''}".strip()
+        for name, (layers, places) in zip(stacks, layout.stacks, strict=True)
         for layer in range(layers)
-        for place in range(count)
+        for place in places
     ]
 
 

@@ -54,12 +54,13 @@ class ProPETLModel(nn.Module):
         tasks: Mapping[str, TaskInfo] | None = None,
         seed: int = 42,
         *,
-        merge_lora: bool = False,
+        merge: bool = False,
     ) -> None:
         """Attaches ``config`` to ``backbone``, with fresh masks and heads for ``tasks``.
 
         The backbone's modules are copied and its parameters shared, so one backbone serves many models;
-        full fine-tuning copies the parameters too.
+        full fine-tuning copies the parameters too. ``merge`` puts the method into the backbone's matrices where it
+        can (see :func:`propetl.attach.attach`).
 
         Raises:
             ConfigurationError: an unknown head, or several tasks with full fine-tuning.
@@ -74,8 +75,8 @@ class ProPETLModel(nn.Module):
         self.infos: dict[str, TaskInfo] = {}
         self._generator = torch.Generator().manual_seed(seed)
         self._current: EffectiveWeights | None = None
-        self.network = _own_network(backbone, config.method == "full")
-        attach(self.network, backbone.family, config, lambda: self._current, merge_lora=merge_lora)
+        self.network = _own_network(backbone, config.specification.trains_backbone)
+        attach(self.network, backbone.family, config, lambda: self._current, merge=merge)
         self.dropout = nn.Dropout(_dropout_of(backbone))
         self.label_smoothing = 0.0  # share of each label that the loss spreads over all classes or tokens
         self.parts = nn.ModuleDict()
@@ -88,7 +89,7 @@ class ProPETLModel(nn.Module):
 
     @classmethod
     def from_bundle(
-        cls, bundle: Bundle, backbone: Backbone, *, merge_lora: bool = False, seed: int = 42
+        cls, bundle: Bundle, backbone: Backbone, *, merge: bool = False, seed: int = 42
     ) -> "ProPETLModel":
         """The model that a bundle was written from, with fixed masks, in evaluation mode.
 
@@ -99,13 +100,13 @@ class ProPETLModel(nn.Module):
         """
         info = bundle.info
         check_backbone(backbone, info.backbone)
-        model = cls(backbone, info.prototype, info.head, seed=seed, merge_lora=merge_lora)
+        model = cls(backbone, info.prototype, info.head, seed=seed, merge=merge)
         model.prototype = TensorPrototype(
             {name: torch.from_numpy(value.copy()) for name, value in bundle.prototype.items()}
         )
         model.shared_masks = _read_shared_masks(bundle)
         for task, pack in bundle.packs.items():
-            if info.prototype.method == "full":
+            if info.prototype.specification.trains_backbone:
                 model._load_backbone({name: torch.from_numpy(value) for name, value in pack.weights.items()})
             part = read_task_part(model.layout, pack.masks, pack.weights, pack.info.language)
             model._register(task, info.tasks[task], part)
@@ -127,7 +128,7 @@ class ProPETLModel(nn.Module):
         """
         if check_task_name(name) in self.infos:
             raise TaskError(f"task {name!r} is in this model already; choose another name")
-        if self.config.method == "full" and self.infos:
+        if self.config.specification.trains_backbone and self.infos:
             raise ConfigurationError("full fine-tuning changes the backbone for one task: train each with --separate")
         self._check_problem(name, info)
         self.config.check_language(name, info.language)
@@ -291,8 +292,11 @@ class ProPETLModel(nn.Module):
                 f"task {name!r} is a problem of kind {info.problem}, but {family.name} {how}; "
                 "choose another backbone or problem"
             )
-        if info.text is not None and self.config.method == "head":
-            raise ConfigurationError(f"task {name!r} has no head, so method head has nothing to train; choose another")
+        if info.text is not None and not (self.layout.tensors or self.config.specification.trains_backbone):
+            method = self.config.method
+            raise ConfigurationError(
+                f"task {name!r} has no head, so method {method} has nothing to train; choose another"
+            )
 
     def _info(self, task: str) -> TaskInfo:
         if task not in self.infos:

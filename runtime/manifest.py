@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from propetl import fields
 from propetl.bundle.format import BackboneInfo, TaskInfo, check_format
 from propetl.errors import ArtifactError, ProPETLError
-from propetl.prototypes.spec import PrototypeConfig, TaskLayout
+from propetl.prototypes.layout import TaskLayout
+from propetl.prototypes.spec import PrototypeConfig
 
 # Imported where an artifact has them: the first answer of a process waits for every import.
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Literal
 from propetl.bundle.format import HEADS, head_shapes
 from propetl.bundle.pack import HEAD, LANGUAGE_MASK, MASK, WEIGHT
 from propetl.errors import ArtifactError
-from propetl.prototypes.spec import TaskLayout
+from propetl.prototypes.layout import TaskLayout
 from propetl.runtime.manifest import (
     MODEL,
     TOKEN_INPUTS,
@@ -206,7 +206,7 @@ def _check_form(form: str, info: FormInfo, manifest: Manifest) -> None:
     if info.each_part().keys() != parts.keys():
         found = ", ".join(info.each_part())
         raise ArtifactError(f"form {form} has the parts {', '.join(parts)}; found {found}; export the bundle again")
-    if rule.extra_inputs != "none" and manifest.prototype.method == "full":
+    if rule.extra_inputs != "none" and manifest.prototype.specification.trains_backbone:
         raise ArtifactError(f"form {form} cannot hold fully trained tasks, only folded can; export it again")
     for graphs in info.each_part().values():
         _check_number(form, graphs, rule)

@@ -27,12 +27,13 @@ from propetl.data.tasks import TASKS
 from propetl.export import passes
 from propetl.families import FAMILIES
 from propetl.prototypes.layout import layout_of
-from propetl.prototypes.spec import PrototypeConfig
+from propetl.prototypes.registry import METHODS
+from propetl.prototypes.spec import PROTOTYPE_KEYS, PrototypeConfig
 from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.manifest import Manifest
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import FORM_RULES
-from propetl.training.config import CHANGEABLE, TrainConfig, defaults_of
+from propetl.training.config import CHANGEABLE, TrainConfig
 from tests.tiny_bundle import random_contents
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,7 +124,7 @@ def test_config_keys_are_those_of_the_code():
 
 def test_prototype_keys_are_those_of_the_code():
     rows = _table("training.md", "Prototype keys")
-    assert [_code(row[0]) for row in rows] == [item.name for item in fields(PrototypeConfig)]
+    assert [_code(row[0]) for row in rows] == list(PROTOTYPE_KEYS)
     for row in rows:
         default = getattr(PrototypeConfig(), _code(row[0]))
         assert row[1] == ("the method's" if _code(row[0]) == "sparsity" else f"`{_yaml(default)}`")
@@ -131,7 +132,7 @@ def test_prototype_keys_are_those_of_the_code():
 
 def test_method_defaults_are_those_of_the_code():
     for method, _, rate, score_rate, sparsity in _table("training.md", "Methods"):
-        defaults = defaults_of(_code(method))
+        defaults = METHODS[_code(method)]
         assert float(rate) == defaults.learning_rate
         if score_rate:
             assert (float(score_rate), float(sparsity)) == (defaults.score_learning_rate, defaults.sparsity)
@@ -201,7 +202,7 @@ def test_keys_of_an_engine():
 
 def test_prototype_tensors_are_those_of_the_code():
     text = _section("bundle-format.md", "prototype.safetensors")
-    for method in ("adapter", "lora", "prefix"):
+    for method in METHODS:
         config = PrototypeConfig(method=method, bottleneck=7, rank=7, prefix_length=5)
         for tensor in layout_of(config, 12, 2).tensors:
             name = re.sub(r"^(query|value)\.", "TARGET.", tensor.name)

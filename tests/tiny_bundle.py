@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from propetl.bits import pack
 from propetl.bundle import BackboneInfo, BundleContents, SharedMasks, TaskContents, TaskInfo
 from propetl.bundle.text import TextInfo
-from propetl.prototypes.spec import PrototypeConfig, TaskLayout
+from propetl.prototypes.layout import TaskLayout
+from propetl.prototypes.spec import PrototypeConfig
 
 Random = np.random.Generator
 Outputs = int | TextInfo | tuple[str, ...]

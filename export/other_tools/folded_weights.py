@@ -21,6 +21,6 @@ def folded_weights(model: ProPETLModel, task: str) -> FoldedWeights:
         parts = [(weights.of(prototype), slots) for prototype, slots in layout.prototypes.items()]
         stacked = {
             name: torch.stack([part.at(name, slot) for part, slots in parts for slot in range(slots)])
-            for name in layout.shapes
+            for name in (part.name for part in layout.parts)
         }
     return {name: value.float().cpu().numpy() for name, value in stacked.items()}

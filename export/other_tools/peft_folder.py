@@ -37,7 +37,7 @@ def check_exportable(info: BundleInfo, tasks: Iterable[str]) -> None:
     Raises:
         ConfigurationError: another method than LoRA, or a family whose heads are not known.
     """
-    if info.prototype.method != "lora":
+    if not info.prototype.specification.low_rank_pairs:
         raise ConfigurationError(
             f"form peft is for LoRA, whose layout PEFT has; this bundle is {info.prototype.method}"
         )

@@ -94,8 +94,8 @@ def _checked_form(bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions
         )
     if options.opset not in OPSETS:
         raise ConfigurationError(f"opset {options.opset} is not among those tested: {', '.join(map(str, OPSETS))}")
-    if options.merge_lora:
-        raise ConfigurationError(f"--merge-lora is for LoRA in folded form; form {form} keeps A and B")
+    if options.merge_weights:
+        raise ConfigurationError(f"--merge-weights is for folded form; form {form} keeps the method's weights apart")
     if options.polygraphy:
         raise ConfigurationError(f"--polygraphy records the graphs of an artifact; form {form} is no artifact")
     if options.engines is not None:
@@ -116,7 +116,7 @@ def _checked_form(bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions
             f"form {form} is one graph, and some tasks tag words while others answer once a row; "
             "export each kind by itself with --task"
         )
-    elif info.prototype.method == "full":
+    elif info.prototype.specification.trains_backbone:
         raise ConfigurationError(f"form {form}: a fully trained backbone is a model of its own; use optimum")
     return form
 

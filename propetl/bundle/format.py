@@ -12,8 +12,8 @@ from propetl.bundle.text import PLACE, TextInfo, text_info
 from propetl.errors import BundleError, ProPETLError, TaskError
 from propetl.files import records_of
 from propetl.problems import PROBLEMS, Problem
-from propetl.prototypes.layout import layout_of
-from propetl.prototypes.spec import PrototypeConfig, TaskLayout
+from propetl.prototypes.layout import TaskLayout, layout_of
+from propetl.prototypes.spec import PrototypeConfig
 
 FORMAT = "propetl-bundle"
 PACK_FORMAT = "propetl-task-pack"

@@ -29,7 +29,7 @@ from propetl.bundle.tensors import (
     tensors_of,
 )
 from propetl.errors import BundleError, ConfigurationError, ProPETLError, TaskError
-from propetl.prototypes.spec import TaskLayout
+from propetl.prototypes.layout import TaskLayout
 from propetl.sealed import CONTENT_SHA256
 
 MASK = "mask."
@@ -109,7 +109,7 @@ class TaskPack:
         check_finite(self.tensors(), source)
         check_masks(self.masks, layout.mask_shapes(), layout, source)
         check_masks(self.language_masks, layout.language_mask_shapes(), layout, f"{source} (language)")
-        if layout.config.method != "full":
+        if not layout.config.specification.trains_backbone:
             check_shapes(dict(self.weights), layout.weight_shapes(), "float32", source)
         self._check_head(layout.hidden_size, source)
 

@@ -10,7 +10,7 @@ from propetl.bundle.format import VERSION, check_format
 from propetl.bundle.pack import LANGUAGE_MASK
 from propetl.bundle.tensors import Arrays, check_finite, check_masks, check_shapes, group_of, read_tensors, tensor_bytes
 from propetl.errors import BundleError
-from propetl.prototypes.spec import TaskLayout
+from propetl.prototypes.layout import TaskLayout
 
 FORMAT = "propetl-prototype"
 LAYER_MASK = "layer_mask."

@@ -12,7 +12,7 @@ from propetl import fields
 from propetl.bits import padding_is_zero
 from propetl.bundle.format import METADATA_KEY, metadata
 from propetl.errors import BundleError
-from propetl.prototypes.spec import TaskLayout
+from propetl.prototypes.layout import TaskLayout
 from propetl.strict_json import parse_json
 
 Arrays = dict[str, NDArray[Any]]

@@ -1,8 +1,148 @@
 """The tensors of a method on one backbone: which there are, and their shapes."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 
-from propetl.prototypes.spec import PrototypeConfig, TaskLayout
+from propetl.bits import packed_length
+from propetl.errors import ConfigurationError
+from propetl.prototypes.method import Initial, PrototypeTensor, Widths
+from propetl.prototypes.spec import PrototypeConfig
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a prototype, at one slot.
+
+    Attributes:
+        name: as in files and graphs, such as ``down.weight``, or ``decoder.down.weight`` of the decoder's prototype.
+        shape: without the slot axis.
+        slots: where its prototype runs.
+        masked: whether masks apply to it; biases are shared as they are.
+        initial: how it starts.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    slots: int
+    masked: bool
+    initial: Initial
+
+    @cached_property  # as are a layout's tensors: every pack that is read is checked against them
+    def size(self) -> int:
+        """Weights in the tensor."""
+        return prod(self.shape)
+
+    @cached_property
+    def mask_bytes(self) -> int:
+        """Bytes of one packed mask over the tensor."""
+        return packed_length(self.size)
+
+
+@dataclass(frozen=True)
+class TaskLayout:
+    """Every tensor that belongs to a bundle of one configuration on one backbone.
+
+    Attributes:
+        config: the method.
+        hidden_size: width of the backbone, ``h``.
+        layers: layers of the backbone; of an encoder-decoder, those of the encoder.
+        parts: tensors of one prototype at one slot, in a fixed order.
+        decoder_layers: layers of an encoder-decoder's decoder; 0 where there is one stack.
+    """
+
+    config: PrototypeConfig
+    hidden_size: int
+    layers: int
+    parts: tuple[PrototypeTensor, ...]
+    decoder_layers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.config.scope == "stack" and not self.decoder_layers:
+            raise ConfigurationError(
+                "scope: stack gives encoder and decoder a prototype each; this backbone has one stack of layers: "
+                "leave scope out"
+            )
+
+    @property
+    def stacks(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        """(layers, names of a layer's slots) of each stack, the encoder first. A decoder behind it attends twice."""
+        decoder = ((self.decoder_layers, self.config.places(attentions=2)),) if self.decoder_layers else ()
+        return ((self.layers, self.config.places()), *decoder)
+
+    @property
+    def slots(self) -> int:
+        """Places where the prototype runs, counted stack by stack, layer by layer, place by place."""
+        return sum(layers * len(places) for layers, places in self.stacks)
+
+    @property
+    def prototypes(self) -> dict[str, int]:
+        """Slots of each prototype, by what the names of its tensors start with; empty where there is one."""
+        slots: dict[str, int] = {}
+        for stack, (layers, places) in enumerate(self.stacks):
+            name = self.config.prototype_of(stack)
+            slots[name] = slots.get(name, 0) + layers * len(places)
+        return slots
+
+    def place(self, slot: int) -> tuple[str, int]:
+        """Which of :attr:`prototypes` runs at ``slot``, and at which of its own slots."""
+        place = slot
+        for prototype, slots in self.prototypes.items():
+            if place < slots:
+                return prototype, place
+            place -= slots
+        raise IndexError(f"slot {slot} of {self.slots}")
+
+    @cached_property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """All prototypes' tensors, one after the other."""
+        return tuple(
+            TensorSpec(prototype + part.name, part.shape, slots, part.masked, part.initial)
+            for prototype, slots in self.prototypes.items()
+            for part in self.parts
+        )
+
+    @cached_property
+    def masked_tensors(self) -> tuple[TensorSpec, ...]:
+        """Tensors that masks apply to."""
+        return tuple(tensor for tensor in self.tensors if tensor.masked)
+
+    def mask_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of a task's own packed masks (uint8): ``[slots, bytes]``, or ``[bytes]`` where all slots share one.
+
+        Empty where a task masks nothing.
+        """
+        if not self.config.masked or self.config.masks == "only-layers":
+            return {}
+        return self.slot_masks() if self.config.masks == "layer" else self._single_masks()
+
+    def layer_mask_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes ``[slots, bytes]`` of the packed masks that all tasks share (uint8); mostly empty."""
+        return self.slot_masks() if self.config.masks in ("hybrid", "only-layers") else {}
+
+    def language_mask_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes ``[bytes]`` of one language's packed masks (uint8); empty where there are no languages."""
+        return self._single_masks() if self.config.languages else {}
+
+    def slot_masks(self) -> dict[str, tuple[int, ...]]:
+        """Shapes ``[slots, bytes]`` of one packed mask for each slot of each masked tensor (uint8)."""
+        return {tensor.name: (tensor.slots, tensor.mask_bytes) for tensor in self.masked_tensors}
+
+    def _single_masks(self) -> dict[str, tuple[int, ...]]:
+        return {tensor.name: (tensor.mask_bytes,) for tensor in self.masked_tensors}
+
+    def prototype_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what tasks share (float32), with a leading slot axis where slots do not; empty if unshared."""
+        if self.config.sharing == "tasks":
+            return self._slot_weights()
+        return {tensor.name: tensor.shape for tensor in self.tensors} if self.config.masked else {}
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes ``[slots, *shape]`` of the float weights that an unshared task owns (float32)."""
+        return self._slot_weights() if self.config.sharing in ("unshared", "sparse") else {}
+
+    def _slot_weights(self) -> dict[str, tuple[int, ...]]:
+        return {tensor.name: (tensor.slots, *tensor.shape) for tensor in self.tensors}
 
 
 def layout_of(
@@ -24,47 +164,5 @@ def layout_of(
         key_value_size: the same of keys and of values, ``v``; ``q`` if None.
     """
     queries = query_size or hidden_size
-    widths = _Widths(hidden_size, queries, key_value_size or queries)
-    return TaskLayout(config, hidden_size, layers, _SHAPES[config.method](config, widths), decoder_layers)
-
-
-@dataclass(frozen=True)
-class _Widths:
-    hidden: int
-    query: int
-    key_value: int
-
-
-def _adapter_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
-    width, hidden = config.bottleneck, widths.hidden
-    return {
-        "down.weight": (width, hidden),
-        "down.bias": (width,),
-        "up.weight": (hidden, width),
-        "up.bias": (hidden,),
-    }
-
-
-def _lora_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
-    outputs = {"query": widths.query, "key": widths.key_value, "value": widths.key_value}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for target in config.targets:
-        shapes |= {f"{target}.a": (config.rank, widths.hidden), f"{target}.b": (outputs[target], config.rank)}
-    return shapes
-
-
-def _prefix_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
-    return {"prefix": (config.prefix_length, 2 * widths.key_value)}
-
-
-def _no_shapes(config: PrototypeConfig, widths: _Widths) -> dict[str, tuple[int, ...]]:
-    return {}
-
-
-_SHAPES = {
-    "adapter": _adapter_shapes,
-    "lora": _lora_shapes,
-    "prefix": _prefix_shapes,
-    "head": _no_shapes,
-    "full": _no_shapes,
-}
+    widths = Widths(hidden_size, queries, key_value_size or queries)
+    return TaskLayout(config, hidden_size, layers, config.specification.tensors(config, widths), decoder_layers)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from propetl.bits import unpack
 from propetl.masks import initial_scores, mask_of_scores, packed_mask_of_scores
+from propetl.prototypes.layout import TaskLayout
 from propetl.prototypes.prototype import parameter_key
-from propetl.prototypes.spec import TaskLayout
 
 Shapes = Mapping[str, tuple[int, ...]]
 Packed = Mapping[str, NDArray[np.uint8]]

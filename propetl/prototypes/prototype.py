@@ -1,4 +1,4 @@
-"""What tasks share as a module: plain tensors, or prefixes that MLPs make while training."""
+"""What tasks share as a module: plain tensors, or whatever a method makes them from while training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from propetl.prototypes.prefix import PrefixReparametrisation
-from propetl.prototypes.spec import TaskLayout
+from propetl.prototypes.layout import TaskLayout
+from propetl.prototypes.method import Initial
 
 
 class Prototype(nn.Module, ABC):
@@ -19,7 +19,7 @@ class Prototype(nn.Module, ABC):
 
 
 class TensorPrototype(Prototype):
-    """A prototype that is its tensors: adapter, LoRA, and any prototype read from a bundle."""
+    """A prototype that is its tensors, as any is that was read from a bundle."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         """``values`` by tensor name."""
@@ -34,45 +34,20 @@ class TensorPrototype(Prototype):
         return {name: self.parameters_by_name[parameter_key(name)] for name in self.names}
 
 
-class PrefixPrototype(Prototype):
-    """Prefixes that are trained through reparametrisations: one for each prototype."""
-
-    def __init__(self, layout: TaskLayout) -> None:
-        """For the prefixes of ``layout``."""
-        super().__init__()
-        self.shapes = layout.prototype_shapes()
-        self.reparametrisations = nn.ModuleDict(
-            {parameter_key(name): _reparametrisation(layout, shape) for name, shape in self.shapes.items()}
-        )
-
-    def tensors(self) -> dict[str, Tensor]:
-        """By name ``[P, 2 * width]``, or ``[slots, P, 2 * width]``."""
-        return {name: self.reparametrisations[parameter_key(name)]().view(shape) for name, shape in self.shapes.items()}
-
-
-def _reparametrisation(layout: TaskLayout, shape: tuple[int, ...]) -> PrefixReparametrisation:
-    slots, (length, columns) = shape[0] if len(shape) == 3 else 1, shape[-2:]
-    return PrefixReparametrisation(length, layout.hidden_size, layout.config.prefix_hidden, slots, columns)
-
-
 def new_prototype(layout: TaskLayout) -> Prototype:
     """A freshly initialised prototype; nothing in it where the method shares nothing."""
-    shapes = layout.prototype_shapes()
-    if layout.config.method == "prefix" and shapes:
-        return PrefixPrototype(layout)
-    return TensorPrototype({name: initial_values(name, shape) for name, shape in shapes.items()})
+    return layout.config.specification.layer().new_prototype(layout)
 
 
-def initial_values(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Start of one tensor, at one slot or all: N(0, 0.02) for adapters as in BERT, kaiming-uniform for LoRA's A.
-
-    LoRA's B and biases start as zeros.
-    """
-    if name.endswith((".bias", ".b")):
-        return torch.zeros(shape)
-    if name.endswith(".a"):
-        return torch.empty(shape).uniform_(-(shape[-1] ** -0.5), shape[-1] ** -0.5)
-    return torch.empty(shape).normal_(std=0.02)
+def drawn(initial: Initial, shape: tuple[int, ...]) -> Tensor:
+    """Start of one tensor, at one slot or all, from torch's generator."""
+    kind, value = initial
+    if kind == "constant":
+        return torch.full(shape, value)
+    if kind == "uniform":
+        bound = value * shape[-1] ** -0.5
+        return torch.empty(shape).uniform_(-bound, bound)
+    return torch.empty(shape).normal_(std=value)
 
 
 def parameter_key(name: str) -> str:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from propetl.masks import combined
 from propetl.prototypes.effective import EffectiveWeights
+from propetl.prototypes.layout import TaskLayout
 from propetl.prototypes.mask_set import FixedMasks, MaskSet, Packed, SharedMaskSets, TrainedMasks
-from propetl.prototypes.prefix import PrefixReparametrisation
-from propetl.prototypes.prototype import initial_values, parameter_key
-from propetl.prototypes.spec import Combination, TaskLayout
+from propetl.prototypes.prototype import drawn, parameter_key
+from propetl.prototypes.spec import Combination
 
 
 class TaskPart(nn.Module, ABC):
@@ -77,13 +77,11 @@ class OwnWeights(TaskPart):
         """``values`` by tensor ``[slots, *shape]``; fresh ones if None."""
         super().__init__()
         shapes = layout.weight_shapes()
+        initial = {tensor.name: tensor.initial for tensor in layout.tensors}
         self.names = tuple(shapes)
         self.weights = nn.ParameterDict()
         for name, shape in shapes.items():
-            if values is None:
-                value = initial_values(name, shape)
-            else:
-                value = torch.from_numpy(values[name].copy())
+            value = drawn(initial[name], shape) if values is None else torch.from_numpy(values[name].copy())
             self.weights[parameter_key(name)] = nn.Parameter(value)
 
     def own_weights(self) -> dict[str, Tensor]:
@@ -92,28 +90,6 @@ class OwnWeights(TaskPart):
 
     def effective(self, prototype: Mapping[str, Tensor], shared: SharedMaskSets) -> EffectiveWeights:
         """The task's own weights; the prototype is empty."""
-        return EffectiveWeights(self.own_weights())
-
-
-class OwnPrefix(TaskPart):
-    """An unshared prefix while it trains through its reparametrisation."""
-
-    def __init__(self, layout: TaskLayout) -> None:
-        """One prefix for each slot of ``layout``."""
-        super().__init__()
-        self.slots = layout.slots
-        length, columns = layout.tensors[0].shape
-        self.reparametrisation = PrefixReparametrisation(
-            length, layout.hidden_size, layout.config.prefix_hidden, layout.slots, columns
-        )
-
-    def own_weights(self) -> dict[str, Tensor]:
-        """``{"prefix": [slots, P, 2 * width]}``."""
-        made = self.reparametrisation()
-        return {"prefix": made.unsqueeze(0) if self.slots == 1 else made}
-
-    def effective(self, prototype: Mapping[str, Tensor], shared: SharedMaskSets) -> EffectiveWeights:
-        """The task's own prefixes; the prototype is empty."""
         return EffectiveWeights(self.own_weights())
 
 
@@ -145,7 +121,7 @@ def new_task_part(layout: TaskLayout, language: str | None = None) -> TaskPart:
     if config.masked and layout.masked_tensors:
         shapes = layout.mask_shapes()
         return MaskedPart(config.combine, TrainedMasks(layout, shapes) if shapes else None, language)
-    own = OwnPrefix(layout) if config.method == "prefix" else OwnWeights(layout)
+    own = config.specification.layer().new_weights(layout)
     return SparseWeights(layout, own) if config.sharing == "sparse" and layout.masked_tensors else own
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from propetl.activations import ACTIVATIONS
 from propetl.backbone import Backbone
 from propetl.errors import BundleError
-from propetl.prototypes.adapter import ACTIVATIONS
-from propetl.prototypes.spec import Activation, PrototypeConfig, Site
+from propetl.prototypes.adapter.specification import Activation, Site
+from propetl.prototypes.spec import PrototypeConfig
 from propetl.reference_import.checkpoint import Checkpoint
 from propetl.reference_import.encoder_files import CONFIG_FILE, EncoderFiles, refuse_unless
 from propetl.reference_import.masks import as_mask, packed, sparsity_of

@@ -17,7 +17,8 @@ from propetl.data.answer_words import check_answers
 from propetl.data.tasks import TASKS
 from propetl.errors import BundleError, ConfigurationError
 from propetl.lengths import check_lengths
-from propetl.prototypes.spec import Activation, Combination, PrototypeConfig
+from propetl.prototypes.adapter.specification import Activation
+from propetl.prototypes.spec import Combination, PrototypeConfig
 from propetl.reference_import.masks import as_mask, packed, sparsity_of
 from propetl.reference_import.method import Floats, floats
 from propetl.reference_import.options import Converted, ImportOptions

@@ -1,7 +1,6 @@
 """The training configuration: one YAML file, checked key by key."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,7 +15,8 @@ from pydantic import (
 )
 
 from propetl.nearest import nearest
-from propetl.prototypes.spec import PrototypeConfig
+from propetl.prototypes.registry import METHODS
+from propetl.prototypes.spec import PROTOTYPE_KEYS, PrototypeConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -25,40 +25,15 @@ CHANGEABLE = frozenset({"output", "device", "threads", "tensorboard", "log_every
 """Keys that may differ between a run and its ``--resume``: they change the result by rounding at most."""
 
 
-@dataclass(frozen=True)
-class MethodDefaults:
-    """What the paper trains a method with (section 4.1 and the published configurations)."""
-
-    learning_rate: float
-    score_learning_rate: float
-    sparsity: float = 0.5
-
-
-_DEFAULTS = {
-    "adapter": MethodDefaults(1e-4, 3e-3),
-    "lora": MethodDefaults(1e-4, 3e-2, sparsity=0.1),
-    "prefix": MethodDefaults(1e-4, 1e-4, sparsity=0.1),
-    "head": MethodDefaults(1e-3, 1e-3),
-    "full": MethodDefaults(2e-5, 2e-5),
-}
-
-_PROTOTYPE_KEYS = tuple(item.name for item in fields(PrototypeConfig))
-
-
-def defaults_of(method: str) -> MethodDefaults:
-    """Learning rates and sparsity of ``method`` where the configuration gives none."""
-    return _DEFAULTS[method]
-
-
 def _prototype(value: Any) -> Any:
     """Fills in the method's own sparsity; pydantic would pass over unknown keys of a dataclass."""
     if not isinstance(value, Mapping):
         return value
-    unknown = sorted(set(map(str, value)) - set(_PROTOTYPE_KEYS))
+    unknown = sorted(set(map(str, value)) - set(PROTOTYPE_KEYS))
     if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}; {nearest(unknown[0], _PROTOTYPE_KEYS)}")
-    defaults = _DEFAULTS.get(str(value.get("method", "adapter")))
-    return {"sparsity": defaults.sparsity, **value} if defaults else dict(value)
+        raise ValueError(f"unknown key {unknown[0]!r}; {nearest(unknown[0], PROTOTYPE_KEYS)}")
+    method = METHODS.get(str(value.get("method", PrototypeConfig.method)))
+    return {"sparsity": method.sparsity, **value} if method else dict(value)
 
 
 def _tasks(value: Any) -> Any:
@@ -175,12 +150,12 @@ class TrainConfig(BaseModel):
     @property
     def rate(self) -> float:
         """Learning rate of everything but the scores."""
-        return self.learning_rate or defaults_of(self.prototype.method).learning_rate
+        return self.learning_rate or self.prototype.specification.learning_rate
 
     @property
     def score_rate(self) -> float:
         """Learning rate of the scores."""
-        return self.score_learning_rate or defaults_of(self.prototype.method).score_learning_rate
+        return self.score_learning_rate or self.prototype.specification.score_learning_rate
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able, with every default filled in."""

@@ -55,11 +55,12 @@ class TestRefused:
         refuse(ConfigurationError, "from standard operators", operators="onnxruntime", engines=engines)
 
     def test_merging_what_is_no_lora(self, refuse):
-        refuse(ConfigurationError, "--merge-lora is for LoRA in folded form; this is head", merge_lora=True)
+        refuse(ConfigurationError, "--merge-weights is for LoRA in folded form; this is head", merge_weights=True)
 
     def test_merging_in_a_form_whose_masks_are_open(self, refuse, lora):
         for form in ("switchable", "bank"):
-            refuse(ConfigurationError, "--merge-lora", bundle=lora[1].path, forms=("folded", form), merge_lora=True)
+            options = {"forms": ("folded", form), "merge_weights": True}
+            refuse(ConfigurationError, "--merge-weights", bundle=lora[1].path, **options)
 
     def test_forms_that_triton_cannot_batch(self, refuse):
         words = "--layout triton takes --form bank or folded; found switchable, bare: Triton batches"

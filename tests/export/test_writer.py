@@ -263,7 +263,7 @@ class TestOptions:
     @pytest.mark.parametrize("merge", [False, True], ids=["beside", "merged"])
     def test_lora_beside_and_merged_at_every_opset(self, lora, tmp_path, opset, merge):
         backbone, bundle = lora
-        made = export(backbone, bundle, tmp_path / "artifact", ExportOptions(opset=opset, merge_lora=merge))
+        made = export(backbone, bundle, tmp_path / "artifact", ExportOptions(opset=opset, merge_weights=merge))
         model, feeds = made.model, made.inputs(3, 9)
         with Session.open(made.artifact, threads=1) as session:
             for task in ("two", "three"):
@@ -279,7 +279,7 @@ class TestOptions:
 
     @pytest.mark.parametrize(
         "options",
-        [ExportOptions(merge_lora=True), ExportOptions(), ExportOptions(forms=("folded", "switchable", "bank"))],
+        [ExportOptions(merge_weights=True), ExportOptions(), ExportOptions(forms=("folded", "switchable", "bank"))],
         ids=["merged", "beside", "all forms"],
     )
     def test_shared_weights_hold_nothing_that_no_graph_reads(self, lora, tmp_path, options):

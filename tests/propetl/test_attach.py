@@ -32,7 +32,7 @@ CONFIGS = {"pfeiffer": PFEIFFER, "houlsby": HOULSBY, "lora": LORA, "lora all": L
 class Hooked:
     """A copy of a backbone with a method attached and random weights, another set at each slot."""
 
-    def __init__(self, backbone, config, seed=0, merge_lora=False):
+    def __init__(self, backbone, config, seed=0, merge=False):
         generator = torch.Generator().manual_seed(seed)
         self.config, self.family = config, backbone.family
         self.layout = backbone.info.layout(config)
@@ -43,7 +43,7 @@ class Hooked:
                 for tensor in self.layout.tensors
             }
         )
-        attach(self.model, backbone.family, config, lambda: self.current, merge_lora=merge_lora)
+        attach(self.model, backbone.family, config, lambda: self.current, merge=merge)
 
     def __call__(self, inputs):
         with torch.no_grad():
@@ -110,7 +110,7 @@ def test_without_padding_and_with_one_token(bert, method):
 
 @pytest.mark.parametrize("config", [LORA, LORA_ALL], ids=["query value", "all"])
 def test_lora_merged_equals_the_branch(backbone, text, config):
-    branch, merged = Hooked(backbone, config), Hooked(backbone, config, merge_lora=True)
+    branch, merged = Hooked(backbone, config), Hooked(backbone, config, merge=True)
     close(branch(text), merged(text))
 
 

@@ -52,7 +52,7 @@ def model(request, backbones, tmp_path_factory):
 class Hooked:
     """A copy of a backbone with a method attached and random weights, another set at each slot."""
 
-    def __init__(self, backbone, config, seed=0, merge_lora=False):
+    def __init__(self, backbone, config, seed=0, merge=False):
         generator = torch.Generator().manual_seed(seed)
         self.config, self.layout, self.kind = config, backbone.info.layout(config), backbone.family.kind
         self.model = copy.deepcopy(backbone.model)
@@ -64,7 +64,7 @@ class Hooked:
                 for tensor in self.layout.tensors
             }
         )
-        attach(self.model, backbone.family, config, lambda: self.current, merge_lora=merge_lora)
+        attach(self.model, backbone.family, config, lambda: self.current, merge=merge)
         self.plain = ORACLES[backbone.family.name](backbone.model)
 
     @torch.no_grad()
@@ -240,7 +240,7 @@ def test_a_prefix_is_not_in_the_cache(text_backbone, asked):
 
 @pytest.mark.parametrize("config", [LORA, LORA_ALL], ids=["query value", "all"])
 def test_lora_merged_equals_the_branch(model, asked, config):
-    branch, merged = Hooked(model, config), Hooked(model, config, merge_lora=True)
+    branch, merged = Hooked(model, config), Hooked(model, config, merge=True)
     close(answered(branch.logits(*asked), asked[1]), answered(merged.logits(*asked), asked[1]))
 
 
@@ -262,14 +262,14 @@ def test_a_fused_projection_takes_all_its_targets(backbones, fused_linear, asked
     hooked = Hooked(backbones["gpt2"], config)
     expected = hooked.oracle(*asked)
     for backbone in (fused_linear, backbones["gpt2"]):
-        found = Hooked(backbone, config, merge_lora=merge).logits(*asked)
+        found = Hooked(backbone, config, merge=merge).logits(*asked)
         close(answered(found, asked[1]), answered(expected, asked[1]))
 
 
 def test_a_matrix_that_is_not_known_is_not_merged_into(fused_linear):
     fused_linear.model.transformer.h[1].attn.c_attn = torch.nn.Bilinear(2, 2, 2)
-    with pytest.raises(ConfigurationError, match=r"merged into attn.c_attn, a Bilinear: .*leave --merge-lora out"):
-        Hooked(fused_linear, LORA, merge_lora=True)
+    with pytest.raises(ConfigurationError, match=r"merged into attn.c_attn, a Bilinear: .*leave --merge-weights out"):
+        Hooked(fused_linear, LORA, merge=True)
 
 
 @EVERY_CONFIG

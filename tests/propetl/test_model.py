@@ -365,7 +365,7 @@ class TestFromBundle:
         config = PrototypeConfig(method="lora", targets=targets, **SMALL)
         model = train(ProPETLModel(backbone, config, tasks=TWO), text)
         bundle = bundle_of(model, tmp_path / "bundle")
-        merged = ProPETLModel.from_bundle(bundle, backbone, merge_lora=True)
+        merged = ProPETLModel.from_bundle(bundle, backbone, merge=True)
         torch.testing.assert_close(logits(merged, text), logits(model, text), rtol=1e-5, atol=1e-5)
 
     def test_a_task_added_to_it_starts_from_its_own_seed(self, bert, tmp_path):

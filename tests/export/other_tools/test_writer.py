@@ -39,7 +39,7 @@ def test_one_task_of_several(lora, tmp_path) -> None:
         (ExportOptions(forms=("folded",)), ConfigurationError, "got folded"),
         (ExportOptions(forms=()), ConfigurationError, "peft and onnx-adapter"),
         (ExportOptions(forms=("peft",), tasks=("none",)), TaskError, "'none' is not in"),
-        (ExportOptions(forms=("peft",), merge_lora=True), ConfigurationError, "--merge-lora.*form peft"),
+        (ExportOptions(forms=("peft",), merge_weights=True), ConfigurationError, "--merge-weights.*form peft"),
         (ExportOptions(forms=("peft",), polygraphy=True), ConfigurationError, "--polygraphy records"),
         (ExportOptions(forms=("peft",), engines=TensorRTOptions(("tensorrt",))), ConfigurationError, "--target builds"),
         (ExportOptions(forms=("peft",), tune=True), ConfigurationError, "--tune is for.*peft"),

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from propetl.prototypes.layout import layout_of
-from propetl.prototypes.prototype import PrefixPrototype, TensorPrototype, initial_values, new_prototype
+from propetl.prototypes.prefix.reparametrisation import PrefixPrototype
+from propetl.prototypes.prototype import TensorPrototype, drawn, new_prototype
+from propetl.prototypes.registry import METHODS
 from propetl.prototypes.spec import PrototypeConfig
-
-METHODS = ["adapter", "lora", "prefix", "head", "full"]
+from propetl.prototypes.task import new_task_part
 
 
 def layout(method, sharing="masked", scope="model"):
@@ -47,12 +48,29 @@ def test_tensors_are_the_parameters_that_train():
 
 
 def test_a_fresh_branch_adds_nothing_and_biases_are_zero():
-    for name in ("query.b", "decoder.value.b", "down.bias", "encoder.up.bias"):
-        assert not initial_values(name, (4, 3)).any()
+    fresh = {**new_prototype(layout("lora")).tensors(), **new_prototype(layout("adapter", scope="stack")).tensors()}
+    zero = {name for name, tensor in fresh.items() if not tensor.any()}
+    biases = {f"{stack}.{name}.bias" for stack in ("encoder", "decoder") for name in ("down", "up")}
+    assert zero == {"query.b", "value.b", *biases}
 
 
-def test_the_rest_starts_at_random():
+@pytest.mark.parametrize("sharing", ["masked", "tasks", "unshared"])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_says_is_how_its_tensors_start(method, sharing):
+    """Also at every slot, and as a task's own; the MLP of a prefix starts by its own rule."""
+    found = layout(method, sharing)
+    made = {**new_prototype(found).tensors(), **new_task_part(found).own_weights()}
+    for tensor in found.tensors:
+        kind, value = tensor.initial
+        if kind == "constant":
+            assert torch.equal(made[tensor.name], torch.full_like(made[tensor.name], value))
+        else:
+            assert made[tensor.name].std() > 0
+
+
+def test_what_is_drawn():
     torch.manual_seed(0)
-    a = initial_values("query.a", (50, 64))
-    assert a.abs().max() <= 64**-0.5 and a.std().item() == pytest.approx(64**-0.5 / 3**0.5, rel=0.05)
-    assert initial_values("down.weight", (50, 64)).std().item() == pytest.approx(0.02, rel=0.05)
+    uniform = drawn(("uniform", 1.0), (50, 64))
+    assert uniform.abs().max() <= 64**-0.5 and uniform.std().item() == pytest.approx(64**-0.5 / 3**0.5, rel=0.05)
+    assert drawn(("normal", 0.02), (50, 64)).std().item() == pytest.approx(0.02, rel=0.05)
+    assert torch.equal(drawn(("constant", 0.5), (2, 3)), torch.full((2, 3), 0.5))

@@ -8,12 +8,12 @@ from propetl.bits import unpack
 from propetl.masks import kept_count
 from propetl.prototypes.layout import layout_of
 from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, TrainedMasks, new_shared_masks
+from propetl.prototypes.prefix.reparametrisation import OwnPrefix
 from propetl.prototypes.prototype import new_prototype
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.prototypes.task import (
     MaskedPart,
     NothingOwn,
-    OwnPrefix,
     OwnWeights,
     SparseWeights,
     new_task_part,

@@ -2,7 +2,7 @@
 
 import torch
 
-from propetl.prototypes.adapter import adapted
+from propetl.prototypes.adapter.layer import adapted
 from propetl.prototypes.effective import EffectiveWeights
 
 

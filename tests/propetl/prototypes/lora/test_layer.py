@@ -5,7 +5,7 @@ import torch
 
 from propetl.families import Projection
 from propetl.prototypes.effective import EffectiveWeights
-from propetl.prototypes.lora import branch, delta
+from propetl.prototypes.lora.layer import branch, delta
 
 X = torch.tensor([[[1.0, -1.0, 2.0]]])
 A = torch.tensor([[1.0, 0.0, 1.0], [0.0, 2.0, 0.0]])  # A x = (3, -2)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from propetl.prototypes.prefix import PrefixReparametrisation, attend, keys_and_values
+from propetl.prototypes.prefix.attention import attend, keys_and_values
+from propetl.prototypes.prefix.reparametrisation import PrefixReparametrisation
 
 
 def plain_attention(query, key, value, prefix, real):

@@ -1,7 +1,7 @@
-"""Prefix tuning: keys and values that every token may attend to, before the text's own."""
+"""Attention over a prefix and a text: every token may attend to the prefix."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 
@@ -56,26 +56,3 @@ def attend(
         dropout_p=dropout,
         scale=scale,
     )
-
-
-class PrefixReparametrisation(nn.Module):
-    """Makes prefixes from an embedding by a two-layer MLP while training; folded to a table afterwards.
-
-    Source: Li and Liang, "Prefix-Tuning", ACL 2021, section 4.3.
-    """
-
-    def __init__(self, length: int, hidden: int, inner: int, slots: int = 1, columns: int | None = None) -> None:
-        """``slots`` prefixes of ``length`` vectors of width ``columns`` (``2 * hidden``), through ``inner`` units."""
-        super().__init__()
-        self.slots = slots
-        columns = columns or 2 * hidden
-        self.embedding = nn.Parameter(torch.randn(length, hidden) * 0.02)
-        self.enter = nn.Linear(hidden, inner)
-        self.leave = nn.Linear(inner, slots * columns)
-
-    def forward(self) -> Tensor:
-        """``[P, columns]`` for one slot, else ``[slots, P, columns]``."""
-        flat: Tensor = self.leave(torch.tanh(self.enter(self.embedding)))  # [P, slots * columns]
-        if self.slots == 1:
-            return flat
-        return flat.view(flat.shape[0], self.slots, -1).transpose(0, 1)

@@ -1,0 +1,1 @@
+"""LoRA: a low-rank pair beside attention projections."""

@@ -1,0 +1,1 @@
+"""Prefix tuning: keys and values that every token may attend to."""
