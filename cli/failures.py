@@ -33,7 +33,10 @@ _EXTRAS = {
     "polygraphy": "polygraphy",
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FULL_IN_WORDS = tuple(os.strerror(number) for number in _FULL)
+_NO_ROOM = {
+    **dict.fromkeys(_FULL, "no space left on the disk"),
+    errno.EFBIG: "this process may write no file of that size (ulimit -f)",
+}
 _TRAINING_COMMANDS = {"train", "data", "import", "reproduce"}
 
 
@@ -85,8 +88,8 @@ def _is_installed(module: str) -> bool:
 
 def _operating_system_message(error: OSError) -> str:
     where = f" {error.filename!r}" if error.filename else ""
-    if error.errno in _FULL:
-        return f"no space left on the disk for{where or ' the output'}: free some and run the command again"
+    if error.errno in _NO_ROOM:
+        return f"{_NO_ROOM[error.errno]} for{where or ' the output'}: {_remedy(error.errno)} and run the command again"
     if isinstance(error, PermissionError):
         return f"no permission for{where or ' a file'}: change its permissions or choose another path"
     if error.strerror and error.filename:
@@ -94,16 +97,21 @@ def _operating_system_message(error: OSError) -> str:
     return str(error) or type(error).__name__
 
 
+def _remedy(number: int) -> str:
+    return "free some" if number in _FULL else "raise the limit"
+
+
 def _full_disk_behind(error: BaseException | None) -> str | None:
-    """What to say of an error that a full disk caused; None for others.
+    """What to say of an error that a full disk caused, or a limit on files; None for others.
 
     Libraries in C++ and Rust raise classes of their own, which carry the system's words.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
             return _operating_system_message(error)
-        if any(words in str(error) for words in _FULL_IN_WORDS):
-            return f"no space left on the disk: free some and run the command again ({error})"
+        for number, reason in _NO_ROOM.items():
+            if os.strerror(number) in str(error):
+                return f"{reason}: {_remedy(number)} and run the command again ({error})"
         error = error.__cause__ or error.__context__
     return None
 

@@ -10,7 +10,7 @@ import click
 
 from propetl.errors import ConfigurationError
 from propetl.files import json_bytes
-from propetl.output import write_output
+from propetl.output import own_descriptor, write_output
 
 STANDARD_OUTPUT = "-"
 
@@ -18,7 +18,12 @@ STANDARD_OUTPUT = "-"
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the option; the command gets it as ``json_file``, None where it was not given."""
     text = "Write the report as JSON to this file; - for standard output, then without tables."
-    return click.option("--json", "json_file", metavar="FILE", help=text)(command)
+    return click.option("--json", "json_file", metavar="FILE", help=text, callback=_standard_output_once)(command)
+
+
+def _standard_output_once(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """``/dev/stdout`` is standard output, too: tables before the report would leave no JSON there."""
+    return STANDARD_OUTPUT if value and own_descriptor(Path(value)) == 1 else value
 
 
 def check_output_file(flag: str, file: Path | str | None, *inputs: Path | None) -> None:

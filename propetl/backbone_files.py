@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-
 from propetl.errors import ConfigurationError
 from propetl.files import path_inside
 from propetl.strict_json import any_length, parse_json
@@ -29,6 +27,8 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"
 # Keys of a configuration that name Python modules, other files of weights, or kernels to fetch.
 _NAMES_CODE = ("auto_map", "custom_generate", "transformers_weights", "fusion_config", "kernel_config")
 _IMPLEMENTATIONS = re.compile(r"_?(attn|experts)_implementation(_internal)?")
+
+_NO_FOLDER = "there is no such folder"
 
 
 def source_of(name: str) -> str:
@@ -47,6 +47,22 @@ def source_of(name: str) -> str:
         raise ConfigurationError(f"backbone {name!r}: the package {module!r} is not installed")
     found = [_folder_inside(root, folder.rstrip("/"), name) for root in roots]
     return str(next((path for path in found if path.is_dir()), found[0]))
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that leads nowhere, as far as that is known without the hub: PyTorch takes seconds to import.
+
+    Raises:
+        ConfigurationError: as for :func:`source_of`; or there is no such folder.
+    """
+    source = source_of(name)
+    if _names_a_folder(source) and not Path(source).is_dir():
+        raise ConfigurationError(f"backbone {name!r} cannot be loaded: {_NO_FOLDER}")
+
+
+def _names_a_folder(source: str) -> bool:
+    """Whether no repository of the hub can be meant."""
+    return Path(source).is_absolute() or source.count("/") > 1 or source.startswith(".") or "\0" in source
 
 
 def _places_of(module: str) -> list[Path]:
@@ -74,8 +90,10 @@ def folder_of(source: str, revision: str | None, allow_pickle: bool) -> Path:
     """
     if Path(source).is_dir():
         return Path(source)
-    if Path(source).is_absolute() or source.count("/") > 1 or source.startswith("."):
-        raise ValueError("there is no such folder")
+    if _names_a_folder(source):
+        raise ValueError(_NO_FOLDER)
+    from huggingface_hub import snapshot_download  # here: names are checked where nothing is loaded yet
+
     wanted = [CONFIG, GENERATION, *_SAFE, *(_PICKLED if allow_pickle else ())]
     folder = Path(snapshot_download(source, revision=revision, allow_patterns=wanted))
     shards = [name for index in wanted if (folder / index).is_file() for name in _shards(folder / index)]

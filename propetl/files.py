@@ -34,9 +34,20 @@ def sha256_of_file(path: Path) -> str:
 
 
 def whole_file(path: str) -> bytes:
-    """The bytes of a file, with as few calls of the system as reading takes: a task's first answer waits for them."""
-    with open(path, "rb", buffering=0) as stream:
+    """The bytes of a regular file, with few calls of the system: a task's first answer waits for them.
+
+    Raises:
+        OSError: it cannot be read; or it is a pipe or a device, which may have no end.
+    """
+    with open(path, "rb", buffering=0, opener=_without_waiting) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
         return stream.read()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opened in the ordinary way, a pipe in a folder from elsewhere would wait for somebody who writes into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def json_bytes(value: Any) -> bytes:
@@ -156,7 +167,7 @@ def read_json(path: Path, what: str, error: type[ProPETLError]) -> Any:
         error: class of the error to raise.
     """
     try:
-        return parse_json(path.read_bytes())
+        return parse_json(whole_file(str(path)))
     except (FileNotFoundError, NotADirectoryError) as cause:
         raise error(f"{path.parent}: no {what} is there ({path.name} is missing)") from cause
     except PermissionError as cause:

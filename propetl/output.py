@@ -22,7 +22,7 @@ def write_output(path: Path, content: bytes) -> None:
         OSError: naming ``path``.
     """
     with _naming(path):
-        number = _own_descriptor(path)
+        number = own_descriptor(path)
         if number is not None:
             _write_to_descriptor(number, content)
         elif _is_replaceable(path):
@@ -64,7 +64,7 @@ def _overwrite(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _own_descriptor(path: Path) -> int | None:
+def own_descriptor(path: Path) -> int | None:
     """The number of an open descriptor that ``path`` names, as ``/dev/stdout`` and ``/dev/fd/N`` do.
 
     Opened by name, a file behind it would be written from its start again.

@@ -121,9 +121,9 @@ def token_feeds(arrays: TokenArrays, inputs: Sequence[str]) -> dict[str, NDArray
     allowed = set(inputs)
     missing = allowed - set(arrays) - {"token_type_ids"}
     if missing or set(arrays) - allowed:
-        found = ", ".join(sorted(arrays)) or "none"
+        found = ", ".join(sorted(map(str, arrays))) or "none"
         raise ConfigurationError(f"token ids: the model takes {', '.join(inputs)}; found {found}")
-    checked = {name: _checked(name, np.asarray(tensor)) for name, tensor in arrays.items()}
+    checked = {name: _checked(name, tensor) for name, tensor in arrays.items()}
     shape = checked["input_ids"].shape
     for name, tensor in checked.items():
         if tensor.shape != shape:
@@ -143,7 +143,11 @@ def source_of(info: TaskInfo, text: Text) -> Text | Asked:
     return info.kind.source(info, parts)
 
 
-def _checked(name: str, tensor: NDArray[Any]) -> NDArray[np.int64]:
+def _checked(name: str, given: object) -> NDArray[np.int64]:
+    try:
+        tensor = np.asarray(given)
+    except ValueError as error:
+        raise ConfigurationError(f"token ids: {name} has rows of several lengths; pad them to one") from error
     if tensor.ndim != 2 or 0 in tensor.shape:
         found = list(tensor.shape)
         raise ConfigurationError(f"token ids: {name} is {found}, expected [rows, sequence], both at least 1")

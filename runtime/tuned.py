@@ -18,7 +18,7 @@ from typing import Any
 from propetl import fields
 from propetl.bundle.format import check_format
 from propetl.errors import ArtifactError
-from propetl.files import check_paths_inside, read_json, records_of, sha256_of_bytes, verify_bytes
+from propetl.files import check_paths_inside, read_json, records_of, sha256_of_bytes, verify_bytes, whole_file
 from propetl.runtime.external_data import check_external_data
 from propetl.runtime.manifest import MANIFEST, TUNED
 from propetl.sealed import sealed, unsealed
@@ -146,7 +146,7 @@ class Tuned:
         """
         path = self.graphs[graph].path
         try:
-            content = (self.root / path).read_bytes()
+            content = whole_file(str(self.root / path))
         except OSError as error:
             raise ArtifactError(f"{self.root}: {path} cannot be read ({error.strerror}); {_REMEDY}") from error
         if hashing:

@@ -131,3 +131,11 @@ def test_errors_that_follow_from_one(tmp_path):
 
 def test_other_errors_keep_their_trace():
     assert failure_of(ValueError("no space in this name"), "export") is None
+
+
+@pytest.mark.parametrize("error", [OSError(27, "File too large", "out/x"), Exception("File too large (os error 27)")])
+def test_a_limit_on_the_size_of_files(error):
+    failure = failure_of(error, "train")
+    assert failure is not None and failure.exit_code == WRONG_INPUT
+    assert failure.message.startswith("this process may write no file of that size (ulimit -f)")
+    assert "raise the limit" in failure.message

@@ -79,7 +79,6 @@ def tensors_of(content: bytes, source: str) -> tuple[Arrays, dict[str, Any]]:
     """:func:`read_tensors` for the content of file ``source``, which was read already."""
     start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
     try:
-        header, described = _header_of(content[_LENGTH_BYTES:start])
         if start > len(content):
             raise ValueError("its header is incomplete")
         header, described = _header_of(content[_LENGTH_BYTES:start])

@@ -26,6 +26,7 @@ def own_task(name: str, mapping: object) -> TaskSpec:
     known = KEYS + (TEXT_KEYS if mapping.get("problem") == "text" else ())
     unknown = [str(key) for key in mapping if key not in known]
     if unknown:
+        unknown.sort(key=lambda key: not did_you_mean(key, known))  # one that is near a known key first
         hint = did_you_mean(unknown[0], known)
         raise _wrong(name, f"has the unknown key {', '.join(unknown)}: use {', '.join(known)}{hint}")
     problem = _problem(name, mapping)

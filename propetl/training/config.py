@@ -32,6 +32,8 @@ def _prototype(value: Any) -> Any:
     unknown = sorted(set(map(str, value)) - set(PROTOTYPE_KEYS))
     if unknown:
         raise ValueError(f"unknown key {unknown[0]!r}; {nearest(unknown[0], PROTOTYPE_KEYS)}")
+    if flags := [key for key, item in value.items() if isinstance(item, bool)]:
+        raise ValueError(f"{flags[0]}: a number or a word is due, and no truth value")
     method = METHODS.get(str(value.get("method", PrototypeConfig.method)))
     return {"sparsity": method.sparsity, **value} if method else dict(value)
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from propetl.backbone_files import check_name
 from propetl.data.known import known_tasks, specs_of
 from propetl.data.table import shown
 from propetl.errors import ConfigurationError
@@ -29,12 +30,14 @@ def load_config(path: Path, overrides: Overrides | None = None, only: Sequence[s
         only: the tasks to keep; one that the file does not name is taken as one of those known by name.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a key or value is wrong, also in a task's definition.
+        ConfigurationError: the file cannot be read, or a key or value is wrong, also in a task's definition; or there
+            is no folder or package of the backbone's name.
     """
     config = config_from(read_yaml(path), overrides or {}, str(path))
     if only:
         config = config.model_copy(update={"tasks": _chosen_tasks(config.tasks, only)})
     try:
+        check_name(config.backbone)
         specs_of(config.tasks)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error

@@ -30,7 +30,10 @@ class _StrictLoader(yaml.SafeLoader):
             problem = f"{shown(node.value)} would be read as another number; write it in decimals, or text in quotes"
             raise _Refused(problem, node.start_mark)
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                repr(value)  # a ValueError: of hexadecimal digits Python reads more than it can write
+            return value
         except yaml.YAMLError:
             raise
         except Exception as error:  # PyYAML lets int(), float(), datetime() and its own lookups raise what they like

@@ -28,7 +28,8 @@ def check_tasks(metadata: Mapping[str, str], graph: GraphInfo, manifest: Manifes
     """
     if TASKS not in metadata:
         return
-    tasks, labels = _parsed(metadata, TASKS, list), _parsed(metadata, LABELS, dict)
+    where = f"{source}: {graph.path}"
+    tasks, labels = _parsed(metadata, TASKS, list, where), _parsed(metadata, LABELS, dict, where)
     expected = _tasks_of(graph, manifest)
     if expected is not None and tasks != expected:
         raise _differs(graph, source, "tasks", tasks, expected)
@@ -38,13 +39,14 @@ def check_tasks(metadata: Mapping[str, str], graph: GraphInfo, manifest: Manifes
             raise _differs(graph, source, f"labels of task {task!r}", found, stated)
 
 
-def _parsed(metadata: Mapping[str, str], key: str, kind: type) -> Any:
+def _parsed(metadata: Mapping[str, str], key: str, kind: type, where: str) -> Any:
     try:
         value = parse_json(metadata.get(key, ""))
     except ValueError:
         value = None
     if not isinstance(value, kind):
-        raise ArtifactError(f"a graph says {metadata.get(key, '')[:60]!r} of its {key}; export the bundle again")
+        found = metadata.get(key, "")[:60]
+        raise ArtifactError(f"{where}: its {key} are {found!r}, which is no JSON of that; export the bundle again")
     return value
 
 

@@ -37,7 +37,8 @@ class FoldedForm:
 
     def engines(self, task: str) -> tuple[tuple[GraphInfo, Engine], ...]:
         """The engine of ``task``, loaded if it was not used before."""
-        engine = self._engines.get(task) or self._load(task)
+        loaded = isinstance(task, str) and self._engines.get(task)  # what is no name at all may have no hash
+        engine = loaded or self._load(task)
         return ((self._artifact.manifest.forms[FOLDED].graphs[task], engine),)
 
     def _load(self, task: str) -> Engine:

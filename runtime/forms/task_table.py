@@ -49,6 +49,6 @@ class TaskTable(Generic[Entry]):
 
 
 def _entry(tasks: Mapping[str, Entry], task: str) -> Entry:
-    if task not in tasks:
+    if not isinstance(task, str) or task not in tasks:
         raise TaskError(f"task {task!r} is not in this session; it has {', '.join(sorted(tasks)) or 'none'}")
     return tasks[task]

@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -64,3 +66,12 @@ def test_no_file_of_what_is_read_is_written_over(artifact, name):
     before = path.read_bytes()
     done = validate(artifact, path)
     assert done.exit_code == 2 and "choose another path" in done.stderr and path.read_bytes() == before
+
+
+def test_standard_output_by_its_path_holds_json_alone(artifact):
+    done = subprocess.run(
+        [sys.executable, "-m", "propetl", "validate", str(artifact), "--json", "/dev/stdout"],
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["passed"] is True

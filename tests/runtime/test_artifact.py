@@ -48,6 +48,15 @@ def test_a_damaged_manifest(own_tiny, content):
         read_artifact(own_tiny.path)
 
 
+@pytest.mark.parametrize("relative", [MANIFEST, "tasks/mood.safetensors", "folded/mood/model.onnx"])
+def test_a_pipe_among_the_files_is_not_waited_for(own_tiny, relative):
+    path = own_tiny.path / relative
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        read_artifact(own_tiny.path, verify=False).content(relative)
+
+
 def test_a_truncated_manifest_at_any_length(own_tiny):
     whole = (own_tiny.path / MANIFEST).read_bytes()
     for length in range(0, len(whole) - 2, 397):

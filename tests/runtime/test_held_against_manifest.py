@@ -273,7 +273,7 @@ def _swap(entries, left, right):
 
 def test_words_of_a_graph_that_are_no_json(own_tiny):
     edit(own_tiny, "bank/model.onnx", lambda model: onnx.helper.set_model_props(model, {"propetl.tasks": "["}))
-    refused(own_tiny, "bank", "of its propetl.tasks", ArtifactError)
+    refused(own_tiny, "bank", r"bank/model\.onnx: its propetl\.tasks are", ArtifactError)
 
 
 def test_nothing_is_opened_that_was_not_looked_through(own_tiny):

@@ -164,6 +164,8 @@ def test_lists_will_do():
         (arrays(input_ids=np.ones((2, 3), bool)), "input_ids is bool, expected integers"),
         (arrays(attention_mask=np.array([[1, 1, 1], [0, 0, 0]])), "row 1 has no token with attention_mask 1"),
         ({}, "found none"),
+        ({3: np.ones((2, 3), int)}, "found 3"),
+        (arrays(input_ids=[[1, 2], [1]]), "input_ids has rows of several lengths"),
     ],
 )
 def test_token_ids_that_cannot_be_used(given, message):

@@ -8,6 +8,7 @@ import pytest
 
 import propetl.runtime.forms.folded as folded
 from propetl.bundle.format import TaskInfo
+from propetl.bundle.text import TextInfo
 from propetl.errors import ArtifactError, BackendError, BundleError, ConfigurationError, TaskError
 from propetl.runtime import Session
 from propetl.runtime.artifact import MANIFEST
@@ -162,6 +163,8 @@ def test_an_unknown_task(session):
     ):
         with pytest.raises(TaskError, match="'sst2' is not in this session; it has entails, likeness, mood, topic"):
             use()
+    with pytest.raises(TaskError, match=r"\['mood'\] is not in this session"):
+        session.run(["mood"], ["good"])
 
 
 def test_rows_that_do_not_fit_are_named(session):
@@ -301,6 +304,7 @@ def test_packs_that_do_not_belong_here(switchable, tiny, tmp_path):
     short = {name: mask[:, :-1] for name, mask in pack.masks.items()}
     stray = pack.masks | {"down.weight": pack.masks["down.weight"] | 0x80}
     wide = pack.head | {"weight": np.zeros((4, 11), np.float32)}
+    asked = TaskInfo("text", ("a", "b"), ("text",), ("accuracy",), text=TextInfo("say {}", ("a", "b")))
     for wrong, error, message in (
         (replace(pack, prototype_sha256=other.prototype_sha256), TaskError, "made for prototype"),
         (replace(pack, backbone_fingerprint=other.fingerprint), TaskError, "made for backbone"),
@@ -310,6 +314,7 @@ def test_packs_that_do_not_belong_here(switchable, tiny, tmp_path):
         (replace(pack, head=wide), BundleError, r"weight is float32\[4, 11\]"),
         (replace(pack, masks={}), BundleError, "expected tensors"),
         (replace(pack, task="mood"), TaskError, "task 'mood' is in this session already"),
+        (replace(pack, info=asked, head={}), TaskError, "answers in text, and the graphs of .* answer with heads"),
     ):
         path.write_bytes(wrong.to_bytes())
         with pytest.raises(error, match=message):

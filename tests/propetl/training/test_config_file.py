@@ -120,6 +120,7 @@ NEEDED = "backbone: b\ndata: d\noutput: o\n"
         ("tasks: {m: {columns: t, labels: {010: a, 011: b}}}\n", ["010", "quotes"]),
         ("x: &x {seed: 1}\n<<: *x\n<<: *x\ntasks: [rte]\n", ["line 6", "'<<'"]),
         (f"tasks: [rte]\nseed: {'9' * 5000}\n", ["line 5", "no int"]),
+        (f"tasks: [rte]\nseed: 0x{'f' * 5000}\n", ["line 5", "no int"]),
         ("tasks: [rte]\nseed: 2020-13-45\n", ["line 5", "no timestamp"]),
         ("tasks: [rte]\nmax_length: 0100\n", ["line 5", "'0100'", "another number"]),
         ("tasks: [rte]\nprototype: {bottleneck: -010}\n", ["line 5", "'-010'", "another number"]),
@@ -179,6 +180,7 @@ def test_anchors_and_merge_keys_stay(tmp_path):
         ({"tasks": ["sst-2"]}, "did you mean 'sst2'"),
         ({"tasks": {"m": {"columns": "t", "lables": ["a", "b"]}}}, "did you mean 'labels'"),
         ({"tasks": {"m": {"column": "t", "labels": ["a", "b"]}}}, "did you mean 'columns'"),
+        ({"tasks": {"m": {"columns": "t", "train": "x", "lables": ["a", "b"]}}}, "did you mean 'labels'"),
         ({"tasks": {"m": {"columns": "t", "problem": "taging"}}}, "did you mean 'tagging'"),
         ({"tasks": {"m": {"columns": "t", "labels": ["a", "b"], "metrics": "acuracy"}}}, "did you mean 'accuracy'"),
         ({"tasks": {"m": {"columns": "t", "problem": "text", "promt": "{}"}}}, "did you mean 'prompt'"),
@@ -189,6 +191,39 @@ def test_the_nearest_name_at_every_level(tmp_path, changes, hint):
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump({"backbone": "b", "data": "d", "output": "o", "tasks": ["rte"]} | changes))
     with pytest.raises(ConfigurationError, match=hint):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prototype": {"bottleneck": True}},
+        {"prototype": {"sparsity": True}},
+    ],
+)
+def test_a_flag_is_no_number_of_the_method(tmp_path, wrong):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({"backbone": "b", "data": "d", "output": "o", "tasks": ["rte"]} | wrong))
+    with pytest.raises(ConfigurationError, match=r"prototype: .*: a number or a word is due"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("/no/such/folder", "there is no such folder"),
+        ("./nothing", "there is no such folder"),
+        ("a\0b", "there is no such folder"),
+        ("package:no_such_package_here/model", "is not installed"),
+        ("package:os.path/model", "a name without dots"),
+        ("package:yaml/../yaml", "no folder inside the package"),
+        ("package:yaml/nothing", "there is no such folder"),
+    ],
+)
+def test_a_backbone_that_is_nowhere(tmp_path, name, reason):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({"backbone": name, "data": "d", "output": "o", "tasks": ["rte"]}))
+    with pytest.raises(ConfigurationError, match=f"^{path}: backbone .*{reason}"):
         load_config(path)
 
 
