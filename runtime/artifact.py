@@ -150,15 +150,13 @@ class Artifact:
         """Refuses a pack that the graphs for any task cannot run.
 
         Raises:
-            TaskError: it answers in text and the graphs with heads, or the other way round; its task tags and none that
-                was exported does; or its head is of a kind that the graphs do not take.
+            TaskError: it answers in another way than the graphs, or its head is of a kind that they do not take.
         """
         self.check_pack(pack, source)
         manifest = self.manifest
         if (pack.info.text is None) == (manifest.generation is not None):
             asked, here = ("with a head", "in text") if pack.info.text is None else ("in text", "with heads")
-            reason = f"task {pack.task!r} answers {asked}, and the graphs of {self.path} answer {here}"
-            raise TaskError(f"{source}: {reason}; open an artifact whose tasks answer {asked}")
+            raise TaskError(f"{source}: task {pack.task!r} answers {asked}, and the graphs of {self.path} answer {here}")
         if len(pack.info.kind.axes) > len(manifest.axes):
             raise TaskError(
                 f"{source}: task {pack.task!r} tags words, and no graph of {self.path} answers at every token; "
