@@ -156,7 +156,7 @@ class Artifact:
         manifest = self.manifest
         if (pack.info.text is None) == (manifest.generation is not None):
             asked, here = ("with a head", "in text") if pack.info.text is None else ("in text", "with heads")
-            raise TaskError(f"{source}: task {pack.task!r} answers {asked}, and the graphs of {self.path} answer {here}")
+            raise TaskError(f"{source}: {pack.task!r} answers {asked}, and the graphs of {self.path} answer {here}")
         if len(pack.info.kind.axes) > len(manifest.axes):
             raise TaskError(
                 f"{source}: task {pack.task!r} tags words, and no graph of {self.path} answers at every token; "
