@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,16 @@ class Bundle:
     packs: dict[str, TaskPack]
     shared_masks: SharedMasks
 
+    @classmethod
+    def load(cls, path: Path | str) -> "Bundle":
+        """Reads and checks the bundle in folder ``path``; see :func:`read_bundle`."""
+        return read_bundle(Path(path))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of its tasks."""
+        return tuple(self.info.tasks)
+
     @property
     def tokenizer_folder(self) -> Path:
         """Folder with ``tokenizer.json`` and its configuration."""
@@ -64,6 +75,37 @@ class Bundle:
         """A few real rows of ``task`` as int32 token ids ``[rows, sequence]``, by model input."""
         self.pack(task)
         return read_samples(self.path / samples_path(task))
+
+    def remove_task(self, task: str) -> "Bundle":
+        """The bundle without ``task``, on disk, too; see :func:`propetl.bundle.edits.remove_task`."""
+        from propetl.bundle import edits
+
+        return edits.remove_task(self.path, task)
+
+    def rename_task(self, task: str, name: str) -> "Bundle":
+        """The bundle with ``task`` under another name, on disk, too; see :func:`propetl.bundle.edits.rename_task`."""
+        from propetl.bundle import edits
+
+        return edits.rename_task(self.path, task, name)
+
+    def replace_task(self, task: str, source: "Bundle", of: str | None = None) -> "Bundle":
+        """The bundle with a newer ``task``, on disk, too; see :func:`propetl.bundle.edits.replace_task`."""
+        from propetl.bundle import edits
+
+        return edits.replace_task(self.path, task, source, of)
+
+    def export(self, output: Path | str, **options: Any) -> Path:
+        """Compiles it to an artifact in the folder ``output``, and returns that folder; see ``export_bundle``.
+
+        Args:
+            output: folder to write.
+            options: fields of :class:`propetl.export.options.ExportOptions`, such as ``forms=("switchable",)``.
+        """
+        from propetl.export.options import ExportOptions
+        from propetl.export.writer import export_bundle
+
+        export_bundle(self.path, Path(output), ExportOptions(**options))
+        return Path(output)
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -1,10 +1,7 @@
 """Writing a bundle whole, and adding one task to a bundle that is there."""
 
 import dataclasses
-import fcntl
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,13 +18,14 @@ from propetl.bundle.format import (
     pack_path,
     samples_path,
 )
+from propetl.bundle.held import held
 from propetl.bundle.pack import TaskPack
 from propetl.bundle.prototype import SharedMasks, check_prototype, prototype_bytes
 from propetl.bundle.reader import Bundle, read_bundle, read_info
 from propetl.bundle.samples import sample_bytes
 from propetl.bundle.tensors import Arrays
 from propetl.bundle.tokenizer_files import with_max_length
-from propetl.errors import BundleError, TaskError
+from propetl.errors import TaskError
 from propetl.files import (
     folder_records,
     json_bytes,
@@ -104,7 +102,7 @@ def add_task(path: Path, task: str, contents: TaskContents, *, again: bool = Fal
     Raises:
         TaskError: a task of this name is there already.
     """
-    with _held(path):
+    with held(path):
         bundle = read_bundle(path)
         if task not in bundle.packs:
             return _add_task(bundle, task, contents)
@@ -112,20 +110,6 @@ def add_task(path: Path, task: str, contents: TaskContents, *, again: bool = Fal
             return bundle.info
         other = ", with other contents" if again else ""
         raise TaskError(f"task {task!r} is in {path} already{other}; nothing was changed: choose another name")
-
-
-@contextmanager
-def _held(bundle: Path) -> Iterator[None]:
-    """Lets one caller at a time change ``bundle``: two would each write a manifest without the other's task."""
-    try:
-        descriptor = os.open(bundle, os.O_RDONLY)
-    except OSError as error:
-        raise BundleError(f"{bundle}: no bundle is there ({error.strerror})") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _holds(bundle: Bundle, task: str, contents: TaskContents) -> bool:
