@@ -88,7 +88,29 @@ def load_backbone(name: str, revision: str | None = None, *, allow_pickle: bool 
     except _UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError(f"backbone {name!r} cannot be loaded: {reason}") from error
-    pooler = _take_pooler(model, missing)
+    return backbone_of(model, tokenizer, family, name, revision, pretrained_pooler=not _are_of_pooler(missing))
+
+
+def backbone_of(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    family: Family,
+    name: str,
+    revision: str | None = None,
+    *,
+    pretrained_pooler: bool = True,
+) -> Backbone:
+    """Freezes ``model``, takes its pooler off and describes it.
+
+    Args:
+        model: in float32; changed.
+        tokenizer: its own, which was checked; its backend is changed.
+        family: of the model.
+        name: from which it can be loaded again.
+        revision: of the hub's repository.
+        pretrained_pooler: whether a pooler that is there was trained.
+    """
+    pooler = _take_pooler(model, pretrained_pooler)
     model.requires_grad_(False).eval()
     info = BackboneInfo(
         name=name,
@@ -98,7 +120,7 @@ def load_backbone(name: str, revision: str | None = None, *, allow_pickle: bool 
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         **_sizes(model, family),
     )
-    pad, end = pad_token(tokenizer, config, family), settle_end(tokenizer, model)
+    pad, end = pad_token(tokenizer, model.config, family), settle_end(tokenizer, model)
     return Backbone(model, info, family, pooler, tokenizer_files(tokenizer, pad, family.inputs), pad, end)
 
 
@@ -201,12 +223,16 @@ def _no_progress_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _take_pooler(model: PreTrainedModel, missing: set[str]) -> dict[str, Tensor] | None:
+def _are_of_pooler(missing: set[str]) -> bool:
+    return any(key.startswith("pooler.") for key in missing)
+
+
+def _take_pooler(model: PreTrainedModel, pretrained: bool) -> dict[str, Tensor] | None:
     """Removes the pooler, which no linear head uses; keeps its weights if they were pretrained."""
     pooler = getattr(model, "pooler", None)
     if pooler is None:
         return None
     setattr(model, "pooler", None)  # noqa: B010 - the type of a module's attribute is not None's
-    if any(key.startswith("pooler.") for key in missing):
+    if not pretrained:
         return None
     return {"weight": pooler.dense.weight.detach(), "bias": pooler.dense.bias.detach()}

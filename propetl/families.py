@@ -263,15 +263,47 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+ENTRY_POINTS = "propetl.families"
+"""Group of entry points by which an installed package brings families: each names a :class:`Family`."""
+
+
+def register_family(family: Family) -> None:
+    """Makes a family known to this process: backbones of ``family.name`` can be loaded, trained and exported.
+
+    A package brings its families to every process, the command line's too, by entry points of the group
+    ``propetl.families``, each of which names a :class:`Family`.
+
+    Raises:
+        ConfigurationError: the name is known already, with other paths.
+    """
+    if FAMILIES.setdefault(family.name, family) != family:
+        raise ConfigurationError(f"backbone family {family.name!r} is known already, with other paths")
+
+
 def family_of(model_type: str) -> Family:
-    """The family of ``config.model_type``.
+    """The family of ``config.model_type``, one that an installed package brings among them.
 
     Raises:
         ConfigurationError: naming the families there are.
     """
+    if model_type not in FAMILIES:
+        _load_entry_points()
     if model_type not in FAMILIES:
         raise ConfigurationError(
             f"backbone family {model_type!r} is not supported; supported: {', '.join(FAMILIES)} "
             "(docs/adding-a-family.md)"
         )
     return FAMILIES[model_type]
+
+
+def _load_entry_points() -> None:
+    from importlib.metadata import entry_points  # here: a family that is known needs none
+
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            family = point.load()
+        except Exception as error:  # of another's code, whatever it is
+            raise ConfigurationError(f"{point.value} of an installed package cannot be loaded: {error}") from error
+        if not isinstance(family, Family):
+            raise ConfigurationError(f"{point.value} of an installed package is no propetl.Family")
+        register_family(family)

@@ -12,13 +12,13 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from propetl.attach import attach
 from propetl.backbone import Backbone, check_backbone
 from propetl.bundle.format import HEADS, TaskInfo, check_task_name
 from propetl.bundle.reader import Bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
 from propetl.generation import generated_ids, only_tokens, summed_token_loss, target_count, token_logits
 from propetl.heads import Head, logits_of, pooled, token_states
+from propetl.hooks import attach
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, new_shared_masks
 from propetl.prototypes.prototype import TensorPrototype, new_prototype

@@ -38,6 +38,10 @@ def _prototype(value: Any) -> Any:
     return {"sparsity": method.sparsity, **value} if method else dict(value)
 
 
+Prototype = Annotated[PrototypeConfig, BeforeValidator(_prototype)]
+"""A prototype as a configuration gives it: what is left out is the method's default."""
+
+
 def _tasks(value: Any) -> Any:
     """A list of known names becomes a mapping without definitions; one name, a list of one."""
     if isinstance(value, str):
@@ -103,7 +107,7 @@ class TrainConfig(BaseModel):
     backbone: str = Field(min_length=1)
     revision: str | None = None
     allow_pickle: bool = False
-    prototype: Annotated[PrototypeConfig, BeforeValidator(_prototype)] = PrototypeConfig()
+    prototype: Prototype = PrototypeConfig()
     head: Literal["linear", "own"] = "linear"
     tasks: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(_tasks), Field(min_length=1)]
     data: str = Field(min_length=1)

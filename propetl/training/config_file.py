@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from propetl.backbone_files import check_name
@@ -14,7 +14,8 @@ from propetl.data.known import known_tasks, specs_of
 from propetl.data.table import shown
 from propetl.errors import ConfigurationError
 from propetl.nearest import did_you_mean, nearest
-from propetl.training.config import TrainConfig
+from propetl.prototypes.spec import PrototypeConfig
+from propetl.training.config import Prototype, TrainConfig
 from propetl.training.yaml_file import parse_yaml, read_yaml, yaml_problem
 
 Overrides = Mapping[str, Any]
@@ -67,6 +68,18 @@ def config_from(values: Mapping[str, Any], overrides: Overrides, source: str) ->
         raise ConfigurationError(f"{source}: {error}") from error
 
 
+def prototype_from(values: Mapping[str, Any]) -> PrototypeConfig:
+    """The prototype of a configuration whose key ``prototype`` holds ``values``.
+
+    Raises:
+        ConfigurationError: a key or value is wrong.
+    """
+    try:
+        return TypeAdapter(Prototype).validate_python(values)
+    except ValidationError as error:
+        raise ConfigurationError(_first_line(error, "prototype")) from error
+
+
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     """``key.sub=value`` strings to overrides; a value is read as YAML.
 
@@ -105,9 +118,10 @@ def _with(values: Mapping[str, Any], path: list[str], value: Any, key: str) -> d
     return {**values, first: _with(inner, rest, value, key)}
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, *above: str) -> str:
+    """What is wrong first; ``above`` are the keys over what was checked."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in (*above, *first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}; {nearest(key, TrainConfig.model_fields)}"
     if first["type"] == "missing":

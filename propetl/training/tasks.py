@@ -122,24 +122,28 @@ class TrainingTask:
     @property
     def info(self) -> TaskInfo:
         """As a bundle describes it."""
-        spec = self.spec
-        return TaskInfo(
-            problem=spec.problem,
-            labels=spec.labels,
-            columns=spec.columns,
-            metrics=spec.metrics,
-            label_column=spec.label_column,
-            label_values=dict(spec.label_values),
-            language=spec.language,
-            text=spec.text,
-            template=spec.template,
-            delimiter=spec.delimiter,
-        )
+        return info_of(self.spec)
 
     def samples(self, count: int) -> dict[str, NDArray[np.int64]]:
         """The first ``count`` development rows as padded model inputs ``[rows, longest]``."""
         batch = self.dev.batch(range(min(count, len(self.dev))))
         return {name: value.numpy() for name, value in batch.items() if name not in ("task", "labels")}
+
+
+def info_of(spec: TaskSpec) -> TaskInfo:
+    """``spec`` as a bundle describes it."""
+    return TaskInfo(
+        problem=spec.problem,
+        labels=spec.labels,
+        columns=spec.columns,
+        metrics=spec.metrics,
+        label_column=spec.label_column,
+        label_values=dict(spec.label_values),
+        language=spec.language,
+        text=spec.text,
+        template=spec.template,
+        delimiter=spec.delimiter,
+    )
 
 
 def tokenizer_of(backbone: Backbone) -> Tokeniser:
@@ -194,8 +198,6 @@ def encode_tasks(
     """
     known = specs_of(config.tasks)
     specs = {name: replace(spec, label_values=rows[name].label_values) for name, spec in known.items()}
-    if kind == "encoder-decoder":
-        specs = {name: as_text(spec) for name, spec in specs.items()}
     limited = tokenizer.limited(config.max_length)
     limited.check_room()
     return [_encode(spec, rows[name], config, limited, kind) for name, spec in specs.items()]
@@ -204,8 +206,7 @@ def encode_tasks(
 def _encode(
     spec: TaskSpec, rows: TaskRows, config: TrainConfig, tokenizer: Tokeniser, kind: Kind
 ) -> TrainingTask:
-    if spec.text is not None:
-        spec = replace(spec, text=_checked_text(spec, spec.text, rows.train, tokenizer, kind))
+    spec = settled(spec, tokenizer, kind, rows.train.labels)
     train, dev = (_split(spec, split, config.max_length, tokenizer, kind) for split in (rows.train, rows.dev))
     return TrainingTask(spec, train, dev, tokenizer.decode_batch)
 
@@ -215,19 +216,38 @@ def _split(spec: TaskSpec, rows: Rows, max_length: int, tokenizer: Tokeniser, ki
     return Split(spec.name, encoded, collate_with(tokenizer), rows.source)
 
 
-def _checked_text(spec: TaskSpec, text: TextInfo, rows: Rows, tokenizer: Tokeniser, kind: Kind) -> TextInfo:
+def settled(spec: TaskSpec, tokenizer: Tokeniser, kind: Kind, labels: NDArray[Any]) -> TaskSpec:
+    """``spec`` as it is trained on a backbone of ``kind``: an encoder-decoder answers every task in text.
+
+    Args:
+        spec: the task.
+        tokenizer: of the backbone, at the length of the texts.
+        kind: of the backbone.
+        labels: ``[n]`` of its rows, for answers as long as the longest; empty where none are known yet.
+
+    Raises:
+        ConfigurationError: the tokenizer cannot ask or answer it in text.
+    """
+    if kind == "encoder-decoder":
+        spec = as_text(spec)
+    return spec if spec.text is None else replace(spec, text=_checked_text(spec, spec.text, tokenizer, kind, labels))
+
+
+def _checked_text(
+    spec: TaskSpec, text: TextInfo, tokenizer: Tokeniser, kind: Kind, labels: NDArray[Any]
+) -> TextInfo:
     """How ``spec`` is asked and answered, which the tokenizer can do; a class or value just long enough."""
     continues = kind == "decoder"
     if spec.asks != "text":
-        text = _just_long_enough(text, rows, tokenizer, continues)
+        text = _just_long_enough(text, labels, tokenizer, continues)
     tokenizer.check_prompt(spec.name, text)
-    values = rows.labels.tolist() if text.step is not None else []
+    values = labels.tolist() if text.step is not None else []
     check_answers(spec.name, text, tokenizer, values, continues=continues)
     return text
 
 
-def _just_long_enough(text: TextInfo, rows: Rows, tokenizer: Tokeniser, continues: bool) -> TextInfo:
+def _just_long_enough(text: TextInfo, labels: NDArray[Any], tokenizer: Tokeniser, continues: bool) -> TextInfo:
     """A class or value is generated no longer than the longest there is."""
-    answers = text.words or sorted({text.target(label) for label in rows.labels.tolist()})
+    answers = text.words or sorted({text.target(label) for label in labels.tolist()})
     encoded = encode_answers(list(answers), tokenizer, None, continues=continues)
-    return replace(text, max_target_length=max(map(len, encoded)))
+    return replace(text, max_target_length=max(map(len, encoded), default=text.max_target_length))

@@ -150,8 +150,9 @@ class ProPETLTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW over three groups: decayed and plain parameters at one rate, scores at another."""
         if self.optimizer is None:
-            groups = parameter_groups(self.network, self.config)
-            self.optimizer = torch.optim.AdamW(groups, lr=self.config.rate)
+            config = self.config
+            groups = parameter_groups(self.network, config.rate, config.score_rate, config.weight_decay)
+            self.optimizer = torch.optim.AdamW(groups, lr=config.rate)
         return self.optimizer
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

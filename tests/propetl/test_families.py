@@ -1,10 +1,15 @@
 """The family table against transformers' own modules."""
 
+import json
+from dataclasses import replace
+
 import pytest
 from torch import nn
 
+from propetl.backbone import load_backbone
 from propetl.errors import ConfigurationError
-from propetl.families import FAMILIES, family_of
+from propetl.families import FAMILIES, family_of, register_family
+from tests.tiny_backbone import tiny_backbone
 
 
 def test_a_family_is_known_by_its_model_type(backbone):
@@ -71,3 +76,50 @@ def test_an_unknown_family(name):
     with pytest.raises(ConfigurationError) as caught:
         family_of(name)
     assert all(family in str(caught.value) for family in FAMILIES) and repr(name) in str(caught.value)
+
+
+@pytest.fixture
+def families(monkeypatch):
+    """What is registered is known for one test."""
+    monkeypatch.setattr("propetl.families.FAMILIES", dict(FAMILIES))
+
+
+def test_a_family_from_outside_is_loaded_like_ours(families, tmp_path, monkeypatch):
+    """CamemBERT's configuration calls itself another type than RoBERTa's, and its modules are the same."""
+    folder = tiny_backbone(tmp_path / "backbone", "roberta")
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "camembert"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigurationError, match="family 'camembert' is not supported"):
+        load_backbone(str(folder))
+    register_family(replace(FAMILIES["roberta"], name="camembert"))
+    found = load_backbone(str(folder))
+    assert found.info.family == "camembert"
+    assert found.info.fingerprint == load_backbone(str(tiny_backbone(tmp_path / "same", "roberta"))).info.fingerprint
+
+
+def test_a_name_is_registered_once(families):
+    other = replace(FAMILIES["roberta"], head_activation="relu")
+    register_family(FAMILIES["roberta"])
+    with pytest.raises(ConfigurationError, match="'roberta' is known already, with other paths"):
+        register_family(other)
+
+
+def test_an_installed_package_brings_families(families, tmp_path, monkeypatch):
+    """By an entry point, as pip leaves it."""
+    (tmp_path / "brought.py").write_text(
+        "from dataclasses import replace\n"
+        "from propetl import families\n"
+        "CAMEMBERT = replace(families.FAMILIES['roberta'], name='camembert')\nNONE = 3\n"
+    )
+    info = tmp_path / "brought-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[propetl.families]\ncamembert = brought:CAMEMBERT\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert family_of("camembert").stacks == FAMILIES["roberta"].stacks
+    (info / "entry_points.txt").write_text("[propetl.families]\nnone = brought:NONE\n")
+    with pytest.raises(ConfigurationError, match=r"brought:NONE of an installed package is no propetl\.Family"):
+        family_of("flaubert")
+    (info / "entry_points.txt").write_text("[propetl.families]\nnone = brought:MISSING\n")
+    with pytest.raises(ConfigurationError, match="brought:MISSING of an installed package cannot be loaded"):
+        family_of("flaubert")

@@ -18,6 +18,11 @@ from propetl.training.tasks import load_tasks, tokenizer_of
 from propetl.training.trainer import ProPETLTrainer
 
 
+def groups_of(trainer):
+    config = trainer.config
+    return parameter_groups(trainer.network, config.rate, config.score_rate, config.weight_decay)
+
+
 @pytest.fixture
 def make_trainer(make_config, bert, tmp_path):
     """A trainer of a fresh model; ``scores`` replaces what evaluations find."""
@@ -79,7 +84,7 @@ def test_two_rates_and_no_decay_where_none_belongs(make_trainer):
     names = {parameter: name for name, parameter in trainer.network.named_parameters()}
     found = {
         names[parameter]: (group["lr"], group["weight_decay"])
-        for group in parameter_groups(trainer.network, trainer.config)
+        for group in groups_of(trainer)
         for parameter in group["params"]
     }
     assert set(found) == set(trainer.network.trainable_state())
@@ -96,14 +101,14 @@ def test_two_rates_and_no_decay_where_none_belongs(make_trainer):
 def test_methods_without_scores_have_no_group_for_them(make_trainer, method):
     trainer = make_trainer(prototype=PrototypeConfig(method=method, sharing="unshared").to_json())
     assert trainer.network.score_parameters() == []
-    groups = parameter_groups(trainer.network, trainer.config)
+    groups = groups_of(trainer)
     assert all(group["params"] and group["lr"] == trainer.config.rate for group in groups)
 
 
 def test_full_fine_tuning_spares_norms_and_biases_from_decay(make_trainer):
     trainer = make_trainer(tasks=["mood"], prototype={"method": "full"})
     names = {parameter: name for name, parameter in trainer.network.named_parameters()}
-    for group in parameter_groups(trainer.network, trainer.config):
+    for group in groups_of(trainer):
         for parameter in group["params"]:
             name = names[parameter]
             assert (group["weight_decay"] == 0) == (name.endswith("bias") or "LayerNorm" in name), name

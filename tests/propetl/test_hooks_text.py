@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from propetl.attach import attach
 from propetl.backbone import load_backbone
 from propetl.bundle.text import TextInfo
 from propetl.errors import ConfigurationError
 from propetl.generation import generated_ids, token_logits
 from propetl.heads import pooled
+from propetl.hooks import attach
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.spec import PrototypeConfig
 from tests.propetl.plain_decoders import PlainGPT2, PlainLlama

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from propetl.attach import attach
 from propetl.errors import ConfigurationError
+from propetl.hooks import attach
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.spec import PrototypeConfig
 from tests.propetl.conftest import ENCODERS
