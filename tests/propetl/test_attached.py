@@ -34,7 +34,7 @@ def folders(tmp_path_factory):
     return {family: tiny_backbone(root / family, family) for family in ("bert", "roberta", "t5", "gpt2")}
 
 
-def parts(folder, cls=AutoModel):
+def parts(folder, cls: Any = AutoModel) -> tuple[Any, Any]:
     return cls.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
 

@@ -2,6 +2,8 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,8 +132,8 @@ def test_changes_at_the_same_time_lose_nothing(path):
     """Each waits for the folder that the one before put there, and not for the folder that is gone."""
     names = [f"task{index}" for index in range(6)]
     task = newer(read_bundle(path), 4)
-    changes = [lambda name=name: add_task(path, name, task) for name in names]
-    changes += [lambda: edits.rename_task(path, "first", "primary"), lambda: edits.remove_task(path, "third")]
+    changes: list[Any] = [partial(add_task, path, name, task) for name in names]
+    changes += [partial(edits.rename_task, path, "first", "primary"), partial(edits.remove_task, path, "third")]
     with ThreadPoolExecutor(len(changes)) as pool:
         for future in [pool.submit(change) for change in changes]:
             future.result()
