@@ -86,6 +86,6 @@ def _class(spec: TaskSpec, label: Any, where: str) -> int:
 
 
 def _value(spec: TaskSpec, label: Any, where: str) -> float:
-    if not isinstance(label, Real) or isinstance(label, bool) or not abs(float(label)) <= LARGEST:
+    if isinstance(label, bool) or not isinstance(label, Real) or not abs(float(label)) <= LARGEST:
         raise DataError(f"task {spec.name!r}, {where}: label {shown(label)} is not a finite number")
     return float(label)
