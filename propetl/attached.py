@@ -25,7 +25,6 @@ from propetl.lengths import check_lengths
 from propetl.model import ProPETLModel, TaskOutput
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.rows import Text
-from propetl.training.config import defaults_of
 from propetl.training.config_file import prototype_from
 from propetl.training.optimizer import parameter_groups
 from propetl.training.tasks import info_of, settled, tokenizer_of
@@ -161,7 +160,7 @@ class Attached(nn.Module):
             score_lr: of the scores that masks are made of; the method's default if None.
             weight_decay: of weight matrices; scores, biases and LayerNorms have none.
         """
-        defaults = defaults_of(self.network.config.method)
+        defaults = self.network.config.specification
         rates = (lr or defaults.learning_rate, score_lr or defaults.score_learning_rate)
         return parameter_groups(self.network, *rates, weight_decay)
 

@@ -60,7 +60,7 @@ class ProPETLModel(nn.Module):
 
         The backbone's modules are copied and its parameters shared, so one backbone serves many models;
         full fine-tuning copies the parameters too. ``merge`` puts the method into the backbone's matrices where it
-        can (see :func:`propetl.attach.attach`).
+        can (see :func:`propetl.hooks.attach`).
 
         Raises:
             ConfigurationError: an unknown head, or several tasks with full fine-tuning.
