@@ -50,7 +50,7 @@ def check_task_name(name: object) -> str:
     """``name`` if it can be a task's: it becomes a file name, so it is held to a few characters."""
     if not isinstance(name, str) or not _TASK_NAME.fullmatch(name) or ".." in name:
         allowed = "use 1-64 of a-z, 0-9, '_', '-', '.', starting with a letter or digit"
-        raise TaskError(f"task name {name!r}: {allowed}")
+        raise TaskError(f"task name {fields.shown(name)}: {allowed}")
     if name.endswith(".samples"):
         raise TaskError(f"task name {name!r}: '.samples' at the end marks sample rows; choose another name")
     return name

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.errors import BackendError, ConfigurationError
+from propetl.errors import ArtifactError, BackendError, ConfigurationError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines.blocks import Distinct
 from propetl.runtime.engines.held_signature import check_signature
@@ -163,6 +163,10 @@ def load_engine(artifact: Artifact, graph: GraphInfo, options: EngineOptions) ->
     manifest = artifact.manifest
     check_provider(manifest.operators, manifest.precision, options.provider, str(artifact.path))
     loader: EngineLoader = import_module(PROVIDERS[options.provider]).load
-    engine = loader(artifact, graph, options)
-    check_signature(engine, graph, str(artifact.path))
+    try:
+        engine = loader(artifact, graph, options)
+        check_signature(engine, graph, str(artifact.path))
+    except UnicodeDecodeError as error:  # as the library hands out a name
+        source = artifact.path / graph.path
+        raise ArtifactError(f"{source}: a name in it is not UTF-8 ({error.reason}); export the bundle again") from error
     return engine

@@ -59,7 +59,7 @@ def test_a_campaign_tells_defects_from_refusals(tmp_path, mutant, kept, outcome)
 
 
 def test_what_ends_or_holds_up_a_process_is_counted_and_passed(tmp_path, monkeypatch):
-    monkeypatch.setattr(isolated, "PATIENCE", 0.5)
+    monkeypatch.setattr(isolated, "PATIENCE", 5.0)
     campaign = faulty_worker.faulty_campaign(tmp_path, 0)
     mutants = [_mutant(campaign, 0)]
     while not {6, 7} <= set(mutants):

@@ -150,6 +150,16 @@ def test_a_graph_of_another_signature(way, change):
     refused(tiny, form, rf"{graphs_of(tiny, form)[0]}: (its|ONNX Runtime cannot load)", ArtifactError)
 
 
+@pytest.mark.parametrize("said", [b"sequence", b"attention_mask", b"propetl.tasks"])
+def test_a_graph_whose_words_are_no_text(way, said):
+    """Names of sizes and values, and what a graph says of its tasks, are UTF-8 in every file that a tool writes."""
+    tiny, form = way
+    path = graphs_of(tiny, form)[0]
+    edit(tiny, path, lambda model: onnx.helper.set_model_props(model, {"propetl.tasks": "[]"}))
+    tiny.rewrite(path, (tiny.path / path).read_bytes().replace(said, b"\xff" + said[1:]))
+    refused(tiny, form, rf"{path}: ", ArtifactError)
+
+
 def external(location, place):
     """A tensor of a graph that stands in another file; ``place`` puts it somewhere."""
     tensor = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(onnx.helper.make_tensor(
