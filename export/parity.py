@@ -14,9 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from propetl.backbone import load_backbone_of
 from propetl.bundle.format import TaskInfo
 from propetl.bundle.reader import read_bundle
-from propetl.bundle.words import at_words, in_one_array, tags_of
 from propetl.data.metrics import check_metrics, compute
-from propetl.data.tables import Rows, label_array, load_split
+from propetl.data.tables import Rows, load_split
 from propetl.data.tasks import spec_of
 from propetl.data.tokenise import collate_with, encode_task_rows
 from propetl.model import ProPETLModel
@@ -139,12 +138,7 @@ def _reference(model: ProPETLModel, split: Split, rows: Rows, decode: Decode, pr
         batch = split.batch(places)
         del batch["labels"], batch["task"]
         with torch.inference_mode():
-            if info.text is None:
-                answered = model(split.task, **batch).logits.numpy()
-            else:
-                answered = decode(model.generate(split.task, batch).tolist())
-        if split.rows.places is not None:
-            answered = [at_words(row, split.rows.places[place]) for row, place in zip(answered, places, strict=True)]
+            answered = info.kind.answers(model, split.task, batch, split.words(places), decode)
         found |= dict(zip(places, answered, strict=True))
         progress.advance(bar, len(places))
     answers = _in_order(found, info)
@@ -152,20 +146,12 @@ def _reference(model: ProPETLModel, split: Split, rows: Rows, decode: Decode, pr
 
 
 def _in_order(found: Mapping[int, Any], info: TaskInfo) -> Answers:
-    ordered = [found[place] for place in range(len(found))]
-    if info.kind.answers_words:
-        return in_one_array(ordered)
-    return ordered if info.text is not None else np.stack(ordered)
+    answers: Answers = info.kind.together([found[place] for place in range(len(found))])
+    return answers
 
 
 def _metrics(info: TaskInfo, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
-    if info.kind.answers_words:
-        words = [np.asarray(row)[: len(tags)] for row, tags in zip(answers, labels, strict=True)]
-        return compute(info.metrics, label_array([tags_of(row, info.labels) for row in words]), labels)
-    if info.text is None:
-        return compute(info.metrics, np.asarray(answers), labels)
-    values = [info.text.answer(str(generated)) for generated in answers]
-    return compute(info.metrics, np.array(values, dtype=object if isinstance(values[0], str) else None), labels)
+    return compute(info.metrics, info.kind.scored(info, answers, labels), labels)
 
 
 def _compare_form(

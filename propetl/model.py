@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
@@ -16,9 +15,10 @@ from propetl.backbone import Backbone, check_backbone
 from propetl.bundle.format import HEADS, TaskInfo, check_task_name
 from propetl.bundle.reader import Bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
-from propetl.generation import generated_ids, only_tokens, summed_token_loss, target_count, token_logits
+from propetl.generation import generated_ids, only_tokens
 from propetl.heads import Head, logits_of, pooled, token_states
 from propetl.hooks import attach
+from propetl.problems.text import text_of
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, new_shared_masks
 from propetl.prototypes.prototype import TensorPrototype, new_prototype
@@ -130,7 +130,7 @@ class ProPETLModel(nn.Module):
             raise TaskError(f"task {name!r} is in this model already; choose another name")
         if self.config.specification.trains_backbone and self.infos:
             raise ConfigurationError("full fine-tuning changes the backbone for one task: train each with --separate")
-        self._check_problem(name, info)
+        info.kind.check_backbone(name, self.backbone.family, self.layout)
         self.config.check_language(name, info.language)
         with self._seeded():
             self._register(name, info, new_task_part(self.layout, info.language))
@@ -167,9 +167,8 @@ class ProPETLModel(nn.Module):
 
     def head_logits(self, task: str, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor]) -> Tensor:
         """Logits of the head of ``task`` with ``weights`` attached: ``[batch, outputs]``, or at every token."""
-        states = self.token_states if self._info(task).kind.answers_words else self.pooled_state
-        head, activation = self.head_tensors(task), self.backbone.family.head_activation
-        return logits_of(states(weights, inputs), head, activation, self.dropout)
+        states = self._info(task).kind.states(self, weights, inputs)
+        return logits_of(states, self.head_tensors(task), self.backbone.family.head_activation, self.dropout)
 
     def forward(
         self,
@@ -205,20 +204,12 @@ class ProPETLModel(nn.Module):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None and self.backbone.family.takes_token_types:
             inputs["token_type_ids"] = token_type_ids
-        weights = self.effective(task)
-        if info.text is not None:
-            with self.running(weights):
-                logits = token_logits(self.network, inputs, labels)
-        else:
-            logits = self.head_logits(task, weights, inputs)
+        logits = info.kind.forward(self, task, self.effective(task), inputs, labels)
         if labels is None:
             return TaskOutput(logits=logits)
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        per_token = info.text is not None or info.kind.answers_words
-        summed = (summed_token_loss if per_token else _summed_loss)(exact, labels, self.label_smoothing)
-        if divisor is None:
-            divisor = target_count(labels) if per_token else len(labels)
-        return TaskOutput(summed / divisor, logits)
+        summed = info.kind.summed_loss(exact, labels, self.label_smoothing)
+        return TaskOutput(summed / (info.kind.targets(labels) if divisor is None else divisor), logits)
 
     @torch.no_grad()
     def generate(self, task: str, inputs: Mapping[str, Tensor], **options: Any) -> Tensor:
@@ -235,15 +226,14 @@ class ProPETLModel(nn.Module):
         Raises:
             TaskError: the task is not in this model, or is answered by a head.
         """
-        text = self._info(task).text
-        if text is None:
-            raise TaskError(f"task {task!r} is a {self.infos[task].problem}: it has logits, and generates nothing")
+        info = self._info(task)
+        info.kind.check_generates(task)
         with self.running(self.effective(task)):
-            return generated_ids(self.network, text, inputs, **options)
+            return generated_ids(self.network, text_of(info), inputs, **options)
 
     def head_tensors(self, task: str) -> dict[str, Tensor]:
         """The head of ``task`` by tensor name; empty for text."""
-        if self._info(task).text is not None:
+        if not self._info(task).outputs:
             return {}
         head = self.heads[_key(task)]
         assert isinstance(head, Head)
@@ -284,20 +274,6 @@ class ProPETLModel(nn.Module):
     def _trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
 
-    def _check_problem(self, name: str, info: TaskInfo) -> None:
-        family = self.backbone.family
-        if not (family.takes_heads if info.text is None else family.generates):
-            how = "answers in text" if family.generates else "does not generate"
-            raise ConfigurationError(
-                f"task {name!r} is a problem of kind {info.problem}, but {family.name} {how}; "
-                "choose another backbone or problem"
-            )
-        if info.text is not None and not (self.layout.tensors or self.config.specification.trains_backbone):
-            method = self.config.method
-            raise ConfigurationError(
-                f"task {name!r} has no head, so method {method} has nothing to train; choose another"
-            )
-
     def _info(self, task: str) -> TaskInfo:
         if task not in self.infos:
             raise TaskError(f"task {task!r} is not in this model; it has {', '.join(self.infos) or 'none'}")
@@ -306,7 +282,7 @@ class ProPETLModel(nn.Module):
     def _register(self, name: str, info: TaskInfo, part: TaskPart) -> None:
         self.infos[name] = info
         self.parts[_key(name)] = part
-        if info.text is None:
+        if info.outputs:
             kind = info.head_kind(self.head_kind)
             head = Head(kind, self.layout.hidden_size, info.outputs, self.backbone.pooler)
             self.heads[_key(name)] = head
@@ -361,12 +337,6 @@ def _dropout_of(backbone: Backbone) -> float:
     config = backbone.model.config
     probability = getattr(config, "hidden_dropout_prob", getattr(config, "dropout", 0.1))
     return float(probability)
-
-
-def _summed_loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    if labels.is_floating_point():
-        return functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
-    return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="sum")
 
 
 def _key(task: str) -> str:

@@ -22,10 +22,11 @@ from propetl.bundle.text import TextInfo
 from propetl.bundle.writer import write_bundle
 from propetl.cli.main import COMMANDS, main
 from propetl.data.generated import GENERATED
-from propetl.data.own_task import KEYS, TEXT_KEYS
+from propetl.data.own_task import KEYS
 from propetl.data.tasks import TASKS
 from propetl.export import passes
 from propetl.families import FAMILIES
+from propetl.problems import PROBLEMS
 from propetl.prototypes.layout import layout_of
 from propetl.prototypes.registry import METHODS
 from propetl.prototypes.spec import PROTOTYPE_KEYS, PrototypeConfig
@@ -151,7 +152,7 @@ def test_known_tasks_are_named():
 
 def test_keys_of_an_own_task():
     assert tuple(_code(row[0]) for row in _table("adding-a-task.md", "In the configuration")) == KEYS
-    assert tuple(_code(row[0]) for row in _table("adding-a-task.md", "Answers in text")) == TEXT_KEYS
+    assert tuple(_code(row[0]) for row in _table("adding-a-task.md", "Answers in text")) == PROBLEMS["text"].keys
 
 
 def test_passes_are_those_of_the_compiler():

@@ -1,11 +1,33 @@
 """Answers in text that a tokenizer can write: a model answers by what its tokens read as, and by nothing else."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from propetl.bundle.text import TextInfo
+from propetl.data.tasks import TaskSpec
 from propetl.data.tokenise import encode_answers
 from propetl.errors import ConfigurationError
+from propetl.problems.text import text_of
 from propetl.runtime.tokenise import Tokeniser
+
+
+def fitted_text(task: TaskSpec, labels: NDArray[Any], tokeniser: Tokeniser, *, continues: bool) -> TextInfo:
+    """How ``task`` is asked and answered, which the tokenizer can do; a class or value just long enough.
+
+    Raises:
+        ConfigurationError: the prompt leaves no room for texts, or an answer cannot be written.
+    """
+    text, values = text_of(task), labels.tolist()
+    if task.asks is not task.kind:
+        answers = text.words or sorted({text.target(label) for label in values})
+        encoded = encode_answers(list(answers), tokeniser, None, continues=continues)
+        text = replace(text, max_target_length=max(map(len, encoded), default=text.max_target_length))
+    tokeniser.check_prompt(task.name, text)
+    check_answers(task.name, text, tokeniser, values if text.step is not None else [], continues=continues)
+    return text
 
 
 def check_answers(

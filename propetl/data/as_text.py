@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from propetl.bundle.text import PLACE, TextInfo
 from propetl.data.tasks import TaskSpec
-from propetl.errors import ConfigurationError
 
 STEP = 0.2
 """Values are rounded to multiples of this, as STS-B's are (Raffel et al. 2020, section 2.4)."""
@@ -28,20 +27,20 @@ PROMPTS = {
 def as_text(spec: TaskSpec) -> TaskSpec:
     """``spec`` with its answers generated; a task of problem ``text`` is returned as it is, a tagging is refused.
 
-    GLUE's classes are answered by their digits, as in the reference implementation; those of other tasks by
-    their names.
-
     Raises:
         ConfigurationError: the task tags words.
     """
-    if spec.text is not None:
-        return spec
-    if spec.problem == "tagging":
-        raise ConfigurationError(
-            f"task {spec.name!r} tags words, which an encoder-decoder has no head for; choose an encoder or a decoder"
-        )
+    return spec.kind.as_text(spec)
+
+
+def generated(spec: TaskSpec) -> TaskSpec:
+    """``spec``, whose labels are classes or values, with its answers generated.
+
+    GLUE's classes are answered by their digits, as in the reference implementation; those of other tasks by
+    their names.
+    """
     known = PROMPTS.get(spec.name)
-    words = () if spec.problem == "regression" else _words(spec, digits=known is not None)
+    words = spec.labels if known is None else tuple(map(str, range(len(spec.labels))))
     columns = (TEXT,) if spec.template else spec.columns
     text = TextInfo(known or default_prompt(spec.name, columns), words, None if words else STEP)
     return replace(spec, problem="text", text=text)
@@ -50,7 +49,3 @@ def as_text(spec: TaskSpec) -> TaskSpec:
 def default_prompt(name: str, columns: tuple[str, ...]) -> str:
     """``NAME column: {} column: {}``, in the manner of GLUE's."""
     return " ".join([name, *(f"{column}: {PLACE}" for column in columns)])
-
-
-def _words(spec: TaskSpec, digits: bool) -> tuple[str, ...]:
-    return tuple(str(index) for index in range(len(spec.labels))) if digits else spec.labels

@@ -31,11 +31,15 @@ ATTEMPTS = 200
 
 @dataclass(frozen=True)
 class GeneratedTask:
-    """A task and how to draw texts for one of its levels: a class index, or a whole-number score."""
+    """A task and how to draw texts for one of its levels: a class index, or a whole-number score.
+
+    ``label`` writes a level as files do.
+    """
 
     spec: TaskSpec
     levels: int
     texts: Callable[[Random, int], tuple[str, ...]]
+    label: Callable[[int], str] = str
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ _TASKS = {
             ),
             6,
             likeness.texts,
+            "{}.0".format,
         ),
     )
 }
@@ -153,7 +158,7 @@ def _new_row(grammar: GeneratedTask, level: int, rng: Random, seen: set[tuple[st
         texts = grammar.texts(rng, level)
         if texts not in seen:
             seen.add(texts)
-            return GeneratedRow(texts, f"{level}.0" if grammar.spec.problem == "regression" else str(level))
+            return GeneratedRow(texts, grammar.label(level))
     raise ConfigurationError(f"task {grammar.spec.name!r} has no more new rows after {len(seen)}: ask for fewer rows")
 
 

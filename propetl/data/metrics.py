@@ -15,20 +15,14 @@ Array = NDArray[Any]
 Metric = Callable[[Array, Array, int], float]
 
 
-def prediction_of(logits: Array, problem: str) -> Array:
-    """What the logits say.
-
-    Args:
-        logits: float [n, classes]; for a regression [n, 1] or [n].
-        problem: ``classification`` or ``regression``.
-
-    Returns:
-        The class indices, int64 [n]; for a regression the values, float64 [n].
-    """
-    logits = np.asarray(logits)
-    if problem == "regression":
-        return logits.reshape(len(logits)).astype(np.float64)
+def classes_of(logits: Array) -> Array:
+    """The likeliest class indices, int64 [n], of logits [n, classes]."""
     return np.asarray(logits.argmax(axis=1), dtype=np.int64)
+
+
+def values_of(logits: Array) -> Array:
+    """The values of a regression, float64 [n], of logits [n, 1] or [n]."""
+    return logits.reshape(len(logits)).astype(np.float64)
 
 
 def compute(metrics: Sequence[str], predictions: Array, labels: Array) -> dict[str, float]:
@@ -40,9 +34,9 @@ def compute(metrics: Sequence[str], predictions: Array, labels: Array) -> dict[s
         metrics: of ``accuracy``, ``f1``, ``matthews`` for classes, ``pearson``, ``spearman`` for values; those
             of :mod:`propetl.data.text_metrics` for texts and of :mod:`propetl.data.tag_metrics` for tags. F1 is
             that of class 1 where there are two classes, else the mean over the classes.
-        predictions: logits [n, classes] or [n, 1], or predictions [n] as from ``prediction_of``. A generated
-            answer that names no class is -1: no class, and for F1 of two classes the wrong one. Of tags a tuple
-            for each row, with None for a word that has none, which is not scored.
+        predictions: logits [n, classes] or [n, 1], or predictions [n] as from ``classes_of`` and ``values_of``. A
+            generated answer that names no class is -1: no class, and for F1 of two classes the wrong one. Of tags a
+            tuple for each row, with None for a word that has none, which is not scored.
         labels: [n], class indices, values, texts, or tuples of tags.
 
     Returns:
@@ -100,12 +94,12 @@ def _by_name(name: str) -> Callable[[Array, Array], float]:
 def _of_classes(metric: Metric, predictions: Array, labels: Array) -> float:
     """Classes are counted from the logits where these are given: a small split may lack one."""
     classes = int(max(predictions.max(), labels.max())) + 1 if predictions.ndim == 1 else predictions.shape[1]
-    chosen = predictions if predictions.ndim == 1 else prediction_of(predictions, "classification")
+    chosen = predictions if predictions.ndim == 1 else classes_of(predictions)
     return float(metric(chosen.astype(np.int64), labels.astype(np.int64), classes))
 
 
 def _of_values(metric: Callable[[Array, Array], float], predictions: Array, labels: Array) -> float:
-    values, wanted = prediction_of(predictions, "regression"), labels.astype(np.float64)
+    values, wanted = values_of(predictions), labels.astype(np.float64)
     if np.ptp(values) == 0 or np.ptp(wanted) == 0:
         return 0.0
     return metric(values, wanted)

@@ -1,21 +1,16 @@
 """Reads a task of the user's own from a parsed configuration."""
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from propetl.bundle.text import TextInfo
-from propetl.data.as_text import TEXT, default_prompt
-from propetl.data.conll import TAGS, WORDS
+from propetl.data.as_text import TEXT
 from propetl.data.table import shown
-from propetl.data.tag_metrics import are_entity_tags
-from propetl.data.tasks import METRICS, Problem, TaskSpec, check_task_name
+from propetl.data.tasks import TaskSpec, check_task_name
 from propetl.errors import ConfigurationError
 from propetl.nearest import did_you_mean
+from propetl.problems import PROBLEMS, Problem
 
 KEYS = ("columns", "template", "label", "problem", "labels", "metrics", "delimiter", "language")
-TEXT_KEYS = tuple(item.name for item in fields(TextInfo))
-"""Further keys of problem ``text``."""
 
 
 def own_task(name: str, mapping: object) -> TaskSpec:
@@ -23,42 +18,33 @@ def own_task(name: str, mapping: object) -> TaskSpec:
     check_task_name(name)
     if not isinstance(mapping, Mapping):
         raise _wrong(name, f"is {shown(mapping)}: give the keys {', '.join(KEYS)}")
-    known = KEYS + (TEXT_KEYS if mapping.get("problem") == "text" else ())
+    kind = _kind(name, mapping)
+    known = KEYS + kind.keys
     unknown = [str(key) for key in mapping if key not in known]
     if unknown:
         unknown.sort(key=lambda key: not did_you_mean(key, known))  # one that is near a known key first
         hint = did_you_mean(unknown[0], known)
         raise _wrong(name, f"has the unknown key {', '.join(unknown)}: use {', '.join(known)}{hint}")
-    problem = _problem(name, mapping)
-    if problem == "tagging":
-        mapping = {"columns": WORDS, "label": TAGS} | dict(mapping)
+    mapping = {**kind.defaults, **mapping}
     if "columns" not in mapping:
         raise _wrong(name, "has no key columns: give one or two names of text columns")
     labels, values = _labels(name, mapping.get("labels"))
     columns = _words(name, "columns", mapping["columns"])
     template = _word(name, "template", mapping["template"]) if "template" in mapping else None
-    text = _text(name, (TEXT,) if template else columns, labels, mapping) if problem == "text" else None
+    text = kind.asked(name, (TEXT,) if template else columns, labels, _given(name, kind.keys, mapping))
     return TaskSpec(
         name=name,
         columns=columns,
         label_column=_word(name, "label", mapping.get("label", "label")),
-        problem=problem,
+        problem=kind.name,
         labels=labels,
-        metrics=_words(name, "metrics", mapping["metrics"] if "metrics" in mapping else _metric(problem, labels, text)),
+        metrics=_words(name, "metrics", mapping.get("metrics", kind.labels_as(text).main_metric(labels))),
         label_values=values,
         language=language_of(name, mapping),
         text=text,
         delimiter=_delimiter(name, mapping),
         template=template,
     )
-
-
-def _metric(problem: Problem, labels: tuple[str, ...], text: TextInfo | None) -> str:
-    """The main metric where none is given."""
-    if problem == "tagging" and not are_entity_tags(labels):
-        return "word_accuracy"
-    asks = problem if text is None else "classification" if text.words else "regression" if text.step else "text"
-    return METRICS[asks][0]
 
 
 def language_of(name: str, mapping: Mapping[Any, Any]) -> str | None:
@@ -73,21 +59,18 @@ def _delimiter(name: str, mapping: Mapping[Any, Any]) -> str | None:
     return given
 
 
-def _text(name: str, columns: tuple[str, ...], labels: tuple[str, ...], mapping: Mapping[Any, Any]) -> TextInfo:
-    """How a task of problem ``text`` is asked and answered: classes by their names where ``words`` are not given."""
-    given = {key: mapping[key] for key in TEXT_KEYS if key in mapping}
-    if "words" in given:
-        given["words"] = _words(name, "words", given["words"])
-    return TextInfo(**{"prompt": default_prompt(name, columns), "words": labels} | given)
+def _given(name: str, keys: Sequence[str], mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    """Values of the further keys of a problem."""
+    given = {key: mapping[key] for key in keys if key in mapping}
+    return given | {"words": _words(name, "words", given["words"])} if "words" in given else given
 
 
-def _problem(name: str, mapping: Mapping[Any, Any]) -> Problem:
+def _kind(name: str, mapping: Mapping[Any, Any]) -> Problem:
     problem = mapping.get("problem", "classification")
-    for known in get_args(Problem):
-        if problem == known:
-            return known  # type: ignore[no-any-return]  # get_args is untyped
-    hint = did_you_mean(str(problem), METRICS)
-    raise _wrong(name, f"has problem: {shown(problem)}: use one of {', '.join(METRICS)}{hint}")
+    if isinstance(problem, str) and problem in PROBLEMS:
+        return PROBLEMS[problem]
+    hint = did_you_mean(str(problem), tuple(PROBLEMS))
+    raise _wrong(name, f"has problem: {shown(problem)}: use one of {', '.join(PROBLEMS)}{hint}")
 
 
 def _labels(name: str, given: object) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -11,24 +11,20 @@ from numpy.typing import NDArray
 from propetl.data.columns import Cells, cells, needed_columns
 from propetl.data.find import split_files
 from propetl.data.hub import HUB, read_hub
-from propetl.data.label_values import NUMBER, LabelValue, label_value
+from propetl.data.label_values import LabelValue
 from propetl.data.read import read_table
 from propetl.data.reading import Classes, classes_of, known_spellings, looks_like_indices, settled
-from propetl.data.table import Record, Sought, Table, is_unicode, shown
-from propetl.data.tagged import tagged_row
-from propetl.data.tasks import Problem, TaskSpec
+from propetl.data.table import Sought, Table
+from propetl.data.tasks import TaskSpec
 from propetl.errors import ConfigurationError, DataError
-
-_LABEL_TYPES: dict[Problem, Any] = {"classification": np.int64, "regression": np.float32}
 
 Label = float | str | tuple[str | None, ...]
 """A class, a value, a text, or a tag for each word; a word without tokens has no predicted one."""
 
-LARGEST = float(np.finfo(np.float32).max)
-
 _CHOICE_SEED = 20230517  # not a run's seed: runs that differ by seed are scored on the same rows
 
-_RawLabel = float | str | LabelValue | tuple[LabelValue, ...]
+RawLabel = float | str | LabelValue | tuple[LabelValue, ...]
+"""The same as it stands in a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +118,7 @@ class _RawRows:
 
     source: str
     texts: list[tuple[str, ...]] = field(default_factory=list)
-    labels: list[_RawLabel] = field(default_factory=list)
+    labels: list[RawLabel] = field(default_factory=list)
     seen: dict[LabelValue, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
@@ -130,7 +126,7 @@ class _RawRows:
         if not self.texts:
             raise DataError(f"{self.source} has no rows: give at least one row below the column names")
         labels = [_label(spec, raw, classes) for raw in self.labels]
-        array = label_array(labels, _LABEL_TYPES.get(spec.asks, object))
+        array = label_array(labels, spec.asks.label_type)
         return Rows(self.texts, array, self.source, self._note(spec))
 
     def _note(self, spec: TaskSpec) -> str:
@@ -142,7 +138,7 @@ class _RawRows:
         )
 
 
-def _label(spec: TaskSpec, raw: _RawLabel, classes: Mapping[LabelValue, int]) -> Label:
+def _label(spec: TaskSpec, raw: RawLabel, classes: Mapping[LabelValue, int]) -> Label:
     if isinstance(raw, LabelValue):
         return classes[raw]
     if isinstance(raw, tuple):
@@ -155,7 +151,7 @@ def _read(spec: TaskSpec, source: str, split: str, max_rows: int | None = None) 
     raw = _RawRows(", ".join(table.name for table in tables))
     known, reads_on = known_spellings(spec), _reads_on(spec)
     for table, row in _cells(spec, tables):
-        texts, label = _row(spec, table, row, known)
+        texts, label = spec.kind.read_row(spec, table, row, known)
         raw.names = row.names
         for place, value in _values(label):
             if value not in raw.seen:
@@ -184,42 +180,10 @@ def _cells(spec: TaskSpec, tables: list[Table]) -> Iterator[tuple[Table, Cells]]
     return ((table, row) for table in tables for row in cells(spec, table))
 
 
-def _values(label: _RawLabel) -> Iterator[tuple[str, LabelValue]]:
+def _values(label: RawLabel) -> Iterator[tuple[str, LabelValue]]:
     """The class names, indices and so on in a label, each with its place in the row."""
     if isinstance(label, LabelValue):
         yield "", label
     elif isinstance(label, tuple):
         for number, value in enumerate(label, start=1):
             yield f", word {number}", value
-
-
-def _row(spec: TaskSpec, table: Table, row: Cells, known: Sequence[str]) -> tuple[tuple[str, ...], _RawLabel]:
-    if spec.problem == "tagging":
-        text, tags = tagged_row(table, row, known)
-        return (text,), tags
-    return tuple(_text(table, row.record, value) for value in row.texts), _raw_label(spec, table, row, known)
-
-
-def _text(table: Table, record: Record, text: object) -> str:
-    if not isinstance(text, str):
-        raise table.wrong(record, f"text expected, found {shown(text)}: write it as text")
-    if not text.strip():
-        raise table.wrong(record, "a text is empty: fill it in or leave the row out")
-    if not is_unicode(text):
-        raise table.wrong(record, "a text is not UTF-8 (half of a surrogate pair): repair or leave it out")
-    return text
-
-
-def _raw_label(spec: TaskSpec, table: Table, row: Cells, known: Sequence[str]) -> float | str | LabelValue:
-    if spec.asks == "text":
-        return _text(table, row.record, row.label)
-    value = label_value(row.label, known, row.names)
-    if value is None:
-        raise table.wrong(row.record, "the label is empty: fill it in or leave the row out")
-    return _number(table, row.record, value.text) if spec.asks == "regression" else value
-
-
-def _number(table: Table, record: Record, value: str) -> float:
-    if not NUMBER.fullmatch(value) or abs(float(value)) > LARGEST:
-        raise table.wrong(record, f"label {shown(value)} is not a finite number: a regression needs one")
-    return float(value)

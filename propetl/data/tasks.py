@@ -3,23 +3,15 @@
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
 
 from propetl.bundle import format as bundle_format
 from propetl.bundle.text import TextInfo, check_text_info
 from propetl.data.label_values import plain
-from propetl.data.tag_metrics import ENTITY_METRICS, OF_TAGS, are_entity_tags
+from propetl.data.tag_metrics import ENTITY_METRICS, are_entity_tags
 from propetl.errors import ConfigurationError, TaskError
 from propetl.nearest import did_you_mean
-
-Problem = Literal["classification", "regression", "tagging", "text"]
-METRICS: dict[Problem, tuple[str, ...]] = {
-    "classification": ("accuracy", "f1", "matthews"),
-    "regression": ("pearson", "spearman"),
-    "tagging": tuple(OF_TAGS),
-    "text": ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "exact_match"),
-}
-"""The metrics that fit each problem; generated classes and values have those of classification and regression."""
+from propetl.problems import PROBLEMS, Problem
+from propetl.problems.learning import Learning
 
 
 @dataclass(frozen=True)
@@ -35,7 +27,7 @@ class TaskSpec:
             head for each word, or ``text``, answered by generating.
         labels: the class names or tags in the order of the logits; empty for regression, and for text that names no
             class.
-        metrics: names from ``METRICS``; the first is the one that picks the best checkpoint.
+        metrics: those that fit the problem; the first is the one that picks the best checkpoint.
         label_values: raw value in the file -> class index; where empty, files hold class names or class indices, one
             of the two.
         alternatives: other sets of columns that hold the same, tried in turn where ``columns`` is absent.
@@ -51,7 +43,7 @@ class TaskSpec:
     name: str
     columns: tuple[str, ...]
     label_column: str = "label"
-    problem: Problem = "classification"
+    problem: str = "classification"
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("accuracy",)
     label_values: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -74,16 +66,19 @@ class TaskSpec:
         return self.metrics[0]
 
     @property
-    def outputs(self) -> int:
-        """How many logits a head for this task has; none for text."""
-        return {"regression": 1, "text": 0}.get(self.problem, len(self.labels))
+    def kind(self) -> Problem:
+        """Its kind of problem, which knows everything that differs between kinds."""
+        return PROBLEMS[self.problem]
 
     @property
-    def asks(self) -> Problem:
-        """What a row's label is, whatever says it: a class, a value, a tag for each word, or a text."""
-        if self.text is None:
-            return self.problem
-        return "regression" if self.text.step is not None else "classification" if self.text.words else "text"
+    def outputs(self) -> int:
+        """How many logits a head for this task has; none for text."""
+        return self.kind.outputs(self)
+
+    @property
+    def asks(self) -> Learning:
+        """The kind of problem by whose rules labels are read, whatever says them: generated text may spell classes."""
+        return self.kind.labels_as(self.text)
 
     def allowed(self) -> str:
         """The labels a file may hold, for a message."""
@@ -125,9 +120,9 @@ class TaskSpec:
             raise ConfigurationError(f"task {self.name!r}: {error}") from error
 
     def _check_text(self) -> None:
-        if self.problem not in METRICS:
+        if self.problem not in PROBLEMS:
             raise ConfigurationError(
-                f"task {self.name!r}: problem is {self.problem!r}: use one of {', '.join(METRICS)}"
+                f"task {self.name!r}: problem is {self.problem!r}: use one of {', '.join(PROBLEMS)}"
             )
         if (self.problem == "text") != (self.text is not None):
             raise ConfigurationError(f"task {self.name!r}: problem text, and only that, says how its answers are made")
@@ -144,12 +139,13 @@ class TaskSpec:
             )
 
     def _check_labels(self) -> None:
-        if self.asks in ("regression", "text"):
+        if not self.asks.names_labels:
             if self.labels or self.label_values:
-                raise ConfigurationError(f"task {self.name!r}: a {self.asks} has no labels: remove them")
+                raise ConfigurationError(f"task {self.name!r}: a {self.asks.name} has no labels: remove them")
         elif len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ConfigurationError(
-                f"task {self.name!r}: labels are {list(self.labels)}: a {self.asks} needs two or more, all different"
+                f"task {self.name!r}: labels are {list(self.labels)}: "
+                f"a {self.asks.name} needs two or more, all different"
             )
         self._check_spellings()
         if len({plain(raw) for raw in self.label_values}) < len(self.label_values):
@@ -171,12 +167,12 @@ class TaskSpec:
             first[spelling] = label
 
     def _check_metrics(self) -> None:
-        fitting = METRICS[self.asks]
+        fitting = self.asks.metrics
         wrong = [metric for metric in self.metrics if metric not in fitting]
         if wrong or not self.metrics or len(set(self.metrics)) != len(self.metrics):
             raise ConfigurationError(
                 f"task {self.name!r}: metrics are {list(self.metrics)}: "
-                f"a {self.asks} takes one or more of {', '.join(fitting)}, each once"
+                f"a {self.asks.name} takes one or more of {', '.join(fitting)}, each once"
                 f"{did_you_mean(wrong[0], fitting) if wrong else ''}"
             )
         if ENTITY_METRICS.keys() & set(self.metrics) and not are_entity_tags(self.labels):
@@ -246,7 +242,7 @@ def spec_of(task: str, info: bundle_format.TaskInfo) -> TaskSpec:
     known = TASKS.get(task)
     if known is not None and _is_as_known(known, info):
         return known if info.text is None else replace(known, problem="text", text=info.text)
-    problem = cast(Problem, info.problem)
+    problem = info.problem
     return TaskSpec(
         task,
         info.columns,

@@ -88,11 +88,7 @@ def encode_task_rows(
 ) -> EncodedRows:
     """Tokenise every row as ``task`` needs it; ``continues`` as for :func:`encode_text_rows`."""
     rows = _joined(rows, task)
-    if task.text is not None:
-        return encode_text_rows(rows, task.text, tokenizer, max_length, continues=continues)
-    if task.problem == "tagging":
-        return encode_tagged_rows(rows, task.labels, tokenizer, max_length)
-    return encode_rows(rows, tokenizer, max_length)
+    return task.kind.encode(rows, task, tokeniser_of(tokenizer, max_length), max_length, continues=continues)
 
 
 def _joined(rows: Rows, task: TaskSpec | TaskInfo) -> Rows:

@@ -1,5 +1,7 @@
 """A row is of one of several classes."""
 
+import numpy as np
+
 from propetl.problems.problem import Problem
 
 
@@ -7,3 +9,8 @@ class Classification(Problem):
     """A head gives a logit for each class."""
 
     name = "classification"
+    metrics = ("accuracy", "f1", "matthews")
+    label_type = np.int64
+
+
+CLASSIFICATION = Classification()

@@ -1,11 +1,18 @@
 """A row has a value."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from propetl.problems.problem import Problem
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from propetl.bundle.format import TaskInfo
+    from propetl.data.columns import Cells
+    from propetl.data.table import Table
     from propetl.runtime.prediction import Prediction
     from propetl.runtime.rows import Text
 
@@ -14,6 +21,9 @@ class Regression(Problem):
     """A head gives the value."""
 
     name = "regression"
+    metrics = ("pearson", "spearman")
+    names_labels = False
+    label_type = np.float32
 
     def described(self, task: "TaskInfo") -> str:
         """It has no classes to count."""
@@ -24,3 +34,18 @@ class Regression(Problem):
         from propetl.runtime.prediction import Prediction
 
         return Prediction(None, float(answer[0]), {})
+
+    def read_label(self, table: "Table", row: "Cells", known: Sequence[str]) -> float:
+        """A finite number."""
+        from propetl.data.cell_values import number_in
+
+        return number_in(table, row, known)
+
+    def summed_loss(self, logits: "Tensor", labels: "Tensor", smoothing: float) -> "Tensor":
+        """Squared error, which nothing is spread over."""
+        from torch.nn import functional
+
+        return functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
+
+
+REGRESSION = Regression()

@@ -1,20 +1,34 @@
 """Each word of a row is of one of several classes, its tag."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from propetl.bundle.words import in_one_array, word_spans
+from propetl.bundle.words import at_words, in_one_array, tags_of, word_spans
 from propetl.errors import ConfigurationError
-from propetl.problems.problem import Column, Problem, number, numbers
+from propetl.problems.answering import Column, number, numbers
+from propetl.problems.learning import Answers, Decode
+from propetl.problems.problem import Problem
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from propetl.bundle.format import TaskInfo
+    from propetl.data.columns import Cells
+    from propetl.data.table import Table
+    from propetl.data.tables import RawLabel, Rows
+    from propetl.data.tasks import TaskSpec
+    from propetl.data.tokenise import EncodedRows
+    from propetl.model import ProPETLModel
+    from propetl.problems.learning import Task
+    from propetl.prototypes.effective import EffectiveWeights
     from propetl.runtime.forms import BoundTask, Logits
     from propetl.runtime.logits_reader import LogitsReader, Texts
     from propetl.runtime.prediction import Prediction
     from propetl.runtime.rows import Text
+    from propetl.runtime.tokenise import Tokeniser
 
 
 class Tagging(Problem):
@@ -22,6 +36,8 @@ class Tagging(Problem):
 
     name = "tagging"
     at = "token"
+    metrics = ("entity_f1", "entity_precision", "entity_recall", "word_accuracy")
+    defaults: ClassVar[Mapping[str, str]] = {"columns": "tokens", "label": "tags"}  # names that CoNLL's columns get
 
     def head_kind(self, kind: str) -> str:
         """Every family tags by a linear map."""
@@ -80,3 +96,77 @@ class Tagging(Problem):
             [word.word, word.tag or "–", *map(number, (word.score, *(word.scores.get(name) for name in shown)))]
             for word in prediction.words
         ]
+
+    def main_metric(self, labels: Sequence[str]) -> str:
+        """Of entities where tags name them."""
+        from propetl.data.tag_metrics import are_entity_tags
+
+        return self.metrics[0] if are_entity_tags(labels) else "word_accuracy"
+
+    def as_text(self, task: "TaskSpec") -> "TaskSpec":
+        """Refuses every task."""
+        raise ConfigurationError(
+            f"task {task.name!r} tags words, which an encoder-decoder has no head for; choose an encoder or a decoder"
+        )
+
+    def read_row(
+        self, task: "TaskSpec", table: "Table", row: "Cells", known: Sequence[str]
+    ) -> "tuple[tuple[str, ...], RawLabel]":
+        """Words with blanks between them, and a tag for each."""
+        from propetl.data.tagged import tagged_row
+
+        text, tags = tagged_row(table, row, known)
+        return (text,), tags
+
+    def encode(
+        self, rows: "Rows", task: "Task", tokenizer: "Tokeniser", max_length: int, *, continues: bool
+    ) -> "EncodedRows":
+        """A target at the first token of each word."""
+        from propetl.data.tokenise import encode_tagged_rows
+
+        return encode_tagged_rows(rows, task.labels, tokenizer, max_length)
+
+    def states(
+        self, model: "ProPETLModel", weights: "EffectiveWeights | None", inputs: "Mapping[str, Tensor]"
+    ) -> "Tensor":
+        """Every token's."""
+        return model.token_states(weights, inputs)
+
+    def summed_loss(self, logits: "Tensor", labels: "Tensor", smoothing: float) -> "Tensor":
+        """Of every token that has a tag."""
+        from propetl.generation import summed_token_loss
+
+        return summed_token_loss(logits, labels, smoothing)
+
+    def targets(self, labels: "Tensor") -> int:
+        """Tokens that have a tag."""
+        from propetl.generation import target_count
+
+        return target_count(labels)
+
+    def answers(
+        self,
+        model: Any,
+        task: str,
+        inputs: "Mapping[str, Tensor]",
+        places: Sequence[NDArray[np.int64]] | None,
+        decode: Decode,
+    ) -> list[Any]:
+        """Logits of words."""
+        from propetl.data.metrics import check_finite
+
+        assert places is not None
+        logits = model(task=task, **inputs).logits.float().cpu().numpy()
+        check_finite(logits)
+        return [at_words(row, here) for row, here in zip(logits, places, strict=True)]
+
+    def together(self, answers: Sequence[Any]) -> Any:
+        """NaN behind the last word of a row."""
+        return in_one_array(answers)
+
+    def scored(self, task: "Task", answers: Answers, labels: NDArray[Any]) -> NDArray[Any]:
+        """A tuple of its words' tags for each row."""
+        from propetl.data.tables import label_array
+
+        words = (np.asarray(row)[: len(tags)] for row, tags in zip(answers, labels, strict=True))
+        return label_array([tags_of(row, task.labels) for row in words])

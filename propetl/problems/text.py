@@ -1,19 +1,40 @@
 """A row is answered by generated text, which may spell a class or a value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from propetl.bundle.text import NO_CLASS, NO_VALUE, TextInfo
-from propetl.errors import TaskError
-from propetl.problems.problem import Column, Problem
+from propetl.errors import ConfigurationError, TaskError
+from propetl.problems.answering import Column
+from propetl.problems.classification import CLASSIFICATION
+from propetl.problems.learning import Answers, Decode, Learning
+from propetl.problems.problem import Problem
+from propetl.problems.regression import REGRESSION
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from propetl.bundle.format import TaskInfo
+    from propetl.data.columns import Cells
+    from propetl.data.table import Table
+    from propetl.data.tables import Rows
+    from propetl.data.tasks import TaskSpec
+    from propetl.data.tokenise import EncodedRows
+    from propetl.families import Family
+    from propetl.model import ProPETLModel
+    from propetl.problems.learning import Task
+    from propetl.prototypes.effective import EffectiveWeights
+    from propetl.prototypes.spec import TaskLayout
     from propetl.runtime.cutting import Asked
     from propetl.runtime.forms import BoundTask, Logits
     from propetl.runtime.logits_reader import LogitsReader, Texts
     from propetl.runtime.prediction import Prediction
     from propetl.runtime.rows import Text as Row
+    from propetl.runtime.tokenise import Tokeniser
 
 
 class Text(Problem):
@@ -21,8 +42,11 @@ class Text(Problem):
 
     name = "text"
     at = "text"
+    metrics = ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "exact_match")
+    names_labels = False
+    keys = tuple(TextInfo.__dataclass_fields__)
 
-    def outputs(self, task: "TaskInfo") -> int:
+    def outputs(self, task: "Task") -> int:
         """No head."""
         return 0
 
@@ -75,12 +99,108 @@ class Text(Problem):
         label = [prediction.label or "–"] if task.labels else []
         return [[prediction.generated or "", *label]]
 
+    def labels_as(self, text: TextInfo | None) -> Learning:
+        """Classes where labels have words, values where there is a step, else the text itself."""
+        if text is None:
+            return self
+        return CLASSIFICATION if text.words else REGRESSION if text.step is not None else self
+
+    def asked(self, task: str, columns: Sequence[str], labels: Sequence[str], given: Mapping[str, Any]) -> TextInfo:
+        """Columns by their names, and classes by theirs."""
+        from propetl.data.as_text import default_prompt
+
+        return TextInfo(**{"prompt": default_prompt(task, tuple(columns)), "words": tuple(labels)} | dict(given))
+
+    def as_text(self, task: "TaskSpec") -> "TaskSpec":
+        """As it is."""
+        return task
+
+    def fitted(self, task: "TaskSpec", labels: NDArray[Any], tokenizer: "Tokeniser", *, continues: bool) -> "TaskSpec":
+        """Its classes or values are generated no longer than the longest."""
+        from propetl.data.answer_words import fitted_text
+
+        return replace(task, text=fitted_text(task, labels, tokenizer, continues=continues))
+
+    def check_backbone(self, task: str, family: "Family", layout: "TaskLayout") -> None:
+        """It has to generate, and the method has to train more than a head."""
+        if not family.generates:
+            raise self.other_backbone(task, family)
+        if not (layout.tensors or layout.config.specification.trains_backbone):
+            method = layout.config.method
+            raise ConfigurationError(
+                f"task {task!r} has no head, so method {method} has nothing to train; choose another"
+            )
+
+    def check_generates(self, task: str) -> None:
+        """It does."""
+
+    def read_label(self, table: "Table", row: "Cells", known: Sequence[str]) -> str:
+        """The text that is to be generated."""
+        from propetl.data.cell_values import text_in
+
+        return text_in(table, row.record, row.label)
+
+    def encode(
+        self, rows: "Rows", task: "Task", tokenizer: "Tokeniser", max_length: int, *, continues: bool
+    ) -> "EncodedRows":
+        """The answer's tokens are targets."""
+        from propetl.data.tokenise import encode_text_rows
+
+        return encode_text_rows(rows, text_of(task), tokenizer, max_length, continues=continues)
+
+    def forward(
+        self,
+        model: "ProPETLModel",
+        task: str,
+        weights: "EffectiveWeights",
+        inputs: "Mapping[str, Tensor]",
+        labels: "Tensor | None",
+    ) -> "Tensor":
+        """Of the answer's tokens, or of the first one without labels."""
+        from propetl.generation import token_logits
+
+        with model.running(weights):
+            return token_logits(model.network, inputs, labels)
+
+    def summed_loss(self, logits: "Tensor", labels: "Tensor", smoothing: float) -> "Tensor":
+        """Of every token of the answer."""
+        from propetl.generation import summed_token_loss
+
+        return summed_token_loss(logits, labels, smoothing)
+
+    def targets(self, labels: "Tensor") -> int:
+        """Tokens of the answers."""
+        from propetl.generation import target_count
+
+        return target_count(labels)
+
+    def answers(
+        self,
+        model: Any,
+        task: str,
+        inputs: "Mapping[str, Tensor]",
+        places: Sequence[NDArray[np.int64]] | None,
+        decode: Decode,
+    ) -> list[Any]:
+        """Generated texts."""
+        return decode(model.generate(task, inputs).tolist())
+
+    def together(self, answers: Sequence[Any]) -> Any:
+        """A list."""
+        return list(answers)
+
+    def scored(self, task: "Task", answers: Answers, labels: NDArray[Any]) -> NDArray[Any]:
+        """Classes, values or texts."""
+        text = text_of(task)
+        dtype = object if self.labels_as(text) is self else None
+        return np.array([text.answer(answer) for answer in answers], dtype=dtype)
+
 
 def _no_logits(task: str) -> TaskError:
     return TaskError(f"task {task!r} answers in text and has no logits of its own; use generate or predict")
 
 
-def text_of(task: "TaskInfo") -> TextInfo:
+def text_of(task: "Task") -> TextInfo:
     """How a task of this kind is asked and answered."""
     assert task.text is not None  # checked when the task was read
     return task.text

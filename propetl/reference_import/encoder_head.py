@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from propetl.bundle.format import TaskInfo
-from propetl.data.tasks import METRICS, TASKS, Problem
+from propetl.data.tasks import TASKS
 from propetl.errors import BundleError
 from propetl.families import Family
+from propetl.problems import PROBLEMS
 from propetl.reference_import.encoder_files import HEAD_CONFIG_FILE, EncoderFiles
 from propetl.reference_import.method import Floats, floats
 
@@ -78,5 +79,5 @@ def task_info_of(task: str, labels: tuple[str, ...], columns: tuple[str, ...]) -
     known = TASKS.get(task)
     if known is not None and set(known.labels) == set(labels) and not columns:
         return TaskInfo(known.problem, labels, known.columns, known.metrics)
-    problem: Problem = "classification" if labels else "regression"
-    return TaskInfo(problem, labels, columns or ("text",), METRICS[problem][:1])
+    kind = PROBLEMS["classification" if labels else "regression"]
+    return TaskInfo(kind.name, labels, columns or ("text",), kind.metrics[:1])

@@ -17,6 +17,7 @@ from propetl.data.answer_words import check_answers
 from propetl.data.tasks import TASKS
 from propetl.errors import BundleError, ConfigurationError
 from propetl.lengths import check_lengths
+from propetl.problems.text import text_of
 from propetl.prototypes.adapter.specification import Activation
 from propetl.prototypes.spec import Combination, PrototypeConfig
 from propetl.reference_import.masks import as_mask, packed, sparsity_of
@@ -72,9 +73,8 @@ def convert_t5(path: Path, options: ImportOptions) -> Converted:
     infos = {check_task_name(task): text_task(task, options.columns, tokenizer) for task in weights.tasks}
     check_lengths(backbone, options.max_length, {task: info.text for task, info in infos.items()})
     for task, info in infos.items():
-        assert info.text is not None
-        tokenizer.check_prompt(task, info.text)
-        check_answers(task, info.text, tokenizer)
+        tokenizer.check_prompt(task, text_of(info))
+        check_answers(task, text_of(info), tokenizer)
     tasks = {
         task: TaskContents(info, imported.masks[task], {}, {}, sample_rows(backbone, info, options.max_length))
         for task, info in infos.items()
@@ -99,8 +99,8 @@ def _assumed(weights: T5Weights, infos: Mapping[str, TaskInfo], options: ImportO
     if weights.hybrid and options.combine is None:
         lines.append(f"layer and task masks are combined by {_COMBINE} (--combine)")
     for task, info in infos.items():
-        if info.text is not None and (options.columns or task not in KNOWN.keys() | TASKS.keys()):
-            lines.append(f"task {task} is asked {info.text.prompt!r} (--column) and answered by any text")
+        if options.columns or task not in KNOWN.keys() | TASKS.keys():
+            lines.append(f"task {task} is asked {text_of(info).prompt!r} (--column) and answered by any text")
     if options.sparsity is None and weights.holds_scores:
         lines.append("masks stand there as scores without their sparsity, which was taken as 1.0 (--sparsity)")
     return lines

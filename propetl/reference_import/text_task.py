@@ -7,6 +7,7 @@ from propetl.bundle.text import TextInfo
 from propetl.data.as_text import as_text, default_prompt
 from propetl.data.tasks import TASKS
 from propetl.data.tokenise import encode_answers
+from propetl.problems.text import text_of
 from propetl.runtime.tokenise import Tokeniser
 
 _LARGEST_VALUE = 5.0  # of STS-B
@@ -46,8 +47,7 @@ def text_task(task: str, columns: tuple[str, ...], tokenizer: Tokeniser) -> Task
     if spec is None or columns:
         chosen = columns or ("text",)
         return TaskInfo("text", (), chosen, ("rouge1",), text=TextInfo(default_prompt(task, chosen)))
-    text = as_text(spec).text
-    assert text is not None
+    text = text_of(as_text(spec))
     asked = replace(text, prompt=text.prompt.removeprefix(f"{task} "))
     asked = replace(asked, max_target_length=_longest(asked, tokenizer))
     return TaskInfo("text", spec.labels, spec.columns, spec.metrics, text=asked)

@@ -5,12 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from propetl.bundle.words import at_words, tags_of
-from propetl.data.metrics import check_finite, compute
-from propetl.data.tables import label_array
+from propetl.data.metrics import compute
 from propetl.training.processes import Processes
 from propetl.training.tasks import TrainingTask
 
@@ -68,14 +65,18 @@ def scores_in_log(entry: Mapping[str, Any], tasks: Iterable[TrainingTask]) -> di
     }
 
 
+@torch.no_grad()
 def _scores(
     model: nn.Module, task: TrainingTask, batch_size: int, processes: Processes, asked: Asked
 ) -> dict[str, float]:
     batches = list(task.dev.by_length(batch_size))
-    answer = _answers if task.spec.text is not None else _tags if task.spec.problem == "tagging" else _logits
+    labels = task.dev.labels
     mine = []
     for places in batches[processes.index :: processes.count]:
-        mine.append((places, answer(model, task, places)))
+        answers = task.spec.kind.answers(
+            model, task.spec.name, _inputs(model, task, places), task.dev.words(places), task.decode
+        )
+        mine.append((places, task.spec.kind.scored(task.spec, answers, labels[places])))
         if asked():
             break
     if processes.largest(asked()):
@@ -85,32 +86,7 @@ def _scores(
     predictions = np.zeros((len(task.dev), *first.shape[1:]), dtype=first.dtype)
     for places, values in found:
         predictions[places] = values
-    return compute(task.spec.metrics, predictions, task.dev.labels)
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, task: TrainingTask, places: list[int]) -> NDArray[Any]:
-    """Float ``[rows, outputs]``, or ``[rows, longest, outputs]`` of tags."""
-    logits: NDArray[Any] = model(task=task.spec.name, **_inputs(model, task, places)).logits.float().cpu().numpy()
-    return logits
-
-
-def _tags(model: nn.Module, task: TrainingTask, places: list[int]) -> NDArray[Any]:
-    """A tuple of its words' tags for each of ``[rows]``."""
-    logits, words = _logits(model, task, places), task.dev.rows.places
-    assert words is not None
-    check_finite(logits)
-    found = [at_words(row, words[place]) for row, place in zip(logits, places, strict=True)]
-    return label_array([tags_of(row, task.spec.labels) for row in found])
-
-
-def _answers(model: Any, task: TrainingTask, places: list[int]) -> NDArray[Any]:
-    """Classes, values or texts ``[rows]`` that were generated."""
-    text = task.spec.text
-    assert text is not None
-    ids = model.generate(task.spec.name, _inputs(model, task, places)).tolist()
-    answers = [text.answer(answer) for answer in task.decode(ids)]
-    return np.array(answers, dtype=object if task.spec.asks == "text" else None)
+    return compute(task.spec.metrics, predictions, labels)
 
 
 def _inputs(model: nn.Module, task: TrainingTask, places: list[int]) -> dict[str, Tensor]:

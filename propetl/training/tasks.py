@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 
 from propetl.backbone import Backbone
 from propetl.bundle.format import TaskInfo
-from propetl.bundle.text import TextInfo
 from propetl.bundle.tokenizer_files import JSON_FILE
 from propetl.bundle.words import IGNORED
-from propetl.data.answer_words import check_answers
 from propetl.data.as_text import as_text
 from propetl.data.known import specs_of
 from propetl.data.tables import Rows, chosen, label_array, load_splits
 from propetl.data.tasks import TaskSpec
-from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_answers, encode_task_rows
+from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_task_rows
 from propetl.errors import ConfigurationError
 from propetl.families import Kind
 from propetl.runtime.tokenise import Tokeniser
@@ -80,6 +78,10 @@ class Split:
     def batch(self, places: Sequence[int]) -> Batch:
         """What the model's ``forward`` takes for the rows at ``places``."""
         return {"task": self.task, **self.collate([self.rows[place] for place in places])}
+
+    def words(self, places: Sequence[int]) -> list[NDArray[np.int64]] | None:
+        """The place of each word's first token, for the rows at ``places``; None where words have no answer."""
+        return None if self.rows.places is None else [self.rows.places[place] for place in places]
 
     def by_length(self, batch_size: int) -> Iterator[list[int]]:
         """Places of all rows in batches of similar length, longest first: evaluation pads little."""
@@ -230,24 +232,4 @@ def settled(spec: TaskSpec, tokenizer: Tokeniser, kind: Kind, labels: NDArray[An
     """
     if kind == "encoder-decoder":
         spec = as_text(spec)
-    return spec if spec.text is None else replace(spec, text=_checked_text(spec, spec.text, tokenizer, kind, labels))
-
-
-def _checked_text(
-    spec: TaskSpec, text: TextInfo, tokenizer: Tokeniser, kind: Kind, labels: NDArray[Any]
-) -> TextInfo:
-    """How ``spec`` is asked and answered, which the tokenizer can do; a class or value just long enough."""
-    continues = kind == "decoder"
-    if spec.asks != "text":
-        text = _just_long_enough(text, labels, tokenizer, continues)
-    tokenizer.check_prompt(spec.name, text)
-    values = labels.tolist() if text.step is not None else []
-    check_answers(spec.name, text, tokenizer, values, continues=continues)
-    return text
-
-
-def _just_long_enough(text: TextInfo, labels: NDArray[Any], tokenizer: Tokeniser, continues: bool) -> TextInfo:
-    """A class or value is generated no longer than the longest there is."""
-    answers = text.words or sorted({text.target(label) for label in labels.tolist()})
-    encoded = encode_answers(list(answers), tokenizer, None, continues=continues)
-    return replace(text, max_target_length=max(map(len, encoded), default=text.max_target_length))
+    return spec.kind.fitted(spec, labels, tokenizer, continues=kind == "decoder")

@@ -26,7 +26,7 @@ def test_glue(name):
     spec = as_text(TASKS[name])
     assert spec.text is not None and spec.problem == "text" and spec.outputs == 0
     assert spec.text.source(("A", "B")[: len(spec.columns)]) == ASKED[name]
-    assert (spec.asks, spec.labels, spec.metrics) == (TASKS[name].problem, TASKS[name].labels, TASKS[name].metrics)
+    assert (spec.asks.name, spec.labels, spec.metrics) == (TASKS[name].problem, TASKS[name].labels, TASKS[name].metrics)
     if name == "stsb":
         assert (spec.text.words, spec.text.step) == ((), 0.2)
     else:
@@ -49,21 +49,21 @@ def test_other_tasks_are_answered_by_their_labels_names():
     assert topic.text is not None and topic.text.words == topic.labels
     assert topic.text.prompt == "topic sentence1: {}"
     likeness = as_text(GENERATED["likeness"])
-    assert likeness.text is not None and (likeness.text.step, likeness.asks) == (0.2, "regression")
+    assert likeness.text is not None and (likeness.text.step, likeness.asks.name) == (0.2, "regression")
     assert as_text(topic) is topic
 
 
 def test_own_tasks():
     summary = TaskSpec.from_mapping("own", {"columns": "document", "label": "summary", "problem": "text"})
     assert summary.text is not None and summary.text.prompt == "own document: {}"
-    assert (summary.asks, summary.metrics, summary.text.max_target_length) == ("text", ("rouge1",), 128)
+    assert (summary.asks.name, summary.metrics, summary.text.max_target_length) == ("text", ("rouge1",), 128)
     classes = TaskSpec.from_mapping(
         "own", {"columns": "text", "problem": "text", "labels": ["against", "for"], "words": ["no", "yes"]}
     )
     assert classes.text is not None and classes.text.words == ("no", "yes")
-    assert (classes.asks, classes.metrics) == ("classification", ("accuracy",))
+    assert (classes.asks.name, classes.metrics) == ("classification", ("accuracy",))
     values = TaskSpec.from_mapping("own", {"columns": "text", "problem": "text", "step": 0.5})
-    assert (values.asks, values.metrics) == ("regression", ("pearson",))
+    assert (values.asks.name, values.metrics) == ("regression", ("pearson",))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propetl.data.metrics import check_metrics, compute, prediction_of
-from propetl.data.tasks import METRICS
+from propetl.data.metrics import check_metrics, classes_of, compute, values_of
 from propetl.errors import ConfigurationError, MissingExtraError
+from propetl.problems import PROBLEMS
 
 # 3 true positives, 1 false negative, 2 false positives, 4 true negatives
 LABELS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
@@ -100,10 +100,10 @@ def test_scores_are_json_and_in_range(rows: list[tuple[int, int, float, float]])
 
 
 def test_prediction_of_logits() -> None:
-    classes = prediction_of(np.array([[0.1, 0.9], [2.0, -1.0]], dtype=np.float32), "classification")
+    classes = classes_of(np.array([[0.1, 0.9], [2.0, -1.0]], dtype=np.float32))
     assert classes.dtype == np.int64
     assert classes.tolist() == [1, 0]
-    values = prediction_of(np.array([[0.5], [1.5]], dtype=np.float32), "regression")
+    values = values_of(np.array([[0.5], [1.5]], dtype=np.float32))
     assert values.dtype == np.float64
     assert values.tolist() == [0.5, 1.5]
 
@@ -136,7 +136,7 @@ LIBRARIES = {
 }
 
 
-@pytest.mark.parametrize("metric", sorted({name for names in METRICS.values() for name in names}))
+@pytest.mark.parametrize("metric", sorted({name for kind in PROBLEMS.values() for name in kind.metrics}))
 def test_a_library_that_is_not_there_is_missed_before_it_is_needed(metric, monkeypatch) -> None:
     """Of every metric: those that no library computes are left alone."""
     check_metrics([metric])

@@ -1,0 +1,139 @@
+"""The part of a problem that a device needs: the shape of its logits, and from them to a line of JSON."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from propetl.bundle.format import TaskInfo
+    from propetl.data.tasks import TaskSpec
+    from propetl.runtime.cutting import Asked
+    from propetl.runtime.forms import BoundTask, Logits
+    from propetl.runtime.logits_reader import LogitsReader, Texts
+    from propetl.runtime.prediction import Prediction
+    from propetl.runtime.rows import Text
+
+Where = Literal["row", "token", "text"]
+"""A head answers once for a row or at every token; without a head, the answer is generated text."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table that ``propetl predict`` prints.
+
+    Attributes:
+        title: in its first line.
+        style: of rich.
+        number: whether it holds numbers, which stand at the right.
+        folds: whether long texts go on in the next line.
+    """
+
+    title: str
+    style: str | None = None
+    number: bool = False
+    folds: bool = False
+
+
+class Answering:
+    """How rows are answered; methods as :class:`propetl.problems.problem.Problem` describes.
+
+    Attributes:
+        name: as configurations, bundles and artifacts write it.
+        at: where it answers.
+    """
+
+    name: str
+    at: Where = "row"
+
+    # The answer's shape.
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axes of a graph's logits before their width."""
+        return ("batch", "sequence") if self.answers_words else ("batch",)
+
+    @property
+    def answers_words(self) -> bool:
+        """Whether each word of a row has an answer, which stands at its first token."""
+        return self.at == "token"
+
+    def outputs(self, task: "TaskInfo | TaskSpec") -> int:
+        """Width of the head's logits; 0 without a head."""
+        return max(1, len(task.labels))
+
+    def head_kind(self, kind: str) -> str:
+        """Kind of the task's head in a bundle whose heads are of ``kind``."""
+        return kind
+
+    def described(self, task: "TaskInfo") -> str:
+        """In a few words, for a list of tasks."""
+        return f"{len(task.labels)} classes"
+
+    # On a device.
+
+    def source(self, task: "TaskInfo", texts: tuple[str, ...]) -> "Text | Asked":
+        """A row as it is tokenized; ``texts`` are those of its columns, or the one that a template makes of them."""
+        return texts[0] if len(texts) == 1 else texts
+
+    def check_logits(self, task: str) -> None:
+        """Raises :class:`TaskError` where ``task``, of this kind, has no logits for a row."""
+
+    def run(self, reader: "LogitsReader", bound: "BoundTask", texts: "Texts") -> "Logits":
+        """Logits of all rows as one array: see :meth:`propetl.runtime.Session.run`."""
+        return reader.rows(bound, texts)
+
+    def logits(self, reader: "LogitsReader", bound: "BoundTask", texts: "Sequence[Text]") -> "Sequence[Logits]":
+        """Logits of each row; the texts were checked."""
+        return list(reader.rows(bound, texts))
+
+    def predictions(
+        self,
+        reader: "LogitsReader",
+        generated: "Callable[[Texts], list[str]]",
+        bound: "BoundTask",
+        texts: "Texts",
+    ) -> "list[Prediction]":
+        """The answer for each row.
+
+        Args:
+            reader: gives the logits of rows.
+            generated: gives the generated text of rows.
+            bound: the task.
+            texts: as for :meth:`propetl.runtime.Session.predict`.
+        """
+        return [self.prediction(bound.info, row) for row in reader.rows(bound, texts)]
+
+    def prediction(self, task: "TaskInfo", answer: Any, text: "Text" = "") -> "Prediction":
+        """The answer for one row.
+
+        Args:
+            task: that was asked.
+            answer: logits ``[outputs]``, those of words ``[words, outputs]``, or the generated text.
+            text: the row.
+        """
+        from propetl.runtime.prediction import Prediction, likeliest
+
+        return Prediction(*likeliest(answer, task.labels))
+
+    # On a terminal.
+
+    def columns(self, task: "TaskInfo", scores: bool) -> list[Column]:
+        """Columns of a table of answers, behind those of the texts; ``scores`` for every label's probability."""
+        label = [Column("label", "bold green")] if task.labels else []
+        return [*label, *numbers("score", *(task.labels if scores else ()))]
+
+    def lines(self, task: "TaskInfo", prediction: "Prediction", scores: bool) -> list[list[str]]:
+        """Cells of :meth:`columns` for one row, line by line."""
+        label = [] if prediction.label is None else [prediction.label]
+        shown = [prediction.scores[name] for name in (task.labels if scores else ())]
+        return [[*label, *map(number, (prediction.score, *shown))]]
+
+
+def numbers(*titles: str) -> list[Column]:
+    """Columns of numbers."""
+    return [Column(title, number=True) for title in titles]
+
+
+def number(value: float | None) -> str:
+    """A number in a cell."""
+    return "–" if value is None else f"{value:.4f}"
