@@ -8,7 +8,7 @@ from functools import cached_property
 import onnx_ir as ir
 
 import propetl
-from propetl.bundle.format import LINEAR
+from propetl.bundle.format import LINEAR, TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.bundle.reader import Bundle
 from propetl.export.golden import text_inputs_of
@@ -20,6 +20,7 @@ from propetl.export.graphs import (
     text_passes,
     trace_passes,
 )
+from propetl.export.layouts import TOKEN, shared_place
 from propetl.export.passes import PassRecord, run_passes
 from propetl.export.passes.describe_model import DescribeModel
 from propetl.export.passes.refuse_negatives import RefuseNegatives
@@ -31,6 +32,7 @@ from propetl.export.tensorrt_engines.refit import TASK_WEIGHTS, task_weights_of
 from propetl.export.trace import Trace, trace
 from propetl.export.weight_store import WeightStore
 from propetl.model import ProPETLModel
+from propetl.problems import Where
 from propetl.runtime.manifest import MODEL, common_head
 from propetl.runtime.signatures import (
     BANK,
@@ -95,13 +97,13 @@ class Compiler:
     precision: str
     store: WeightStore
     report: Report = field(default=lambda line: None)
-    _singles: dict[bool, Trace] = field(default_factory=dict, init=False, repr=False)
+    _singles: dict[Where, Trace] = field(default_factory=dict, init=False, repr=False)
 
     def compile(self, form: str) -> Iterator[Compiled]:
         """The graphs of ``form``, one after the other."""
         if form == FOLDED:
             for pack in self._packs:
-                single = self._single(pack.info.kind.answers_words)
+                single = self._single(pack.info)
                 yield self._bind(FOLDED, pack.task, single, folded_passes(pack, single, self.precision), [pack])
         elif form == SWITCHABLE:
             yield self._bind(SWITCHABLE, None, self._rows, switchable_passes(self._rows), self._packs)
@@ -121,26 +123,26 @@ class Compiler:
         return [self.bundle.pack(task) for task in self.tasks]
 
     @property
-    def _any_per_token(self) -> bool:
-        """Whether graphs for any task answer at every token: those that answer once a row can be read from that."""
-        return any(pack.info.kind.answers_words for pack in self._packs)
+    def _at_of_any(self) -> Where:
+        """Where graphs for any task answer."""
+        return shared_place(pack.info for pack in self._packs)
 
-    def _single(self, per_token: bool) -> Trace:
-        if per_token not in self._singles:
-            what = f"one task per batch{', answered at every token' if per_token else ''}"
-            head = LINEAR if per_token else self.model.head_kind
-            self._singles[per_token] = self._trace(Program(self.model, per_token=per_token), what, head)
-        return self._singles[per_token]
+    def _single(self, info: TaskInfo) -> Trace:
+        at = shared_place([info])
+        if at not in self._singles:
+            what = f"one task per batch{', answered at every token' if at == TOKEN else ''}"
+            self._singles[at] = self._trace(Program(self.model, at=at), what, info.head_kind(self.model.head_kind))
+        return self._singles[at]
 
     @cached_property
     def _rows(self) -> Trace:
         head = common_head([pack.info for pack in self._packs], self.model.head_kind)
         assert head is not None  # the writer has refused tasks whose heads are of two kinds
-        return self._trace(RowsProgram(self.model, per_token=self._any_per_token), "one task per row", head)
+        return self._trace(RowsProgram(self.model, at=self._at_of_any), "one task per row", head)
 
     @cached_property
     def _backbone(self) -> Trace:
-        return self._trace(BareProgram(self.model, per_token=self._any_per_token), "backbone alone", LINEAR)
+        return self._trace(BareProgram(self.model, at=self._at_of_any), "backbone alone", LINEAR)
 
     def _trace(self, program: Program | BareProgram, what: str, head: str) -> Trace:
         self.report(f"tracing: {what}")

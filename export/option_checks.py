@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from propetl.bundle.reader import Bundle
 from propetl.errors import ConfigurationError
+from propetl.export.layouts import TEXT, TOKEN, by_place
 from propetl.export.options import (
     BF16,
     FP32,
@@ -83,7 +84,7 @@ def answers_in_text(bundle: Bundle, tasks: Sequence[str]) -> bool:
     Raises:
         ConfigurationError: some are, some are not: their graphs have nothing in common.
     """
-    texts = [task for task in tasks if bundle.info.tasks[task].text is not None]
+    texts = by_place({task: bundle.info.tasks[task] for task in tasks}).get(TEXT, [])
     if texts and len(texts) < len(tasks):
         others = sorted(set(tasks) - set(texts))
         raise ConfigurationError(
@@ -100,7 +101,7 @@ def _check_tagging(bundle: Bundle, tasks: Sequence[str], options: ExportOptions)
         ConfigurationError: naming the tasks.
     """
     infos = {task: bundle.info.tasks[task] for task in tasks}
-    taggers = [task for task, info in infos.items() if info.kind.answers_words]
+    taggers = by_place(infos).get(TOKEN, [])
     if not taggers:
         return
     if options.triton:

@@ -1,6 +1,6 @@
 """Parity: every real row through PyTorch and through the artifact, in numbers and in the task's metric."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.precision import computed_precision
-from propetl.runtime.report import TOLERANCES, Comparison, Tolerance, compare_logits, compare_texts
+from propetl.runtime.report import TOLERANCES, Comparison, Tolerance
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import BANK
@@ -175,8 +175,7 @@ def _compare_form(
     ) as session:
         for reference in references:
             bar = progress.add_task(f"{form}: {reference.task}", total=len(reference.rows))
-            ask = session.run if reference.info.text is None else session.generate
-            found = ask(reference.task, reference.texts)
+            found = reference.info.kind.ask(session, reference.task, reference.texts)
             progress.update(bar, completed=len(reference.rows))
             yield _comparison(tolerance, form, reference, found, "batch")
         if form == BANK and len(references) > 1:
@@ -191,11 +190,7 @@ def _compare_mixed(
     shuffled = [places[index] for index in np.random.default_rng(0).permutation(len(places))]
     bar = progress.add_task(f"{BANK}: all tasks mixed", total=len(places))
     asked = [(reference.task, reference.texts[row]) for reference, row in shuffled]
-    answers: Sequence[Any]
-    if references[0].info.text is None:
-        answers = session.run_mixed(asked)
-    else:
-        answers = [prediction.generated for prediction in session.predict_mixed(asked)]
+    answers = references[0].info.kind.ask_mixed(session, asked)
     progress.update(bar, completed=len(places))
     found: dict[str, dict[int, Any]] = {reference.task: {} for reference in references}
     for (reference, row), answer in zip(shuffled, answers, strict=True):
@@ -206,8 +201,7 @@ def _compare_mixed(
 
 
 def _comparison(tolerance: Tolerance, form: str, reference: Reference, found: Answers, batching: str) -> Comparison:
-    compare: Callable[..., Comparison] = compare_logits if reference.info.text is None else compare_texts
-    return compare(
+    return reference.info.kind.compare(
         reference.task,
         form,
         reference.answers,

@@ -14,9 +14,11 @@ from torch.nn import functional
 
 from propetl.bits import unpacking_table
 from propetl.bundle.pack import HEAD, LANGUAGE_MASK, MASK, WEIGHT
+from propetl.export.layouts import ROW, TOKEN
 from propetl.heads import logits_of
 from propetl.masks import combined
 from propetl.model import ProPETLModel
+from propetl.problems import Where
 from propetl.prototypes.effective import EffectiveWeights
 from propetl.prototypes.layout import TensorSpec
 from propetl.prototypes.prototype import parameter_key
@@ -29,11 +31,11 @@ class Program(nn.Module):
     ``inputs`` are the model's inputs by name, int64 ``[batch, seq]``; ``task`` the task's tensors by name.
     """
 
-    def __init__(self, model: ProPETLModel, *, per_token: bool = False) -> None:
-        """Over the backbone and the prototype of ``model``; ``per_token`` for logits at every token."""
+    def __init__(self, model: ProPETLModel, *, at: Where = ROW) -> None:
+        """Over the backbone and the prototype of ``model``; ``at`` says whether logits are a row's or every token's."""
         super().__init__()
         self.model = model
-        self.per_token = per_token
+        self.at = at
         self.prototype = nn.ParameterDict(
             {parameter_key(name): nn.Parameter(value.detach()) for name, value in model.prototype.tensors().items()}
         )
@@ -49,7 +51,7 @@ class Program(nn.Module):
     def _logits(
         self, weights: EffectiveWeights | None, inputs: Mapping[str, Tensor], task: Mapping[str, Tensor]
     ) -> Tensor:
-        states = self.model.token_states if self.per_token else self.model.pooled_state
+        states = self.model.token_states if self.at == TOKEN else self.model.pooled_state
         head = {name.removeprefix(HEAD): value for name, value in task.items() if name.startswith(HEAD)}
         return logits_of(states(weights, inputs), head, self.model.backbone.family.head_activation)
 
@@ -103,15 +105,15 @@ class RowsProgram(Program):
 class BareProgram(nn.Module):
     """Backbone and a linear head, no prototype: the yardstick of the benchmark."""
 
-    def __init__(self, model: ProPETLModel, *, per_token: bool = False) -> None:
-        """Over the backbone of ``model``; ``per_token`` for logits at every token."""
+    def __init__(self, model: ProPETLModel, *, at: Where = ROW) -> None:
+        """Over the backbone of ``model``; ``at`` says whether logits are a row's or every token's."""
         super().__init__()
         self.model = model
-        self.per_token = per_token
+        self.at = at
 
     def forward(self, inputs: dict[str, Tensor], task: dict[str, Tensor]) -> Tensor:
         """Logits ``[batch, labels]`` or ``[batch, seq, labels]`` of the linear head in ``task``."""
-        states = self.model.token_states if self.per_token else self.model.pooled_state
+        states = self.model.token_states if self.at == TOKEN else self.model.pooled_state
         head = {"weight": task[HEAD + "weight"], "bias": task[HEAD + "bias"]}
         return logits_of(states(None, inputs), head, "tanh")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from propetl.export.float_range import largest
 from propetl.export.peaks import MeasuredGraph
+from propetl.problems.text import text_of
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.batching import Feeds
 from propetl.runtime.generation.cached_steps import EncoderDecoderSteps
@@ -85,8 +86,8 @@ class RowsThroughGraphs:
                 self._generate(parts, task, batch, TaskInputs(taken, by_row, alike))
 
     def _generate(self, parts: Parts, task: str, batch: Feeds, inputs: TaskInputs) -> None:
-        generation, text = self.artifact.manifest.generation, self.artifact.task(task).info.text
-        assert generation is not None and text is not None
+        generation, text = self.artifact.manifest.generation, text_of(self.artifact.task(task).info)
+        assert generation is not None
         engines: dict[str, Any] = {part: _MeasuredEngine(self._measured(graph)) for part, graph in parts.items()}
         kind = DecoderSteps if generation.kind == "decoder" else EncoderDecoderSteps
         options = options_for(text, {"max_new_tokens": min(text.max_target_length, MOST_TOKENS)})

@@ -21,6 +21,7 @@ from propetl.bundle.pack import HEAD, WEIGHT
 from propetl.bundle.tensors import Arrays
 from propetl.errors import MissingExtraError
 from propetl.export.golden import text_inputs_of
+from propetl.export.layouts import shared_place
 from propetl.export.other_tools.folded_weights import folded_weights
 from propetl.export.passes import run_passes
 from propetl.export.passes.describe_model import DescribeModel
@@ -65,7 +66,8 @@ def write_graph(folder: Path, model: ProPETLModel, task: str, metadata: Mapping[
     """Writes the graph for tasks such as ``task`` and, beside it, its weights; ``metadata`` goes into the graph."""
     info = model.infos[task]
     signatures = _signatures(model, info.head_kind(model.head_kind))
-    traced = trace(FoldedProgram(model, per_token=info.kind.answers_words), text_inputs_of(model), signatures, opset)
+    program = FoldedProgram(model, at=shared_place([info]))
+    traced = trace(program, text_inputs_of(model), signatures, opset)
     with WeightStore(folder / WEIGHTS_FILE) as store:
         passes: list[ir.passes.PassBase] = [FoldConstants(), RemoveNanGuard(), ShareWeights(store)]
         passes += [GiveDefaults(_zeros(signatures), store), DropStaleShapes(), RefuseNegatives()]

@@ -16,10 +16,9 @@ from transformers.pytorch_utils import Conv1D
 
 from propetl.backbone_files import PACKAGE_SCHEME
 from propetl.bundle.format import BackboneInfo, BundleInfo, TaskInfo
-from propetl.bundle.text import PLACE
 from propetl.errors import ConfigurationError
 from propetl.export.other_tools.folded_weights import folded_weights
-from propetl.export.other_tools.peft_heads import SEQUENCE, PeftHead, peft_head
+from propetl.export.other_tools.peft_heads import PeftHead
 from propetl.families import Attention, Projection
 from propetl.files import json_bytes
 from propetl.model import ProPETLModel
@@ -42,12 +41,12 @@ def check_exportable(info: BundleInfo, tasks: Iterable[str]) -> None:
             f"form peft is for LoRA, whose layout PEFT has; this bundle is {info.prototype.method}"
         )
     for task in tasks:
-        peft_head(info.backbone.family, info.head, info.tasks[task])
+        info.tasks[task].kind.peft_head(info.backbone.family, info.head)
 
 
 def write_peft_folder(folder: Path, model: ProPETLModel, task: str) -> None:
     """Writes the adapter of ``task`` into ``folder``, which is there and empty."""
-    head = peft_head(model.backbone.family.name, model.head_kind, model.infos[task])
+    head = model.infos[task].kind.peft_head(model.backbone.family.name, model.head_kind)
     tensors = _lora_tensors(model, task) | _head_tensors(model, task, head)
     (folder / WEIGHTS_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))
     (folder / CONFIG_FILE).write_bytes(json_bytes(_config(model, head)))
@@ -141,7 +140,6 @@ def _card(task: str, info: TaskInfo, backbone: BackboneInfo, head: PeftHead) -> 
     base = _loadable_name(backbone)
     metadata = {"library_name": "peft", "tags": ["propetl", "lora"]} | ({"base_model": base} if base else {})
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in metadata.items()]
-    width = "" if info.text is not None else f", num_labels={info.outputs}"
     return f"""\
 ---
 {chr(10).join(lines)}
@@ -157,38 +155,11 @@ from peft import PeftModel
 from transformers import AutoTokenizer, {head.model_class}
 
 tokenizer = AutoTokenizer.from_pretrained("PATH OF THIS FOLDER")
-base = {head.model_class}.from_pretrained({json.dumps(base or "PATH OF THE BACKBONE")}{width})
+base = {head.model_class}.from_pretrained({json.dumps(base or "PATH OF THE BACKBONE")}{info.kind.load_arguments(info)})
 model = PeftModel.from_pretrained(base, "PATH OF THIS FOLDER").eval()
-inputs = tokenizer({_asked(info)}, truncation=True, return_tensors="pt")
-{_use(info, head)}
+inputs = tokenizer({info.kind.tokenizer_arguments(info)}, truncation=True, return_tensors="pt")
+{info.kind.use(info, head)}
 ```
 
-{_answers(info)}
+{info.kind.meaning(info)}
 """
-
-
-def _asked(info: TaskInfo) -> str:
-    """What the tokenizer takes, as Python writes it: a text for each column, or a prompt."""
-    if info.text is not None:
-        return json.dumps(info.text.source(["…"] * info.text.prompt.count(PLACE)), ensure_ascii=False)
-    if info.template is not None:
-        return json.dumps("…", ensure_ascii=False)
-    return ", ".join(json.dumps(f"{column} …", ensure_ascii=False) for column in info.columns)
-
-
-def _use(info: TaskInfo, head: PeftHead) -> str:
-    if info.text is not None:
-        beams = f"num_beams={info.text.num_beams}, max_new_tokens={info.text.max_target_length}"
-        return f"answer = model.generate(**inputs, {beams})"
-    if info.kind.answers_words:
-        return "logits = model(**inputs).logits  # a word's are those of its first token"
-    first = "" if head.task_type == SEQUENCE else "[:, 0]  # the first token's are the task's"
-    return f"logits = model(**inputs).logits{first}"
-
-
-def _answers(info: TaskInfo) -> str:
-    if info.text is not None:
-        words = f" Answers: {json.dumps(info.text.words, ensure_ascii=False)}." if info.text.words else ""
-        return f"Prompt: {json.dumps(info.text.prompt, ensure_ascii=False)}.{words}"
-    labels = json.dumps(info.labels, ensure_ascii=False) if info.labels else "a regression: one value"
-    return f"Labels, in the order of the logits: {labels}."

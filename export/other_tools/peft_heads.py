@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from propetl.bundle.format import TaskInfo
 from propetl.errors import ConfigurationError
 from propetl.families import family_of
 
@@ -32,6 +31,11 @@ class PeftHead:
     saved: tuple[str, ...] = ()
     out: str = ""
     dense: str | None = None
+
+    @property
+    def answers_tokens(self) -> bool:
+        """Whether that class gives logits at every token."""
+        return self.task_type == TOKEN
 
     @property
     def model_class(self) -> str:
@@ -74,19 +78,25 @@ _TAGS = {
 _TEXT = {"encoder-decoder": PeftHead("SEQ_2_SEQ_LM"), "decoder": PeftHead("CAUSAL_LM")}
 
 
-def peft_head(family: str, kind: str, info: TaskInfo) -> PeftHead:
-    """The place of the head of a task in ``family``; ``kind`` is that of its bundle (``linear`` or ``own``).
+def row_head(family: str, kind: str) -> PeftHead:
+    """The head of ``family`` that answers once a row; ``kind`` is that of the bundle (``linear`` or ``own``).
 
     Raises:
         ConfigurationError: no class of transformers is known to have it.
     """
-    if info.text is not None:
-        return _TEXT[family_of(family).kind]
-    if info.kind.answers_words and family in _TAGS:
-        return _TAGS[family]
     if family not in _OWN:
         known = ", ".join(FAMILIES)
         raise ConfigurationError(
             f"form peft knows answers in text and the heads of {known}; this is a head on {family}"
         )
     return _OWN[family] if kind == "own" else _LINEAR
+
+
+def token_head(family: str, kind: str) -> PeftHead:
+    """The head of ``family`` that answers at every token; arguments and errors as for :func:`row_head`."""
+    return _TAGS[family] if family in _TAGS else row_head(family, kind)
+
+
+def text_head(family: str) -> PeftHead:
+    """The language model's own head."""
+    return _TEXT[family_of(family).kind]

@@ -11,6 +11,7 @@ from propetl.backbone import load_backbone_of
 from propetl.bundle.format import TOKENIZER_FOLDER
 from propetl.bundle.reader import Bundle, read_bundle
 from propetl.errors import ConfigurationError
+from propetl.export.layouts import TEXT, by_place
 from propetl.export.needed import check_needed
 from propetl.export.options import FP32, ONNX_ADAPTER, OPSETS, OTHER_TOOLS, PEFT, ExportOptions
 from propetl.export.other_tools.onnx_adapter import SUFFIX, adapter_tensors, write_adapter, write_graph
@@ -109,14 +110,16 @@ def _checked_form(bundle: Bundle, tasks: tuple[str, ...], options: ExportOptions
     info = bundle.info
     if form == PEFT:
         check_exportable(info, tasks)
-    elif text := [task for task in tasks if info.tasks[task].text is not None]:
+        return form
+    places = by_place({task: info.tasks[task] for task in tasks})
+    if text := places.get(TEXT):
         raise ConfigurationError(f"form {form} is for tasks with a head; {text[0]} is answered in text")
-    elif len({info.tasks[task].kind.answers_words for task in tasks}) > 1:
+    if len(places) > 1:
         raise ConfigurationError(
             f"form {form} is one graph, and some tasks tag words while others answer once a row; "
             "export each kind by itself with --task"
         )
-    elif info.prototype.specification.trains_backbone:
+    if info.prototype.specification.trains_backbone:
         raise ConfigurationError(f"form {form}: a fully trained backbone is a model of its own; use optimum")
     return form
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from propetl.export.tensorrt_engines.options import ShapeRange, TensorRTOptions, default_shapes
+from propetl.problems.text import text_of
 from propetl.runtime.engine_records import Profile, Sizes
 from propetl.runtime.generation.parts import PAST, PRESENT, TARGET
 from propetl.runtime.manifest import GraphInfo, Manifest
@@ -64,7 +65,7 @@ def _longest_answer(manifest: Manifest, options: TensorRTOptions) -> int:
     """In tokens."""
     if options.max_new_tokens is not None:
         return options.max_new_tokens
-    return max(task.info.text.max_target_length for task in manifest.tasks.values() if task.info.text is not None)
+    return max(text_of(task.info).max_target_length for task in manifest.tasks.values())
 
 
 def ranges_of(profiles: Sequence[Profile]) -> str:

@@ -3,18 +3,18 @@
 Loads no torch: a device imports it with every task that it reads.
 """
 
-from propetl.problems.classification import Classification
-from propetl.problems.problem import Problem
-from propetl.problems.regression import Regression
-from propetl.problems.tagging import Tagging
-from propetl.problems.text import Text
+from propetl.problems.classification import CLASSIFICATION
+from propetl.problems.problem import Problem, Where
+from propetl.problems.regression import REGRESSION
+from propetl.problems.tagging import TAGGING
+from propetl.problems.text import TEXT
 
-__all__ = ["PROBLEMS", "Problem"]
+__all__ = ["PROBLEMS", "Problem", "Where"]
 
 PROBLEMS: dict[str, Problem] = {
-    "classification": Classification(),
-    "regression": Regression(),
-    "tagging": Tagging(),
-    "text": Text(),
+    "classification": CLASSIFICATION,
+    "regression": REGRESSION,
+    "tagging": TAGGING,
+    "text": TEXT,
 }
 """Every kind by the name that configurations, bundles and artifacts give it."""

@@ -11,6 +11,7 @@ class Classification(Problem):
     name = "classification"
     metrics = ("accuracy", "f1", "matthews")
     label_type = np.int64
+    problem_type = "single_label_classification"
 
 
 CLASSIFICATION = Classification()

@@ -6,8 +6,11 @@ what kind it is. The base classes answer for a head that reads one token of a ro
 Modules of this package load no torch. A method that needs more than a device has imports it in its body.
 """
 
-from propetl.problems.learning import Learning
+from propetl.problems.answering import Where
+from propetl.problems.exporting import Exporting
+
+__all__ = ["Problem", "Where"]
 
 
-class Problem(Learning):
-    """What differs between kinds of problem: answering on a device, and learning from rows."""
+class Problem(Exporting):
+    """What differs between kinds of problem: answering on a device, learning from rows, and export."""

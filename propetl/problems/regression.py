@@ -24,6 +24,7 @@ class Regression(Problem):
     metrics = ("pearson", "spearman")
     names_labels = False
     label_type = np.float32
+    problem_type = "regression"
 
     def described(self, task: "TaskInfo") -> str:
         """It has no classes to count."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from propetl.data.tables import RawLabel, Rows
     from propetl.data.tasks import TaskSpec
     from propetl.data.tokenise import EncodedRows
+    from propetl.export.other_tools.peft_heads import PeftHead
     from propetl.model import ProPETLModel
     from propetl.problems.learning import Task
     from propetl.prototypes.effective import EffectiveWeights
@@ -36,6 +37,7 @@ class Tagging(Problem):
 
     name = "tagging"
     at = "token"
+    transformers_class = "ForTokenClassification"
     metrics = ("entity_f1", "entity_precision", "entity_recall", "word_accuracy")
     defaults: ClassVar[Mapping[str, str]] = {"columns": "tokens", "label": "tags"}  # names that CoNLL's columns get
 
@@ -170,3 +172,16 @@ class Tagging(Problem):
 
         words = (np.asarray(row)[: len(tags)] for row, tags in zip(answers, labels, strict=True))
         return label_array([tags_of(row, task.labels) for row in words])
+
+    def peft_head(self, family: str, kind: str) -> "PeftHead":
+        """A linear map at every token, which every family has."""
+        from propetl.export.other_tools.peft_heads import token_head
+
+        return token_head(family, kind)
+
+    def use(self, task: "TaskInfo", head: "PeftHead") -> str:
+        """Of tokens."""
+        return "logits = model(**inputs).logits  # a word's are those of its first token"
+
+
+TAGGING = Tagging()

@@ -1,5 +1,6 @@
 """A row is answered by generated text, which may spell a class or a value."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.bundle.text import NO_CLASS, NO_VALUE, TextInfo
+from propetl.bundle.text import NO_CLASS, NO_VALUE, PLACE, TextInfo
 from propetl.errors import ConfigurationError, TaskError
 from propetl.problems.answering import Column
 from propetl.problems.classification import CLASSIFICATION
@@ -18,12 +19,14 @@ from propetl.problems.regression import REGRESSION
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from propetl.backbone import Backbone
     from propetl.bundle.format import TaskInfo
     from propetl.data.columns import Cells
     from propetl.data.table import Table
     from propetl.data.tables import Rows
     from propetl.data.tasks import TaskSpec
     from propetl.data.tokenise import EncodedRows
+    from propetl.export.other_tools.peft_heads import PeftHead
     from propetl.families import Family
     from propetl.model import ProPETLModel
     from propetl.problems.learning import Task
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
     from propetl.runtime.forms import BoundTask, Logits
     from propetl.runtime.logits_reader import LogitsReader, Texts
     from propetl.runtime.prediction import Prediction
+    from propetl.runtime.report import Comparison
     from propetl.runtime.rows import Text as Row
+    from propetl.runtime.session import Session
     from propetl.runtime.tokenise import Tokeniser
 
 
@@ -194,6 +199,63 @@ class Text(Problem):
         text = text_of(task)
         dtype = object if self.labels_as(text) is self else None
         return np.array([text.answer(answer) for answer in answers], dtype=dtype)
+
+    def ask(self, session: "Session", task: str, texts: "Sequence[Row]") -> Any:
+        """Generated texts."""
+        return session.generate(task, texts)
+
+    def ask_mixed(self, session: "Session", rows: "Sequence[tuple[str, Row]]") -> Sequence[Any]:
+        """Generated texts."""
+        return [prediction.generated for prediction in session.predict_mixed(rows)]
+
+    @property
+    def compare(self) -> "Callable[..., Comparison]":
+        """Text by text."""
+        from propetl.runtime.report import compare_texts
+
+        return compare_texts
+
+    def transformers_files(self, backbone: "Backbone", task: "TaskInfo") -> Mapping[str, dict[str, Any]]:
+        """The backbone's own, and how the task generates."""
+        from propetl.generation import only_tokens
+
+        text = text_of(task)
+        tokens = only_tokens(backbone.model.generation_config, backbone.pad_token_id).to_diff_dict()
+        wanted = tokens | {
+            "max_new_tokens": text.max_target_length,
+            "num_beams": text.num_beams,
+            **({"length_penalty": text.length_penalty} if text.num_beams > 1 else {}),
+        }
+        return {"config.json": backbone.model.config.to_dict(), "generation_config.json": wanted}
+
+    def peft_head(self, family: str, kind: str) -> "PeftHead":
+        """The language model's own."""
+        from propetl.export.other_tools.peft_heads import text_head
+
+        return text_head(family)
+
+    def load_arguments(self, task: "TaskInfo") -> str:
+        """None."""
+        return ""
+
+    def tokenizer_arguments(self, task: "TaskInfo") -> str:
+        """The prompt."""
+        text = text_of(task)
+        return json.dumps(text.source(["…"] * text.prompt.count(PLACE)), ensure_ascii=False)
+
+    def use(self, task: "TaskInfo", head: "PeftHead") -> str:
+        """Generation."""
+        text = text_of(task)
+        return f"answer = model.generate(**inputs, num_beams={text.num_beams}, max_new_tokens={text.max_target_length})"
+
+    def meaning(self, task: "TaskInfo") -> str:
+        """Prompt and words."""
+        text = text_of(task)
+        words = f" Answers: {json.dumps(text.words, ensure_ascii=False)}." if text.words else ""
+        return f"Prompt: {json.dumps(text.prompt, ensure_ascii=False)}.{words}"
+
+
+TEXT = Text()
 
 
 def _no_logits(task: str) -> TaskError:
