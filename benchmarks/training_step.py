@@ -26,13 +26,13 @@ from torch import Tensor
 
 import propetl.masks as masks
 from propetl.backbone import load_backbone
-from propetl.bundle import TaskInfo
 from propetl.model import ProPETLModel
 from propetl.runtime.bench.conditions import conditions_now
+from propetl.task import TaskSpec
 from propetl.training.config import TrainConfig
 from propetl.training.trainer import parameter_groups
 
-TASK = TaskInfo("classification", ("no", "yes"), ("text",), ("accuracy",))
+TASK = TaskSpec("task", ("text",), labels=("no", "yes"))
 Step = Callable[[], float]
 
 

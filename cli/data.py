@@ -9,7 +9,7 @@ from rich.table import Table
 
 from propetl.data.generated import DEV_ROWS, GENERATED, SEED, TRAIN_ROWS, write_generated
 from propetl.data.tables import Rows, load_split
-from propetl.data.tasks import TaskSpec
+from propetl.task import TaskSpec
 
 EXAMPLES = 2
 """Rows shown per task."""

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.data.tables import chosen, load_split
-from propetl.data.tasks import spec_of
 from propetl.errors import ConfigurationError, DataError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.batching import Feeds, batches_of_feeds, batches_of_token_rows
@@ -100,7 +99,7 @@ def rows_in(batches: Iterable[Feeds]) -> int:
 
 def _batches_of(artifact: Artifact, task: str, data: str, split: str, most: int | None) -> list[Feeds]:
     manifest, info = artifact.manifest, artifact.task(task).info
-    rows = chosen(load_split(spec_of(task, info), data, split), most)
+    rows = chosen(load_split(info, data, split), most)
     texts = [source_of(info, row[0] if len(row) == 1 else row) for row in rows.texts]
     if not texts:
         raise ConfigurationError(f"task {task} has no rows in {rows.source}; calibrate on another data set")

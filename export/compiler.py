@@ -8,7 +8,7 @@ from functools import cached_property
 import onnx_ir as ir
 
 import propetl
-from propetl.bundle.format import LINEAR, TaskInfo
+from propetl.bundle.format import LINEAR
 from propetl.bundle.pack import TaskPack
 from propetl.bundle.reader import Bundle
 from propetl.export.golden import text_inputs_of
@@ -46,6 +46,7 @@ from propetl.runtime.signatures import (
     SWITCHABLE,
     task_tensors,
 )
+from propetl.task import TaskSpec
 
 Report = Callable[[str], None]
 
@@ -127,7 +128,7 @@ class Compiler:
         """Where graphs for any task answer."""
         return shared_place(pack.info for pack in self._packs)
 
-    def _single(self, info: TaskInfo) -> Trace:
+    def _single(self, info: TaskSpec) -> Trace:
         at = shared_place([info])
         if at not in self._singles:
             what = f"one task per batch{', answered at every token' if at == TOKEN else ''}"

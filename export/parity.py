@@ -12,11 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from propetl.backbone import load_backbone_of
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.reader import read_bundle
 from propetl.data.metrics import check_metrics, compute
 from propetl.data.tables import Rows, load_split
-from propetl.data.tasks import spec_of
 from propetl.data.tokenise import collate_with, encode_task_rows
 from propetl.model import ProPETLModel
 from propetl.runtime.artifact import Artifact, read_artifact
@@ -26,6 +24,7 @@ from propetl.runtime.report import TOLERANCES, Comparison, Tolerance
 from propetl.runtime.rows import Text
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import BANK
+from propetl.task import TaskSpec
 from propetl.training.tasks import Split, tokenizer_of
 
 Answers = NDArray[np.float32] | list[str]
@@ -42,7 +41,7 @@ class Reference:
     """What PyTorch says of one task's rows."""
 
     task: str
-    info: TaskInfo
+    info: TaskSpec
     rows: Rows
     answers: Answers
     metrics: dict[str, float]
@@ -100,7 +99,7 @@ def compare(
     artifact.check_origin(bundle)
     check_metrics(metric for task in artifact.manifest.tasks for metric in bundle.info.tasks[task].metrics)
     rows = {
-        task: load_split(spec_of(task, bundle.info.tasks[task]), data, _SPLIT, max_rows)
+        task: load_split(bundle.info.tasks[task], data, _SPLIT, max_rows)
         for task in artifact.manifest.tasks
     }
     loaded = load_backbone_of(bundle.info.backbone, backbone, allow_pickle=allow_pickle)
@@ -145,12 +144,12 @@ def _reference(model: ProPETLModel, split: Split, rows: Rows, decode: Decode, pr
     return Reference(split.task, info, rows, answers, _metrics(info, answers, rows.labels))
 
 
-def _in_order(found: Mapping[int, Any], info: TaskInfo) -> Answers:
+def _in_order(found: Mapping[int, Any], info: TaskSpec) -> Answers:
     answers: Answers = info.kind.together([found[place] for place in range(len(found))])
     return answers
 
 
-def _metrics(info: TaskInfo, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
+def _metrics(info: TaskSpec, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
     return compute(info.metrics, info.kind.scored(info, answers, labels), labels)
 
 

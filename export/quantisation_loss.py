@@ -4,10 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from propetl.bundle.format import TaskInfo
 from propetl.data.metrics import check_metrics
 from propetl.data.tables import load_split
-from propetl.data.tasks import spec_of
 from propetl.errors import BackendError, CheckFailed
 from propetl.export.options import BF16, FP32, INT8_STATIC, ExportOptions
 from propetl.runtime.engines.ort import onnxruntime_of
@@ -16,6 +14,7 @@ from propetl.runtime.losses import Loss
 from propetl.runtime.replay import GENERATED, TOGETHER
 from propetl.runtime.report import Comparison
 from propetl.runtime.selftest import self_test
+from propetl.task import TaskSpec
 
 
 class LossTooLarge(CheckFailed):
@@ -86,7 +85,7 @@ def check_measurable(options: ExportOptions) -> None:
         )
 
 
-def check_rows(tasks: Mapping[str, TaskInfo], options: ExportOptions) -> None:
+def check_rows(tasks: Mapping[str, TaskSpec], options: ExportOptions) -> None:
     """Reads the rows of ``options.data`` that the end of an export needs, so that it does not end there.
 
     Args:
@@ -100,9 +99,9 @@ def check_rows(tasks: Mapping[str, TaskInfo], options: ExportOptions) -> None:
     if options.data is None:
         return
     check_metrics(metric for info in tasks.values() for metric in info.metrics)
-    for task, info in tasks.items():
+    for info in tasks.values():
         for split in ("dev", *(["train"] if options.quantize == INT8_STATIC else [])):
-            load_split(spec_of(task, info), options.data, split)
+            load_split(info, options.data, split)
 
 
 def loss_of(item: Comparison) -> Loss:

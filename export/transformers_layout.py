@@ -6,13 +6,13 @@ from pathlib import Path
 
 from propetl import fields
 from propetl.backbone import Backbone
-from propetl.bundle.format import TaskInfo
 from propetl.errors import BundleError
 from propetl.files import json_bytes
 from propetl.strict_json import any_length, parse_json
+from propetl.task import TaskSpec
 
 
-def write_config(folder: Path, backbone: Backbone, info: TaskInfo) -> None:
+def write_config(folder: Path, backbone: Backbone, info: TaskSpec) -> None:
     """Writes ``config.json``; for a task that is answered in text, ``generation_config.json`` beside it."""
     for name, config in info.kind.transformers_files(backbone, info).items():
         (folder / name).write_bytes(json_bytes({key: value for key, value in config.items() if key != "_name_or_path"}))

@@ -16,7 +16,6 @@ from propetl.bundle import Bundle, read_bundle, write_bundle
 from propetl.bundle.tensors import Arrays
 from propetl.data.in_memory import rows_of
 from propetl.data.own_task import own_task
-from propetl.data.tasks import TaskSpec
 from propetl.data.tokenise import collate_with, encode_task_rows
 from propetl.errors import ConfigurationError, TaskError
 from propetl.families import Family, family_of
@@ -25,9 +24,10 @@ from propetl.lengths import check_lengths
 from propetl.model import ProPETLModel, TaskOutput
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.rows import Text
+from propetl.task import TaskSpec
 from propetl.training.config_file import prototype_from
 from propetl.training.optimizer import parameter_groups
-from propetl.training.tasks import info_of, settled, tokenizer_of
+from propetl.training.tasks import settled, tokenizer_of
 
 SAMPLES = 4
 """Rows of each task that a bundle keeps, from which export makes its golden rows."""
@@ -105,7 +105,7 @@ class Attached(nn.Module):
         backbone = self.network.backbone
         spec = settled(own_task(name, columns | definition), self._tokenizer, backbone.family.kind, np.empty(0))
         check_lengths(backbone, self.max_length, {name: spec.text})
-        self.network.add_task(name, info_of(spec))
+        self.network.add_task(name, spec)
         self._specs[name] = spec
 
     def encode(self, task: str, texts: Iterable[Text], labels: Iterable[Any] | None = None) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Attached(nn.Module):
             DataError: naming the row that cannot be used.
         """
         spec = self._spec(task)
-        rows = rows_of(spec, self.network.infos[task], texts, labels)
+        rows = rows_of(spec, texts, labels)
         continues = self.network.backbone.family.kind == "decoder"
         encoded = encode_task_rows(rows, spec, self._tokenizer, self.max_length, continues=continues)
         batch = collate_with(self._tokenizer)([encoded[index] for index in range(len(encoded))])

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from propetl.backbone import Backbone, check_backbone
-from propetl.bundle.format import HEADS, TaskInfo, check_task_name
+from propetl.bundle.format import HEADS
 from propetl.bundle.reader import Bundle
 from propetl.errors import BundleError, ConfigurationError, TaskError
 from propetl.generation import generated_ids, only_tokens
@@ -24,6 +24,7 @@ from propetl.prototypes.mask_set import FixedMasks, SharedMaskSets, new_shared_m
 from propetl.prototypes.prototype import TensorPrototype, new_prototype
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.prototypes.task import TaskPart, new_task_part, read_task_part
+from propetl.task import TaskSpec, check_task_name
 
 
 @dataclass
@@ -51,7 +52,7 @@ class ProPETLModel(nn.Module):
         backbone: Backbone,
         config: PrototypeConfig,
         head: str = "linear",
-        tasks: Mapping[str, TaskInfo] | None = None,
+        tasks: Mapping[str, TaskSpec] | None = None,
         seed: int = 42,
         *,
         merge: bool = False,
@@ -72,7 +73,7 @@ class ProPETLModel(nn.Module):
         self.config = config
         self.head_kind = head
         self.layout = backbone.info.layout(config)
-        self.infos: dict[str, TaskInfo] = {}
+        self.infos: dict[str, TaskSpec] = {}
         self._generator = torch.Generator().manual_seed(seed)
         self._current: EffectiveWeights | None = None
         self.network = _own_network(backbone, config.specification.trains_backbone)
@@ -118,7 +119,7 @@ class ProPETLModel(nn.Module):
         """Names of the tasks, in the order they were added."""
         return tuple(self.infos)
 
-    def add_task(self, name: str, info: TaskInfo) -> None:
+    def add_task(self, name: str, info: TaskSpec) -> None:
         """Adds a task with fresh masks (or weights) and head.
 
         Raises:
@@ -274,12 +275,12 @@ class ProPETLModel(nn.Module):
     def _trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
 
-    def _info(self, task: str) -> TaskInfo:
+    def _info(self, task: str) -> TaskSpec:
         if task not in self.infos:
             raise TaskError(f"task {task!r} is not in this model; it has {', '.join(self.infos) or 'none'}")
         return self.infos[task]
 
-    def _register(self, name: str, info: TaskInfo, part: TaskPart) -> None:
+    def _register(self, name: str, info: TaskSpec, part: TaskPart) -> None:
         self.infos[name] = info
         self.parts[_key(name)] = part
         if info.outputs:

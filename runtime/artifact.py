@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from propetl.bundle.described import check_described_as, read_description
-from propetl.bundle.format import LINEAR, PROTOTYPE_FILE, TaskInfo, check_format, pack_path
+from propetl.bundle.format import LINEAR, PROTOTYPE_FILE, check_format, pack_path
 from propetl.bundle.pack import TaskPack, check_belongs, parse_pack
 from propetl.errors import ArtifactError, TaskError
 from propetl.files import check_paths_inside, read_json, verify_bytes, verify_files, whole_file
@@ -31,6 +31,7 @@ from propetl.runtime.manifest import (
 from propetl.runtime.operators import check_operators
 from propetl.runtime.signatures import BARE, FOLDED, check_forms
 from propetl.sealed import FILES, unsealed
+from propetl.task import TaskSpec
 
 # What few artifacts have, or what is not asked of a session, is imported where it is: the first answer of a process
 # waits for every import.
@@ -114,7 +115,7 @@ class Artifact:
         self.check_pack(pack, source)
         return pack
 
-    def checked_info(self, name: str) -> TaskInfo:
+    def checked_info(self, name: str) -> TaskSpec:
         """The manifest's entry of task ``name``, checked against its pack: for graphs that hold the pack's tensors.
 
         Raises:

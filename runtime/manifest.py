@@ -6,10 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from propetl import fields
-from propetl.bundle.format import BackboneInfo, TaskInfo, check_format
+from propetl.bundle.format import BackboneInfo, check_format
 from propetl.errors import ArtifactError, ProPETLError
 from propetl.prototypes.layout import TaskLayout
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.task import TaskSpec
 
 # Imported where an artifact has them: the first answer of a process waits for every import.
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class ArtifactTask:
         pack: path of its task pack inside the artifact.
     """
 
-    info: TaskInfo
+    info: TaskSpec
     pack: str
 
 
@@ -286,7 +287,7 @@ class Manifest:
             | {
                 "backbone": asdict(self.backbone),
                 "prototype": self.prototype.to_json(),
-                "tasks": {name: asdict(task.info) | {"pack": task.pack} for name, task in self.tasks.items()},
+                "tasks": {name: task.info.to_json() | {"pack": task.pack} for name, task in self.tasks.items()},
                 "forms": {name: form.to_json() for name, form in self.forms.items()},
                 "engines": [engine.to_json() for engine in self.engines],
                 "generation": None if self.generation is None else self.generation.to_json(),
@@ -313,7 +314,7 @@ class Manifest:
             raise ArtifactError(f"{source}: not a valid manifest ({error}); restore it from its source") from error
 
 
-def common_head(tasks: Sequence[TaskInfo], head: str) -> str | None:
+def common_head(tasks: Sequence[TaskSpec], head: str) -> str | None:
     """The kind of head that all ``tasks`` have in a bundle of ``head``; None where there are two kinds, or no tasks."""
     kinds = {task.head_kind(head) for task in tasks}
     return kinds.pop() if len(kinds) == 1 else None

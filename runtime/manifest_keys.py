@@ -5,10 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from propetl import fields
-from propetl.bundle.format import BackboneInfo, check_task_name, task_info
+from propetl.bundle.format import BackboneInfo
 from propetl.files import records_of
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.manifest import OPTIONAL, ArtifactTask, FormInfo
+from propetl.task import TaskSpec, check_task_name
 
 # Imported where an artifact has them: the first answer of a process waits for every import.
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ def values_of(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tasks_from(value: Any, key: str) -> dict[str, ArtifactTask]:
-    return {check_task_name(name): _task_from(item) for name, item in fields.entries(value, key).items()}
+    return {check_task_name(name): _task_from(name, item) for name, item in fields.entries(value, key).items()}
 
 
-def _task_from(value: Any) -> ArtifactTask:
-    return ArtifactTask(task_info(value), fields.text(fields.need(value, "pack"), "pack"))
+def _task_from(name: str, value: Any) -> ArtifactTask:
+    return ArtifactTask(TaskSpec.from_json(name, value), fields.text(fields.need(value, "pack"), "pack"))
 
 
 def _generation_from(value: Any, key: str) -> "GenerationInfo":

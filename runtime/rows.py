@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.template import joined
 from propetl.errors import ConfigurationError, TaskError
 from propetl.runtime.cutting import Asked
+from propetl.task import TaskSpec
 
 Row = TypeVar("Row")
 
@@ -26,7 +26,7 @@ _MASK = "attention_mask"
 _LARGEST_ID = (1 << 31) - 1
 
 
-def check_text(task: str, info: TaskInfo, text: object, where: str) -> None:
+def check_text(task: str, info: TaskSpec, text: object, where: str) -> None:
     """Refuses a row that ``task`` cannot take; ``where`` names it: ``row 3`` (counted from 0) or ``line 7``.
 
     Raises:
@@ -47,7 +47,7 @@ def check_text(task: str, info: TaskInfo, text: object, where: str) -> None:
             raise ConfigurationError(f"{where}: {column} is not valid Unicode (lone surrogate); clean it")
 
 
-def checked_texts(task: str, info: TaskInfo, texts: Iterable[Text]) -> list[Text]:
+def checked_texts(task: str, info: TaskSpec, texts: Iterable[Text]) -> list[Text]:
     """Rows as a list, each of which ``task`` can take; no rows at all is an error too.
 
     Args:
@@ -135,7 +135,7 @@ def token_feeds(arrays: TokenArrays, inputs: Sequence[str]) -> dict[str, NDArray
     return {name: checked.get(name, np.zeros(shape, dtype=np.int64)) for name in inputs}
 
 
-def source_of(info: TaskInfo, text: Text) -> Text | Asked:
+def source_of(info: TaskSpec, text: Text) -> Text | Asked:
     """The row as it is tokenised: joined by the task's template and, for an answer in text, within its prompt."""
     parts = (text,) if isinstance(text, str) else tuple(text)
     if info.template is not None:

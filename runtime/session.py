@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Unpack
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import read_pack
 from propetl.errors import ConfigurationError, ProPETLError, TaskError
 from propetl.problems.text import text_of
@@ -27,6 +26,7 @@ from propetl.runtime.rows import (
 from propetl.runtime.tokenise import Tokeniser
 from propetl.runtime.truncation import Truncated, Truncation
 from propetl.runtime.whole_numbers import whole_number
+from propetl.task import TaskSpec
 
 # The first answer of a process waits for every import: what it may do without is imported where it is used.
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Session:
         rows = self._tokeniser.counted_by(None).rows([source_of(bound.info, text) for text in checked])
         return [len(row) + row.cut for row in rows]
 
-    def task(self, name: str) -> TaskInfo:
+    def task(self, name: str) -> TaskSpec:
         """Problem, labels and columns of a task; :class:`TaskError` if it is not here."""
         return self._open().bind(name).info
 

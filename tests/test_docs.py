@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from propetl.bits import pack
-from propetl.bundle.format import BackboneInfo, TaskInfo
+from propetl.bundle.format import BackboneInfo
 from propetl.bundle.text import TextInfo
 from propetl.bundle.writer import write_bundle
 from propetl.cli.main import COMMANDS, main
@@ -34,6 +34,7 @@ from propetl.runtime.engine_records import EngineInfo
 from propetl.runtime.manifest import Manifest
 from propetl.runtime.session import Session
 from propetl.runtime.signatures import FORM_RULES
+from propetl.task import TaskSpec
 from propetl.training.config import CHANGEABLE, TrainConfig
 from tests.tiny_bundle import random_contents
 
@@ -184,7 +185,7 @@ def test_keys_of_the_bundle_manifest(tmp_path):
     assert _keys("bundle-format.md", "Top level") == list(written)
     assert _keys("bundle-format.md", "backbone") == [item.name for item in fields(BackboneInfo)]
     assert _keys("bundle-format.md", "prototype") == list(written["prototype"])
-    assert _keys("bundle-format.md", "task") == [item.name for item in fields(TaskInfo)]
+    assert _keys("bundle-format.md", "task") == [item.name for item in fields(TaskSpec)][1:]
     assert _keys("bundle-format.md", "text") == [item.name for item in fields(TextInfo)]
     header = (tmp_path / "bundle" / "tasks" / "first.safetensors").read_bytes()
     described = json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])["__metadata__"]

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.bits import pack
-from propetl.bundle import BackboneInfo, BundleContents, SharedMasks, TaskContents, TaskInfo
+from propetl.bundle import BackboneInfo, BundleContents, SharedMasks, TaskContents
 from propetl.bundle.text import TextInfo
 from propetl.prototypes.layout import TaskLayout
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.task import TaskSpec
 
 Random = np.random.Generator
 Outputs = int | TextInfo | tuple[str, ...]
@@ -29,26 +30,44 @@ TOKENIZER = {"tokenizer.json": b'{"version": "1.0"}', "tokenizer_config.json": b
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def task_info(outputs: int, language: str | None = None) -> TaskInfo:
+def task_info(outputs: int, language: str | None = None) -> TaskSpec:
     """A classification of ``outputs`` classes; 0 for a regression."""
     if outputs == 0:
         columns, metrics, scores = ("left", "right"), ("pearson", "spearman"), {"pearson": 0.5}
-        return TaskInfo("regression", (), columns, metrics, scores, language=language)
+        return TaskSpec("task", columns, problem="regression", metrics=metrics, scores=scores, language=language)
     labels = tuple(f"label {index}" for index in range(outputs))
-    return TaskInfo("classification", labels, ("text",), ("accuracy",), {"accuracy": 0.75}, language=language)
+    return TaskSpec("task", ("text",), labels=labels, scores={"accuracy": 0.75}, language=language)
 
 
-def tagging_info(labels: tuple[str, ...], language: str | None = None) -> TaskInfo:
+def tagging_info(labels: tuple[str, ...], language: str | None = None) -> TaskSpec:
     """A tagging of words by ``labels``."""
     scores = {"word_accuracy": 0.25}
-    return TaskInfo("tagging", labels, ("tokens",), ("word_accuracy",), scores, "tags", language=language)
+    return TaskSpec(
+        "task",
+        ("tokens",),
+        problem="tagging",
+        labels=labels,
+        metrics=("word_accuracy",),
+        scores=scores,
+        label_column="tags",
+        language=language,
+    )
 
 
-def text_task_info(text: TextInfo, language: str | None = None) -> TaskInfo:
+def text_task_info(text: TextInfo, language: str | None = None) -> TaskSpec:
     """A task that is answered as ``text`` says."""
     labels = tuple(f"label {index}" for index in range(len(text.words)))
     metrics = ("accuracy",) if text.words else ("pearson",) if text.step is not None else ("rouge1",)
-    return TaskInfo("text", labels, ("text",), metrics, dict.fromkeys(metrics, 0.5), language=language, text=text)
+    return TaskSpec(
+        "task",
+        ("text",),
+        problem="text",
+        labels=labels,
+        metrics=metrics,
+        scores=dict.fromkeys(metrics, 0.5),
+        language=language,
+        text=text,
+    )
 
 
 def random_contents(
@@ -115,7 +134,7 @@ def random_task(
     )
 
 
-def _info(outputs: Outputs, language: str | None) -> TaskInfo:
+def _info(outputs: Outputs, language: str | None) -> TaskSpec:
     if isinstance(outputs, TextInfo):
         return text_task_info(outputs, language)
     return tagging_info(outputs, language) if isinstance(outputs, tuple) else task_info(outputs, language)

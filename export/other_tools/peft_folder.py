@@ -15,13 +15,14 @@ from safetensors.numpy import save
 from transformers.pytorch_utils import Conv1D
 
 from propetl.backbone_files import PACKAGE_SCHEME
-from propetl.bundle.format import BackboneInfo, BundleInfo, TaskInfo
+from propetl.bundle.format import BackboneInfo, BundleInfo
 from propetl.errors import ConfigurationError
 from propetl.export.other_tools.folded_weights import folded_weights
 from propetl.export.other_tools.peft_heads import PeftHead
 from propetl.families import Attention, Projection
 from propetl.files import json_bytes
 from propetl.model import ProPETLModel
+from propetl.task import TaskSpec
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -135,7 +136,7 @@ def _loadable_name(backbone: BackboneInfo) -> str | None:
     return None if backbone.name.startswith(PACKAGE_SCHEME) else backbone.name
 
 
-def _card(task: str, info: TaskInfo, backbone: BackboneInfo, head: PeftHead) -> str:
+def _card(task: str, info: TaskSpec, backbone: BackboneInfo, head: PeftHead) -> str:
     """The model card: how to load the folder, and what it answers."""
     base = _loadable_name(backbone)
     metadata = {"library_name": "peft", "tags": ["propetl", "lora"]} | ({"base_model": base} if base else {})

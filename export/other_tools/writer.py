@@ -158,6 +158,6 @@ def _manifest(bundle: Bundle, written: Written) -> dict[str, Any]:
         "prototype": info.prototype.to_json(),
         "head": info.head,
         "max_length": info.max_length,
-        "tasks": {task: asdict(info.tasks[task]) | {"path": path} for task, path in written.tasks.items()},
+        "tasks": {task: info.tasks[task].to_json() | {"path": path} for task, path in written.tasks.items()},
         "files": written.files,
     }

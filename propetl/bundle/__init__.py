@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from propetl.bundle.format import BackboneInfo, BundleInfo, TaskInfo
+    from propetl.bundle.format import BackboneInfo, BundleInfo
     from propetl.bundle.pack import TaskPack, read_pack
     from propetl.bundle.prototype import SharedMasks
     from propetl.bundle.reader import Bundle, read_bundle
@@ -20,7 +20,6 @@ __all__ = [
     "BundleInfo",
     "SharedMasks",
     "TaskContents",
-    "TaskInfo",
     "TaskPack",
     "add_task",
     "read_bundle",
@@ -29,7 +28,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "format": ("BackboneInfo", "BundleInfo", "TaskInfo"),
+    "format": ("BackboneInfo", "BundleInfo"),
     "pack": ("TaskPack", "read_pack"),
     "prototype": ("SharedMasks",),
     "reader": ("Bundle", "read_bundle"),

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from propetl import fields
-from propetl.bundle.format import PACK_FORMAT, VERSION, TaskInfo, check_format, check_task_name, task_info
+from propetl.bundle.format import PACK_FORMAT, VERSION, check_format
 from propetl.bundle.tensors import read_header
 from propetl.errors import BundleError, ProPETLError
+from propetl.task import TaskSpec, check_task_name
 
 IN_PACKS = ("problem", "labels", "columns", "metrics", "language", "text", "template")
 """Keys of a task that a pack holds: whatever decides how it is asked and answered."""
@@ -28,7 +29,7 @@ class PackDescription:
     """
 
     task: str
-    info: TaskInfo
+    info: TaskSpec
     prototype_sha256: str
     backbone_fingerprint: str
 
@@ -38,7 +39,8 @@ class PackDescription:
         sha256, fingerprint = (
             fields.text(fields.need(value, key), key) for key in ("prototype_sha256", "backbone_fingerprint")
         )
-        return cls(check_task_name(fields.need(value, "task")), task_info(value), sha256, fingerprint)
+        task = check_task_name(fields.need(value, "task"))
+        return cls(task, TaskSpec.from_json(task, value), sha256, fingerprint)
 
 
 def read_description(path: Path) -> PackDescription:
@@ -62,7 +64,7 @@ def read_description(path: Path) -> PackDescription:
 
 
 def check_described_as(
-    found: PackDescription, task: str, stated: TaskInfo, source: str, error: type[ProPETLError]
+    found: PackDescription, task: str, stated: TaskSpec, source: str, error: type[ProPETLError]
 ) -> None:
     """Refuses a pack of another task, or one that says something else of it than the manifest that lists it.
 

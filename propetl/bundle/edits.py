@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from propetl.bundle.format import MANIFEST, BundleInfo, TaskInfo, check_task_name, pack_path, samples_path
+from propetl.bundle.format import MANIFEST, BundleInfo, check_task_name, pack_path, samples_path
 from propetl.bundle.held import held
 from propetl.bundle.pack import TaskPack, check_belongs
 from propetl.bundle.reader import Bundle, read_bundle
@@ -20,6 +20,7 @@ from propetl.errors import TaskError
 from propetl.files import json_bytes, record_of_bytes, write_atomically
 from propetl.sealed import FILES, sealed
 from propetl.staging import staged_folder
+from propetl.task import TaskSpec
 
 Contents = Mapping[str, tuple[TaskPack, Arrays]]
 """Pack and sample rows of each task that a change writes, by its name."""
@@ -32,7 +33,7 @@ def remove_task(path: Path, task: str) -> Bundle:
         TaskError: there is no such task, or it is the only one.
     """
 
-    def without(bundle: Bundle) -> tuple[dict[str, TaskInfo], Contents]:
+    def without(bundle: Bundle) -> tuple[dict[str, TaskSpec], Contents]:
         bundle.pack(task)
         if len(bundle.packs) == 1:
             raise TaskError(f"task {task!r} is the only one in {path}: remove the folder, or add another task first")
@@ -48,7 +49,7 @@ def rename_task(path: Path, task: str, name: str) -> Bundle:
         TaskError: there is no such task, or the new name is taken or cannot be a task's.
     """
 
-    def renamed(bundle: Bundle) -> tuple[dict[str, TaskInfo], Contents]:
+    def renamed(bundle: Bundle) -> tuple[dict[str, TaskSpec], Contents]:
         pack = dataclasses.replace(bundle.pack(task), task=check_task_name(name))
         if name in bundle.packs:
             raise TaskError(f"task {name!r} is in {path} already; nothing was changed: choose another name")
@@ -72,7 +73,7 @@ def replace_task(path: Path, task: str, source: Bundle, of: str | None = None) -
         TaskError: there is no such task, or it was trained over another prototype or backbone.
     """
 
-    def replaced(bundle: Bundle) -> tuple[dict[str, TaskInfo], Contents]:
+    def replaced(bundle: Bundle) -> tuple[dict[str, TaskSpec], Contents]:
         bundle.pack(task)
         newer = of or task
         pack = dataclasses.replace(source.pack(newer), task=task)
@@ -83,7 +84,7 @@ def replace_task(path: Path, task: str, source: Bundle, of: str | None = None) -
     return _changed(path, replaced)
 
 
-def _changed(path: Path, change: Callable[[Bundle], tuple[dict[str, TaskInfo], Contents]]) -> Bundle:
+def _changed(path: Path, change: Callable[[Bundle], tuple[dict[str, TaskSpec], Contents]]) -> Bundle:
     """Writes what ``change`` makes of the bundle; tasks that it leaves out lose their files."""
     with held(path):
         bundle = read_bundle(path)
@@ -102,7 +103,7 @@ def _changed(path: Path, change: Callable[[Bundle], tuple[dict[str, TaskInfo], C
     return read_bundle(path)
 
 
-def _manifest(info: BundleInfo, tasks: dict[str, TaskInfo], written: Mapping[str, bytes], gone: list[str]) -> bytes:
+def _manifest(info: BundleInfo, tasks: dict[str, TaskSpec], written: Mapping[str, bytes], gone: list[str]) -> bytes:
     records = {name: record for name, record in info.files.items() if name not in gone}
     records |= {name: record_of_bytes(content) for name, content in written.items()}
     return json_bytes(sealed(dataclasses.replace(info, tasks=tasks, files=records).to_json(), FILES))

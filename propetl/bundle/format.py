@@ -1,19 +1,16 @@
 """``bundle.json`` as dataclasses, and the tensor files' one-key metadata."""
 
 import json
-import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from propetl import fields
-from propetl.bundle.template import parts_of
-from propetl.bundle.text import PLACE, TextInfo, text_info
-from propetl.errors import BundleError, ProPETLError, TaskError
+from propetl.errors import BundleError, ProPETLError
 from propetl.files import records_of
-from propetl.problems import PROBLEMS, Problem
 from propetl.prototypes.layout import TaskLayout, layout_of
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.task import TaskSpec, check_task_name
 
 FORMAT = "propetl-bundle"
 PACK_FORMAT = "propetl-task-pack"
@@ -26,8 +23,6 @@ HEADS = (LINEAR, OWN)
 
 # safetensors writes its metadata in the order of a hash map: one key keeps files identical byte for byte.
 METADATA_KEY = "propetl"
-
-_TASK_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
 Size = TypeVar("Size", int, str)
@@ -44,16 +39,6 @@ def head_shapes(kind: str, hidden: int, outputs: Size) -> dict[str, tuple[int | 
     shapes: dict[str, tuple[int | Size, ...]] = {"bias": (outputs,), "weight": (outputs, hidden)}
     own: dict[str, tuple[int | Size, ...]] = {"dense.bias": (hidden,), "dense.weight": (hidden, hidden)}
     return shapes | own if kind == "own" else shapes
-
-
-def check_task_name(name: object) -> str:
-    """``name`` if it can be a task's: it becomes a file name, so it is held to a few characters."""
-    if not isinstance(name, str) or not _TASK_NAME.fullmatch(name) or ".." in name:
-        allowed = "use 1-64 of a-z, 0-9, '_', '-', '.', starting with a letter or digit"
-        raise TaskError(f"task name {fields.shown(name)}: {allowed}")
-    if name.endswith(".samples"):
-        raise TaskError(f"task name {name!r}: '.samples' at the end marks sample rows; choose another name")
-    return name
 
 
 def pack_path(task: str) -> str:
@@ -119,52 +104,6 @@ class BackboneInfo:
 
 
 @dataclass(frozen=True)
-class TaskInfo:
-    """One task of a bundle.
-
-    Attributes:
-        problem: ``classification`` or ``regression``; ``tagging`` where each word has a class, its tag; or ``text``
-            where the answer is generated.
-        labels: names in the order of the logits; empty for regression, and for text that names no class.
-        columns: text columns: one, the two of a pair, or any number that ``template`` joins.
-        metrics: names; the first is the main one.
-        scores: what training measured on the development rows.
-        label_column: column of the label in data files.
-        label_values: raw value in data files to class; empty where files hold names or class indices.
-        language: whose mask it shares with other tasks; None in a bundle without language masks.
-        text: how it is asked and answered in text; None for other problems.
-        template: how the columns become one text (see :mod:`propetl.bundle.template`); None where they stay apart.
-        delimiter: between the fields of its ``.csv`` files; None where it is found.
-    """
-
-    problem: str
-    labels: tuple[str, ...]
-    columns: tuple[str, ...]
-    metrics: tuple[str, ...]
-    scores: dict[str, float] = field(default_factory=dict)
-    label_column: str = "label"
-    label_values: dict[str, int] = field(default_factory=dict)
-    language: str | None = None
-    text: TextInfo | None = None
-    template: str | None = None
-    delimiter: str | None = None
-
-    @property
-    def kind(self) -> Problem:
-        """Its kind of problem, which knows everything that differs between kinds."""
-        return PROBLEMS[self.problem]
-
-    @property
-    def outputs(self) -> int:
-        """Width of the head's logits; 0 for text, which has no head of its own."""
-        return self.kind.outputs(self)
-
-    def head_kind(self, kind: str) -> str:
-        """The task's kind of head in a bundle of ``kind``."""
-        return self.kind.head_kind(kind)
-
-
-@dataclass(frozen=True)
 class BundleInfo:
     """``bundle.json``."""
 
@@ -172,7 +111,7 @@ class BundleInfo:
     prototype: PrototypeConfig
     head: str
     max_length: int
-    tasks: dict[str, TaskInfo]
+    tasks: dict[str, TaskSpec]
     files: dict[str, dict[str, Any]]
     created_by: str
 
@@ -194,7 +133,7 @@ class BundleInfo:
             "prototype": self.prototype.to_json(),
             "head": self.head,
             "max_length": self.max_length,
-            "tasks": {name: asdict(task) for name, task in self.tasks.items()},
+            "tasks": {name: task.to_json() for name, task in self.tasks.items()},
             "files": self.files,
         }
 
@@ -218,69 +157,9 @@ class BundleInfo:
             raise BundleError(f"{source}: not a valid bundle manifest ({error}); restore it from its source") from error
 
 
-def _tasks_of(value: Any) -> dict[str, TaskInfo]:
-    return {check_task_name(name): task_info(task) for name, task in fields.entries(value, "tasks").items()}
-
-
-def task_info(value: Any) -> TaskInfo:
-    """A :class:`TaskInfo` from JSON; lists become tuples, and keys that are none of its own are passed over.
-
-    Raises:
-        ValueError: a key is missing or of another kind, a problem is not known, or labels do not go with it.
-    """
-    given = fields.entries(value, "task")
-    info = TaskInfo(
-        problem=fields.one_of(tuple(PROBLEMS), fields.need(given, "problem"), "problem"),
-        labels=fields.texts(fields.need(given, "labels"), "labels"),
-        columns=fields.texts(fields.need(given, "columns"), "columns"),
-        metrics=fields.texts(fields.need(given, "metrics"), "metrics"),
-        scores=fields.each(fields.number, given.get("scores", {}), "scores"),
-        label_column=fields.text(given.get("label_column", "label"), "label_column"),
-        label_values=fields.each(fields.whole, given.get("label_values", {}), "label_values"),
-        language=fields.optional(fields.text, given.get("language"), "language"),
-        text=None if given.get("text") is None else text_info(given["text"]),
-        template=fields.optional(fields.text, given.get("template"), "template"),
-        delimiter=fields.optional(fields.text, given.get("delimiter"), "delimiter"),
-    )
-    _check_task_info(info)
-    return info
-
-
-def _check_task_info(info: TaskInfo) -> None:
-    """Refuses what does not go together."""
-    if info.problem == "regression" and info.labels:
-        raise ValueError(f"a regression has no labels, found {fields.shown(info.labels)}")
-    if info.problem in ("classification", "tagging") and not info.labels:
-        raise ValueError(f"a {info.problem} has labels, found none")
-    if len(set(info.labels)) < len(info.labels):
-        raise ValueError(f"labels: each once, found {fields.shown(info.labels)}")
-    if any(index >= len(info.labels) for index in info.label_values.values()):
-        found = fields.shown(info.label_values)
-        raise ValueError(f"label_values name a class beyond the {len(info.labels)} labels: {found}")
-    if info.kind.answers_words and len(info.columns) != 1:
-        raise ValueError(f"a tagging has one column of words, found {fields.shown(info.columns)}")
-    check_columns(info.columns, info.template, info.text)
-    if (info.problem == "text") != (info.text is not None):
-        raise ValueError(f"problem is {info.problem}, and text is {info.text!r}: it goes with problem text alone")
-    if info.text is not None and len(info.text.words) != len(info.labels):
-        raise ValueError(f"text has {len(info.text.words)} words for {len(info.labels)} labels")
-
-
-def check_columns(columns: tuple[str, ...], template: str | None, text: TextInfo | None) -> None:
-    """Refuses more text columns than are tokenised, and a template or prompt that does not fit them.
-
-    Raises:
-        ValueError: saying what to write.
-    """
-    if template is not None:
-        parts_of(template, columns)
-    asked = 1 if template is not None else len(columns)
-    if text is not None and text.prompt.count(PLACE) != asked:
-        raise ValueError(f"prompt {text.prompt!r} needs {PLACE} once for each of its {asked} text columns")
-    if text is None and not 1 <= asked <= 2:
-        example = " ".join(f"{{{column}}}" for column in columns)
-        hint = f", or join them (template: {example!r})" if columns else ""
-        raise ValueError(f"columns {fields.shown(list(columns))} cannot be used: give one or two text columns{hint}")
+def _tasks_of(value: Any) -> dict[str, TaskSpec]:
+    found = fields.entries(value, "tasks")
+    return {check_task_name(name): TaskSpec.from_json(name, task) for name, task in found.items()}
 
 
 def check_format(value: Any, name: str, version: int, source: str, error: type[ProPETLError]) -> None:

@@ -1,7 +1,7 @@
 """The task pack: one task's masks and head in one small file."""
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from propetl.bundle.format import (
     METADATA_KEY,
     PACK_FORMAT,
     VERSION,
-    TaskInfo,
     check_format,
     head_shapes,
     metadata,
@@ -31,6 +30,7 @@ from propetl.bundle.tensors import (
 from propetl.errors import BundleError, ConfigurationError, ProPETLError, TaskError
 from propetl.prototypes.layout import TaskLayout
 from propetl.sealed import CONTENT_SHA256
+from propetl.task import TaskSpec
 
 MASK = "mask."
 LANGUAGE_MASK = "language_mask."
@@ -56,7 +56,7 @@ class TaskPack:
     """
 
     task: str
-    info: TaskInfo
+    info: TaskSpec
     prototype_sha256: str
     backbone_fingerprint: str
     masks: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class TaskPack:
         return "own" if "dense.weight" in self.head else "linear"
 
     def _description(self) -> dict[str, Any]:
-        said = asdict(self.info)
+        said = self.info.to_json()
         return {
             "format": PACK_FORMAT,
             "version": VERSION,

@@ -14,7 +14,6 @@ from propetl.bundle.format import (
     TOKENIZER_FOLDER,
     BackboneInfo,
     BundleInfo,
-    TaskInfo,
     pack_path,
     samples_path,
 )
@@ -36,6 +35,7 @@ from propetl.files import (
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.sealed import FILES, sealed
 from propetl.staging import staged_folder
+from propetl.task import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TaskContents:
         samples: a few real rows as token ids by model input, int ``[rows, sequence]``.
     """
 
-    info: TaskInfo
+    info: TaskSpec
     masks: dict[str, NDArray[np.uint8]]
     weights: dict[str, NDArray[np.float32]]
     head: dict[str, NDArray[np.float32]]

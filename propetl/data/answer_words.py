@@ -7,11 +7,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from propetl.bundle.text import TextInfo
-from propetl.data.tasks import TaskSpec
 from propetl.data.tokenise import encode_answers
 from propetl.errors import ConfigurationError
 from propetl.problems.text import text_of
 from propetl.runtime.tokenise import Tokeniser
+from propetl.task import TaskSpec
 
 
 def fitted_text(task: TaskSpec, labels: NDArray[Any], tokeniser: Tokeniser, *, continues: bool) -> TextInfo:

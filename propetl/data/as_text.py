@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from propetl.bundle.text import PLACE, TextInfo
-from propetl.data.tasks import TaskSpec
+from propetl.task import TaskSpec
 
 STEP = 0.2
 """Values are rounded to multiples of this, as STS-B's are (Raffel et al. 2020, section 2.4)."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from propetl.data.table import Place, Record, Table, listed, shown
-from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError
 from propetl.nearest import did_you_mean
+from propetl.task import TaskSpec
 
 
 @dataclass(frozen=True)

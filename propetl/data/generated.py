@@ -19,8 +19,8 @@ from pathlib import Path
 from random import Random
 
 from propetl.data.grammar import likeness, roles, topic, verdict
-from propetl.data.tasks import TaskSpec
 from propetl.errors import ConfigurationError, TaskError
+from propetl.task import TaskSpec
 
 TRAIN_ROWS = 4096
 DEV_ROWS = 512

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from propetl.data.table import Place, Record, Table
-from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError, MissingExtraError
+from propetl.task import TaskSpec
 
 HUB = "hub:"
 SPLITS = {"dev": ("validation", "validation_matched", "dev"), "test": ("test", "test_matched")}

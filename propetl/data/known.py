@@ -6,9 +6,10 @@ from typing import Any
 
 from propetl.data.generated import GENERATED
 from propetl.data.own_task import language_of
-from propetl.data.tasks import TASKS, TaskSpec
+from propetl.data.tasks import TASKS
 from propetl.errors import ConfigurationError
 from propetl.nearest import did_you_mean
+from propetl.task import TaskSpec
 
 
 def known_tasks() -> dict[str, TaskSpec]:

@@ -8,10 +8,11 @@ from decimal import Decimal
 from math import isnan
 from typing import Any
 
+from propetl.task import plain
+
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
-_WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,6 @@ def label_value(raw: Any, known: Collection[str], names: Sequence[str] = ()) -> 
         number = int(text)
         return LabelValue(plain(names[number]) if number < len(names) else text, number)
     return LabelValue(text) if text else None
-
-
-def plain(text: str) -> str:
-    """Without blanks around it; a whole number without ``.0``, which pandas writes where a column had gaps."""
-    text = text.strip()
-    whole = _WHOLE.fullmatch(text)
-    return whole[1] if whole else text
 
 
 def index_of(text: str, count: int) -> int | None:

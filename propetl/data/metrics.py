@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.data.tag_metrics import ENTITY_METRICS, OF_TAGS, scored_tags
+from propetl.data.tag_metrics import OF_TAGS, scored_tags
 from propetl.data.text_metrics import OF_TEXTS, ROUGE
 from propetl.errors import ConfigurationError
 from propetl.extras import check_installed
+from propetl.problems.tagging import ENTITY_METRICS
 
 Array = NDArray[Any]
 Metric = Callable[[Array, Array, int], float]

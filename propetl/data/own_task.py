@@ -5,17 +5,16 @@ from typing import Any
 
 from propetl.data.as_text import TEXT
 from propetl.data.table import shown
-from propetl.data.tasks import TaskSpec, check_task_name
 from propetl.errors import ConfigurationError
 from propetl.nearest import did_you_mean
 from propetl.problems import PROBLEMS, Problem
+from propetl.task import TaskSpec
 
 KEYS = ("columns", "template", "label", "problem", "labels", "metrics", "delimiter", "language")
 
 
 def own_task(name: str, mapping: object) -> TaskSpec:
     """See ``TaskSpec.from_mapping``."""
-    check_task_name(name)
     if not isinstance(mapping, Mapping):
         raise _wrong(name, f"is {shown(mapping)}: give the keys {', '.join(KEYS)}")
     kind = _kind(name, mapping)
@@ -32,13 +31,16 @@ def own_task(name: str, mapping: object) -> TaskSpec:
     columns = _words(name, "columns", mapping["columns"])
     template = _word(name, "template", mapping["template"]) if "template" in mapping else None
     text = kind.asked(name, (TEXT,) if template else columns, labels, _given(name, kind.keys, mapping))
+    asks = kind.labels_as(text)
+    if asks.names_labels and len(labels) == 1:  # a bundle may hold such a task, but nothing is learned from its rows
+        raise ConfigurationError(f"task {name!r}: labels are {list(labels)}: a {asks.name} needs two or more")
     return TaskSpec(
         name=name,
         columns=columns,
         label_column=_word(name, "label", mapping.get("label", "label")),
         problem=kind.name,
         labels=labels,
-        metrics=_words(name, "metrics", mapping.get("metrics", kind.labels_as(text).main_metric(labels))),
+        metrics=_words(name, "metrics", mapping.get("metrics", asks.main_metric(labels))),
         label_values=values,
         language=language_of(name, mapping),
         text=text,

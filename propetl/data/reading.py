@@ -7,10 +7,10 @@ task's ``labels`` map. Names and indices never mix, and where both explain every
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from propetl.data.label_values import LabelValue, index_of, near, number_of, plain
+from propetl.data.label_values import LabelValue, index_of, near, number_of
 from propetl.data.table import shown
-from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError
+from propetl.task import TaskSpec, plain
 
 Seen = Mapping[LabelValue, str]
 """Each value of a label column, and where it stands first: ``FILE, line 3``."""

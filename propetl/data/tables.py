@@ -15,8 +15,8 @@ from propetl.data.label_values import LabelValue
 from propetl.data.read import read_table
 from propetl.data.reading import Classes, classes_of, known_spellings, looks_like_indices, settled
 from propetl.data.table import Sought, Table
-from propetl.data.tasks import TaskSpec
 from propetl.errors import ConfigurationError, DataError
+from propetl.task import TaskSpec
 
 Label = float | str | tuple[str | None, ...]
 """A class, a value, a text, or a tag for each word; a word without tokens has no predicted one."""

@@ -1,20 +1,12 @@
 """Metrics of tags: of entities by seqeval, as CoNLL-2000 and CoNLL-2003 count them, and of words."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from propetl.errors import ConfigurationError, MissingExtraError
+from propetl.problems.tagging import ENTITY_METRICS
 
 Tags = Sequence[Sequence[str]]
-
-_ENTITY_TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
-
-
-def are_entity_tags(labels: Sequence[str]) -> bool:
-    """Whether tags name entities (Ramshaw and Marcus 1995): ``O``, ``B-TYPE``, ``I-TYPE``, also ``E-`` and ``S-``."""
-    return all(map(_ENTITY_TAG.fullmatch, labels)) and any(label != "O" for label in labels)
-
 
 def scored_tags(predictions: Sequence[Sequence[str | None]], labels: Tags) -> tuple[Tags, Tags]:
     """Predicted and wanted tags of the words that have a prediction: those without tokens have none.
@@ -46,8 +38,8 @@ def _word_accuracy(found: Tags, wanted: Tags) -> float:
     return sum(one == other for one, other in pairs) / len(pairs)
 
 
-ENTITY_METRICS = {f"entity_{kind}": partial(_entities, kind) for kind in ("f1", "precision", "recall")}
-"""They need tags that name entities."""
-
-OF_TAGS: dict[str, Callable[[Tags, Tags], float]] = {**ENTITY_METRICS, "word_accuracy": _word_accuracy}
+OF_TAGS: dict[str, Callable[[Tags, Tags], float]] = {
+    **{name: partial(_entities, name.removeprefix("entity_")) for name in ENTITY_METRICS},
+    "word_accuracy": _word_accuracy,
+}
 """Metric -> function of the predicted and the wanted tags, row by row."""

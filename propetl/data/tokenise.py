@@ -11,16 +11,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.template import joined
 from propetl.bundle.text import TextInfo
 from propetl.bundle.words import IGNORED, NO_TOKEN
 from propetl.data.tables import Label, Rows
-from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError
 from propetl.runtime.cutting import Asked
 from propetl.runtime.rows import Text
 from propetl.runtime.tokenise import Tokeniser, TokenRow
+from propetl.task import TaskSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -80,7 +79,7 @@ def tokeniser_of(tokenizer: "Tokeniser | PreTrainedTokenizerFast", max_length: i
 
 def encode_task_rows(
     rows: Rows,
-    task: TaskSpec | TaskInfo,
+    task: TaskSpec,
     tokenizer: "Tokeniser | PreTrainedTokenizerFast",
     max_length: int,
     *,
@@ -91,7 +90,7 @@ def encode_task_rows(
     return task.kind.encode(rows, task, tokeniser_of(tokenizer, max_length), max_length, continues=continues)
 
 
-def _joined(rows: Rows, task: TaskSpec | TaskInfo) -> Rows:
+def _joined(rows: Rows, task: TaskSpec) -> Rows:
     """One text a row where the task has a template, as on a device."""
     if task.template is None:
         return rows

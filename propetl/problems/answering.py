@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from propetl import fields
+
 if TYPE_CHECKING:
-    from propetl.bundle.format import TaskInfo
-    from propetl.data.tasks import TaskSpec
     from propetl.runtime.cutting import Asked
     from propetl.runtime.forms import BoundTask, Logits
     from propetl.runtime.logits_reader import LogitsReader, Texts
     from propetl.runtime.prediction import Prediction
     from propetl.runtime.rows import Text
+    from propetl.task import TaskSpec
 
 Where = Literal["row", "token", "text"]
 """A head answers once for a row or at every token; without a head, the answer is generated text."""
@@ -45,6 +46,22 @@ class Answering:
     name: str
     at: Where = "row"
 
+    # A task's description.
+
+    def check_text(self, task: "TaskSpec") -> None:
+        """Raises ValueError where ``text`` does not go with the problem."""
+        if task.text is not None:
+            raise ValueError("problem text, and only that, says how its answers are made")
+
+    def check_columns(self, task: "TaskSpec", asked: int) -> None:
+        """Raises ValueError where ``asked``, how many texts a row has once they are joined, cannot be tokenized."""
+        if not 1 <= asked <= 2:
+            example = " ".join(f"{{{column}}}" for column in task.columns)
+            hint = f", or join them (template: {example!r})" if task.columns else ""
+            raise ValueError(
+                f"columns {fields.shown(list(task.columns))} cannot be used: give one or two text columns{hint}"
+            )
+
     # The answer's shape.
 
     @property
@@ -57,7 +74,7 @@ class Answering:
         """Whether each word of a row has an answer, which stands at its first token."""
         return self.at == "token"
 
-    def outputs(self, task: "TaskInfo | TaskSpec") -> int:
+    def outputs(self, task: "TaskSpec") -> int:
         """Width of the head's logits; 0 without a head."""
         return max(1, len(task.labels))
 
@@ -65,13 +82,13 @@ class Answering:
         """Kind of the task's head in a bundle whose heads are of ``kind``."""
         return kind
 
-    def described(self, task: "TaskInfo") -> str:
+    def described(self, task: "TaskSpec") -> str:
         """In a few words, for a list of tasks."""
         return f"{len(task.labels)} classes"
 
     # On a device.
 
-    def source(self, task: "TaskInfo", texts: tuple[str, ...]) -> "Text | Asked":
+    def source(self, task: "TaskSpec", texts: tuple[str, ...]) -> "Text | Asked":
         """A row as it is tokenized; ``texts`` are those of its columns, or the one that a template makes of them."""
         return texts[0] if len(texts) == 1 else texts
 
@@ -103,7 +120,7 @@ class Answering:
         """
         return [self.prediction(bound.info, row) for row in reader.rows(bound, texts)]
 
-    def prediction(self, task: "TaskInfo", answer: Any, text: "Text" = "") -> "Prediction":
+    def prediction(self, task: "TaskSpec", answer: Any, text: "Text" = "") -> "Prediction":
         """The answer for one row.
 
         Args:
@@ -117,12 +134,12 @@ class Answering:
 
     # On a terminal.
 
-    def columns(self, task: "TaskInfo", scores: bool) -> list[Column]:
+    def columns(self, task: "TaskSpec", scores: bool) -> list[Column]:
         """Columns of a table of answers, behind those of the texts; ``scores`` for every label's probability."""
         label = [Column("label", "bold green")] if task.labels else []
         return [*label, *numbers("score", *(task.labels if scores else ()))]
 
-    def lines(self, task: "TaskInfo", prediction: "Prediction", scores: bool) -> list[list[str]]:
+    def lines(self, task: "TaskSpec", prediction: "Prediction", scores: bool) -> list[list[str]]:
         """Cells of :meth:`columns` for one row, line by line."""
         label = [] if prediction.label is None else [prediction.label]
         shown = [prediction.scores[name] for name in (task.labels if scores else ())]

@@ -8,11 +8,11 @@ from propetl.problems.learning import Learning
 
 if TYPE_CHECKING:
     from propetl.backbone import Backbone
-    from propetl.bundle.format import TaskInfo
     from propetl.export.other_tools.peft_heads import PeftHead
     from propetl.runtime.report import Comparison
     from propetl.runtime.rows import Text
     from propetl.runtime.session import Session
+    from propetl.task import TaskSpec
 
 
 class Exporting(Learning):
@@ -45,7 +45,7 @@ class Exporting(Learning):
 
     # Folders for transformers and PEFT.
 
-    def transformers_files(self, backbone: "Backbone", task: "TaskInfo") -> Mapping[str, dict[str, Any]]:
+    def transformers_files(self, backbone: "Backbone", task: "TaskSpec") -> Mapping[str, dict[str, Any]]:
         """Files of JSON, by name, that make a folder of graphs one of transformers' own."""
         names = task.labels or ("LABEL_0",)
         base = type(backbone.model.base_model).__name__.removesuffix("Model")
@@ -68,22 +68,22 @@ class Exporting(Learning):
 
         return row_head(family, kind)
 
-    def load_arguments(self, task: "TaskInfo") -> str:
+    def load_arguments(self, task: "TaskSpec") -> str:
         """Further arguments of ``from_pretrained``, as Python writes them."""
         return f", num_labels={task.outputs}"
 
-    def tokenizer_arguments(self, task: "TaskInfo") -> str:
+    def tokenizer_arguments(self, task: "TaskSpec") -> str:
         """What the tokenizer takes, as Python writes it: a text for each column."""
         if task.template is not None:
             return json.dumps("…", ensure_ascii=False)
         return ", ".join(json.dumps(f"{column} …", ensure_ascii=False) for column in task.columns)
 
-    def use(self, task: "TaskInfo", head: "PeftHead") -> str:
+    def use(self, task: "TaskSpec", head: "PeftHead") -> str:
         """The line of Python that answers."""
         first = "[:, 0]  # the first token's are the task's" if head.answers_tokens else ""
         return f"logits = model(**inputs).logits{first}"
 
-    def meaning(self, task: "TaskInfo") -> str:
+    def meaning(self, task: "TaskSpec") -> str:
         """A sentence about answers."""
         labels = json.dumps(task.labels, ensure_ascii=False) if task.labels else "a regression: one value"
         return f"Labels, in the order of the logits: {labels}."

@@ -1,7 +1,7 @@
 """The part of a problem that training needs: its labels, rows as tokens, loss, and metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +12,19 @@ from propetl.problems.answering import Answering
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from propetl.bundle.format import TaskInfo
     from propetl.bundle.text import TextInfo
     from propetl.data.columns import Cells
     from propetl.data.label_values import LabelValue
     from propetl.data.table import Table
-    from propetl.data.tables import RawLabel, Rows
-    from propetl.data.tasks import TaskSpec
+    from propetl.data.tables import Label, RawLabel, Rows
     from propetl.data.tokenise import EncodedRows
     from propetl.families import Family
     from propetl.model import ProPETLModel
     from propetl.prototypes.effective import EffectiveWeights
     from propetl.prototypes.spec import TaskLayout
     from propetl.runtime.tokenise import Tokeniser
+    from propetl.task import TaskSpec
 
-    Task: TypeAlias = TaskSpec | TaskInfo
 
 Decode = Callable[[list[list[int]]], list[str]]
 """Rows of token ids to texts."""
@@ -62,6 +60,9 @@ class Learning(Answering):
     def main_metric(self, labels: Sequence[str]) -> str:
         """The main metric where none is given."""
         return self.metrics[0]
+
+    def check_metrics(self, task: "TaskSpec") -> None:
+        """Raises ValueError where a metric does not fit the labels."""
 
     def asked(self, task: str, columns: Sequence[str], labels: Sequence[str], given: Mapping[str, Any]) -> Any:
         """The ``text`` of a task of one's own, from its values for :attr:`keys`; None with a head."""
@@ -122,8 +123,22 @@ class Learning(Answering):
 
         return label_in(table, row, known)
 
+    def any_label(self, task: "TaskSpec", texts: tuple[str, ...]) -> "Label":
+        """A label that a row can have which comes without one."""
+        return 0
+
+    def given_label(self, task: "TaskSpec", texts: tuple[str, ...], label: Any, where: str) -> "Label":
+        """The label of a row in memory; ``where`` names the row for errors.
+
+        Raises:
+            DataError: it cannot be the label of ``texts``.
+        """
+        from propetl.data.in_memory import class_given
+
+        return class_given(task, label, where)
+
     def encode(
-        self, rows: "Rows", task: "Task", tokenizer: "Tokeniser", max_length: int, *, continues: bool
+        self, rows: "Rows", task: "TaskSpec", tokenizer: "Tokeniser", max_length: int, *, continues: bool
     ) -> "EncodedRows":
         """Rows as token ids with their targets; ``continues`` where an answer continues its prompt."""
         from propetl.data.tokenise import encode_rows
@@ -184,6 +199,6 @@ class Learning(Answering):
         """Answers of all rows in the form that a session gives."""
         return np.asarray(answers)
 
-    def scored(self, task: "Task", answers: Answers, labels: NDArray[Any]) -> NDArray[Any]:
+    def scored(self, task: "TaskSpec", answers: Answers, labels: NDArray[Any]) -> NDArray[Any]:
         """What metrics take for ``answers`` to rows that have ``labels``: an array ``[rows, ...]``."""
         return np.asarray(answers)

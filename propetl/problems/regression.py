@@ -10,11 +10,11 @@ from propetl.problems.problem import Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from propetl.bundle.format import TaskInfo
     from propetl.data.columns import Cells
     from propetl.data.table import Table
     from propetl.runtime.prediction import Prediction
     from propetl.runtime.rows import Text
+    from propetl.task import TaskSpec
 
 
 class Regression(Problem):
@@ -26,11 +26,11 @@ class Regression(Problem):
     label_type = np.float32
     problem_type = "regression"
 
-    def described(self, task: "TaskInfo") -> str:
+    def described(self, task: "TaskSpec") -> str:
         """It has no classes to count."""
         return self.name
 
-    def prediction(self, task: "TaskInfo", answer: Any, text: "Text" = "") -> "Prediction":
+    def prediction(self, task: "TaskSpec", answer: Any, text: "Text" = "") -> "Prediction":
         """The value as it is."""
         from propetl.runtime.prediction import Prediction
 
@@ -41,6 +41,12 @@ class Regression(Problem):
         from propetl.data.cell_values import number_in
 
         return number_in(table, row, known)
+
+    def given_label(self, task: "TaskSpec", texts: tuple[str, ...], label: Any, where: str) -> float:
+        """A finite number."""
+        from propetl.data.in_memory import value_given
+
+        return value_given(task, label, where)
 
     def summed_loss(self, logits: "Tensor", labels: "Tensor", smoothing: float) -> "Tensor":
         """Squared error, which nothing is spread over."""

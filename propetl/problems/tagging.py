@@ -1,5 +1,6 @@
 """Each word of a row is of one of several classes, its tag."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,21 +16,30 @@ from propetl.problems.problem import Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from propetl.bundle.format import TaskInfo
     from propetl.data.columns import Cells
     from propetl.data.table import Table
     from propetl.data.tables import RawLabel, Rows
-    from propetl.data.tasks import TaskSpec
     from propetl.data.tokenise import EncodedRows
     from propetl.export.other_tools.peft_heads import PeftHead
     from propetl.model import ProPETLModel
-    from propetl.problems.learning import Task
     from propetl.prototypes.effective import EffectiveWeights
     from propetl.runtime.forms import BoundTask, Logits
     from propetl.runtime.logits_reader import LogitsReader, Texts
     from propetl.runtime.prediction import Prediction
     from propetl.runtime.rows import Text
     from propetl.runtime.tokenise import Tokeniser
+    from propetl.task import TaskSpec
+
+
+ENTITY_METRICS = ("entity_f1", "entity_precision", "entity_recall")
+"""They need tags that name entities."""
+
+_ENTITY_TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
+
+
+def are_entity_tags(labels: Sequence[str]) -> bool:
+    """Whether tags name entities (Ramshaw and Marcus 1995): ``O``, ``B-TYPE``, ``I-TYPE``, also ``E-`` and ``S-``."""
+    return all(map(_ENTITY_TAG.fullmatch, labels)) and any(label != "O" for label in labels)
 
 
 class Tagging(Problem):
@@ -38,8 +48,21 @@ class Tagging(Problem):
     name = "tagging"
     at = "token"
     transformers_class = "ForTokenClassification"
-    metrics = ("entity_f1", "entity_precision", "entity_recall", "word_accuracy")
+    metrics = (*ENTITY_METRICS, "word_accuracy")
     defaults: ClassVar[Mapping[str, str]] = {"columns": "tokens", "label": "tags"}  # names that CoNLL's columns get
+
+    def check_columns(self, task: "TaskSpec", asked: int) -> None:
+        """It has one column of words."""
+        if len(task.columns) != 1 or task.template is not None:
+            raise ValueError("a tagging has one column, of words, and no template")
+
+    def check_metrics(self, task: "TaskSpec") -> None:
+        """Metrics of entities need tags that name some."""
+        if {*ENTITY_METRICS} & {*task.metrics} and not are_entity_tags(task.labels):
+            raise ValueError(
+                f"metrics are {list(task.metrics)}, but labels do not name entities "
+                "(O, B-TYPE, I-TYPE): use word_accuracy"
+            )
 
     def head_kind(self, kind: str) -> str:
         """Every family tags by a linear map."""
@@ -75,7 +98,7 @@ class Tagging(Problem):
         answers = reader.words(bound, rows)
         return [self.prediction(bound.info, found, text) for text, found in zip(rows, answers, strict=True)]
 
-    def prediction(self, task: "TaskInfo", answer: Any, text: "Text" = "") -> "Prediction":
+    def prediction(self, task: "TaskSpec", answer: Any, text: "Text" = "") -> "Prediction":
         """The words of ``text`` with their tags; a word whose logits are NaN has none."""
         from propetl.runtime.prediction import TaggedText, TaggedWord, likeliest
 
@@ -86,12 +109,12 @@ class Tagging(Problem):
             tagged.append(TaggedWord(only[start:end], start, end, *said))
         return TaggedText(None, None, {}, words=tuple(tagged))
 
-    def columns(self, task: "TaskInfo", scores: bool) -> list[Column]:
+    def columns(self, task: "TaskSpec", scores: bool) -> list[Column]:
         """Words and tags."""
         shown = task.labels if scores else ()
         return [Column("word"), Column("tag", "bold green"), *numbers("score", *shown)]
 
-    def lines(self, task: "TaskInfo", prediction: "Prediction", scores: bool) -> list[list[str]]:
+    def lines(self, task: "TaskSpec", prediction: "Prediction", scores: bool) -> list[list[str]]:
         """A line for each word."""
         shown = task.labels if scores else ()
         return [
@@ -101,8 +124,6 @@ class Tagging(Problem):
 
     def main_metric(self, labels: Sequence[str]) -> str:
         """Of entities where tags name them."""
-        from propetl.data.tag_metrics import are_entity_tags
-
         return self.metrics[0] if are_entity_tags(labels) else "word_accuracy"
 
     def as_text(self, task: "TaskSpec") -> "TaskSpec":
@@ -120,8 +141,18 @@ class Tagging(Problem):
         text, tags = tagged_row(table, row, known)
         return (text,), tags
 
+    def any_label(self, task: "TaskSpec", texts: tuple[str, ...]) -> tuple[str, ...]:
+        """A tag for each word."""
+        return (task.labels[0],) * len(word_spans(texts[0]))
+
+    def given_label(self, task: "TaskSpec", texts: tuple[str, ...], label: Any, where: str) -> tuple[str, ...]:
+        """A list of tags."""
+        from propetl.data.in_memory import tags_given
+
+        return tags_given(task, len(word_spans(texts[0])), label, where)
+
     def encode(
-        self, rows: "Rows", task: "Task", tokenizer: "Tokeniser", max_length: int, *, continues: bool
+        self, rows: "Rows", task: "TaskSpec", tokenizer: "Tokeniser", max_length: int, *, continues: bool
     ) -> "EncodedRows":
         """A target at the first token of each word."""
         from propetl.data.tokenise import encode_tagged_rows
@@ -166,7 +197,7 @@ class Tagging(Problem):
         """NaN behind the last word of a row."""
         return in_one_array(answers)
 
-    def scored(self, task: "Task", answers: Answers, labels: NDArray[Any]) -> NDArray[Any]:
+    def scored(self, task: "TaskSpec", answers: Answers, labels: NDArray[Any]) -> NDArray[Any]:
         """A tuple of its words' tags for each row."""
         from propetl.data.tables import label_array
 
@@ -179,7 +210,7 @@ class Tagging(Problem):
 
         return token_head(family, kind)
 
-    def use(self, task: "TaskInfo", head: "PeftHead") -> str:
+    def use(self, task: "TaskSpec", head: "PeftHead") -> str:
         """Of tokens."""
         return "logits = model(**inputs).logits  # a word's are those of its first token"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.bundle.text import NO_CLASS, NO_VALUE, PLACE, TextInfo
+from propetl.bundle.text import NO_CLASS, NO_VALUE, PLACE, TextInfo, check_text_info
 from propetl.errors import ConfigurationError, TaskError
 from propetl.problems.answering import Column
 from propetl.problems.classification import CLASSIFICATION
@@ -20,16 +20,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from propetl.backbone import Backbone
-    from propetl.bundle.format import TaskInfo
     from propetl.data.columns import Cells
     from propetl.data.table import Table
     from propetl.data.tables import Rows
-    from propetl.data.tasks import TaskSpec
     from propetl.data.tokenise import EncodedRows
     from propetl.export.other_tools.peft_heads import PeftHead
     from propetl.families import Family
     from propetl.model import ProPETLModel
-    from propetl.problems.learning import Task
     from propetl.prototypes.effective import EffectiveWeights
     from propetl.prototypes.spec import TaskLayout
     from propetl.runtime.cutting import Asked
@@ -40,6 +37,7 @@ if TYPE_CHECKING:
     from propetl.runtime.rows import Text as Row
     from propetl.runtime.session import Session
     from propetl.runtime.tokenise import Tokeniser
+    from propetl.task import TaskSpec
 
 
 class Text(Problem):
@@ -51,16 +49,30 @@ class Text(Problem):
     names_labels = False
     keys = tuple(TextInfo.__dataclass_fields__)
 
-    def outputs(self, task: "Task") -> int:
+    def check_text(self, task: "TaskSpec") -> None:
+        """It has a text, with a word for each label."""
+        if task.text is None:
+            raise ValueError("problem text, and only that, says how its answers are made")
+        check_text_info(task.text)
+        if len(task.text.words) != len(task.labels):
+            raise ValueError(f"{len(task.text.words)} words for {len(task.labels)} labels: give each label its word")
+
+    def check_columns(self, task: "TaskSpec", asked: int) -> None:
+        """The prompt has a place for each text."""
+        prompt = text_of(task).prompt
+        if prompt.count(PLACE) != asked:
+            raise ValueError(f"prompt {prompt!r} needs {PLACE} once for each of its {asked} text columns")
+
+    def outputs(self, task: "TaskSpec") -> int:
         """No head."""
         return 0
 
-    def described(self, task: "TaskInfo") -> str:
+    def described(self, task: "TaskSpec") -> str:
         """Classes and values by their names."""
         classes = f"{len(task.labels)} classes" if task.labels else "regression"
         return f"{classes}, as text" if task.labels or text_of(task).step is not None else "text"
 
-    def source(self, task: "TaskInfo", texts: tuple[str, ...]) -> "Row | Asked":
+    def source(self, task: "TaskSpec", texts: tuple[str, ...]) -> "Row | Asked":
         """The texts within the prompt."""
         from propetl.runtime.cutting import Asked
 
@@ -84,7 +96,7 @@ class Text(Problem):
         """From the generated texts."""
         return [self.prediction(bound.info, answer) for answer in generated(texts)]
 
-    def prediction(self, task: "TaskInfo", answer: Any, text: "Row" = "") -> "Prediction":
+    def prediction(self, task: "TaskSpec", answer: Any, text: "Row" = "") -> "Prediction":
         """The text, and the label or the value that it spells; both None where it spells neither."""
         from propetl.runtime.prediction import GeneratedAnswer
 
@@ -94,12 +106,12 @@ class Text(Problem):
         score = float(meant) if asked.step is not None and meant != NO_VALUE else None
         return GeneratedAnswer(label, score, {}, answer)
 
-    def columns(self, task: "TaskInfo", scores: bool) -> list[Column]:
+    def columns(self, task: "TaskSpec", scores: bool) -> list[Column]:
         """The text, and the label."""
         label = [Column("label")] if task.labels else []
         return [Column("generated", "bold green", folds=True), *label]
 
-    def lines(self, task: "TaskInfo", prediction: "Prediction", scores: bool) -> list[list[str]]:
+    def lines(self, task: "TaskSpec", prediction: "Prediction", scores: bool) -> list[list[str]]:
         """One line."""
         label = [prediction.label or "–"] if task.labels else []
         return [[prediction.generated or "", *label]]
@@ -145,8 +157,18 @@ class Text(Problem):
 
         return text_in(table, row.record, row.label)
 
+    def any_label(self, task: "TaskSpec", texts: tuple[str, ...]) -> str:
+        """Nothing."""
+        return ""
+
+    def given_label(self, task: "TaskSpec", texts: tuple[str, ...], label: Any, where: str) -> str:
+        """A text."""
+        from propetl.data.in_memory import text_given
+
+        return text_given(task, label, where)
+
     def encode(
-        self, rows: "Rows", task: "Task", tokenizer: "Tokeniser", max_length: int, *, continues: bool
+        self, rows: "Rows", task: "TaskSpec", tokenizer: "Tokeniser", max_length: int, *, continues: bool
     ) -> "EncodedRows":
         """The answer's tokens are targets."""
         from propetl.data.tokenise import encode_text_rows
@@ -194,7 +216,7 @@ class Text(Problem):
         """A list."""
         return list(answers)
 
-    def scored(self, task: "Task", answers: Answers, labels: NDArray[Any]) -> NDArray[Any]:
+    def scored(self, task: "TaskSpec", answers: Answers, labels: NDArray[Any]) -> NDArray[Any]:
         """Classes, values or texts."""
         text = text_of(task)
         dtype = object if self.labels_as(text) is self else None
@@ -215,7 +237,7 @@ class Text(Problem):
 
         return compare_texts
 
-    def transformers_files(self, backbone: "Backbone", task: "TaskInfo") -> Mapping[str, dict[str, Any]]:
+    def transformers_files(self, backbone: "Backbone", task: "TaskSpec") -> Mapping[str, dict[str, Any]]:
         """The backbone's own, and how the task generates."""
         from propetl.generation import only_tokens
 
@@ -234,21 +256,21 @@ class Text(Problem):
 
         return text_head(family)
 
-    def load_arguments(self, task: "TaskInfo") -> str:
+    def load_arguments(self, task: "TaskSpec") -> str:
         """None."""
         return ""
 
-    def tokenizer_arguments(self, task: "TaskInfo") -> str:
+    def tokenizer_arguments(self, task: "TaskSpec") -> str:
         """The prompt."""
         text = text_of(task)
         return json.dumps(text.source(["…"] * text.prompt.count(PLACE)), ensure_ascii=False)
 
-    def use(self, task: "TaskInfo", head: "PeftHead") -> str:
+    def use(self, task: "TaskSpec", head: "PeftHead") -> str:
         """Generation."""
         text = text_of(task)
         return f"answer = model.generate(**inputs, num_beams={text.num_beams}, max_new_tokens={text.max_target_length})"
 
-    def meaning(self, task: "TaskInfo") -> str:
+    def meaning(self, task: "TaskSpec") -> str:
         """Prompt and words."""
         text = text_of(task)
         words = f" Answers: {json.dumps(text.words, ensure_ascii=False)}." if text.words else ""
@@ -262,7 +284,7 @@ def _no_logits(task: str) -> TaskError:
     return TaskError(f"task {task!r} answers in text and has no logits of its own; use generate or predict")
 
 
-def text_of(task: "Task") -> TextInfo:
+def text_of(task: "TaskSpec") -> TextInfo:
     """How a task of this kind is asked and answered."""
     assert task.text is not None  # checked when the task was read
     return task.text

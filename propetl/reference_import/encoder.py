@@ -4,7 +4,6 @@ from pathlib import Path
 
 import propetl
 from propetl.backbone import load_backbone
-from propetl.bundle.format import TaskInfo, check_task_name
 from propetl.bundle.writer import BundleContents, TaskContents
 from propetl.data.tasks import TASKS
 from propetl.errors import BundleError, TaskError
@@ -14,6 +13,7 @@ from propetl.reference_import.encoder_head import imported_head, task_info_of
 from propetl.reference_import.encoder_methods import imported_method
 from propetl.reference_import.options import Converted, ImportOptions
 from propetl.reference_import.samples import sample_rows
+from propetl.task import TaskSpec, check_task_name
 
 
 def convert_encoder(path: Path, options: ImportOptions) -> Converted:
@@ -59,7 +59,7 @@ def _backbone_name(files: EncoderFiles, options: ImportOptions) -> str:
     return name
 
 
-def _assumed(files: EncoderFiles, task: str, info: TaskInfo, options: ImportOptions) -> list[str]:
+def _assumed(files: EncoderFiles, task: str, info: TaskSpec, options: ImportOptions) -> list[str]:
     lines = [f"texts are truncated to {options.max_length} tokens (--max-length)", "sample rows are made up"]
     if task not in TASKS or info.columns != TASKS[task].columns:
         columns = ", ".join(info.columns)

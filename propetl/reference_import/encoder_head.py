@@ -1,15 +1,15 @@
 """The reference's classification head, and what it says of the task."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from propetl.bundle.format import TaskInfo
 from propetl.data.tasks import TASKS
 from propetl.errors import BundleError
 from propetl.families import Family
 from propetl.problems import PROBLEMS
 from propetl.reference_import.encoder_files import HEAD_CONFIG_FILE, EncoderFiles
 from propetl.reference_import.method import Floats, floats
+from propetl.task import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _labels(config: Any, outputs: int, source: str) -> tuple[str, ...]:
     return tuple(names[index] for index in range(outputs))
 
 
-def task_info_of(task: str, labels: tuple[str, ...], columns: tuple[str, ...]) -> TaskInfo:
+def task_info_of(task: str, labels: tuple[str, ...], columns: tuple[str, ...]) -> TaskSpec:
     """What a bundle says of the task: GLUE's columns and metrics where it is one of theirs.
 
     Args:
@@ -78,6 +78,6 @@ def task_info_of(task: str, labels: tuple[str, ...], columns: tuple[str, ...]) -
     """
     known = TASKS.get(task)
     if known is not None and set(known.labels) == set(labels) and not columns:
-        return TaskInfo(known.problem, labels, known.columns, known.metrics)
+        return replace(known, labels=labels)
     kind = PROBLEMS["classification" if labels else "regression"]
-    return TaskInfo(kind.name, labels, columns or ("text",), kind.metrics[:1])
+    return TaskSpec(task, columns or ("text",), problem=kind.name, labels=labels, metrics=kind.metrics[:1])

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.backbone import Backbone
-from propetl.bundle.format import TaskInfo
 from propetl.runtime.rows import source_of
+from propetl.task import TaskSpec
 from propetl.training.tasks import tokenizer_of
 
 _LEFT = (
@@ -22,7 +22,7 @@ _RIGHT = (
 )
 
 
-def sample_rows(backbone: Backbone, info: TaskInfo, max_length: int) -> dict[str, NDArray[np.int64]]:
+def sample_rows(backbone: Backbone, info: TaskSpec, max_length: int) -> dict[str, NDArray[np.int64]]:
     """Token ids of a few sentences, or pairs of them, as the task asks them, by model input ``[rows, longest]``."""
     rows = list(zip(*[_LEFT, _RIGHT][: len(info.columns)], strict=True))
     texts = [row[0] if len(row) == 1 else (row[0], row[1]) for row in rows]

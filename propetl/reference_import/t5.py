@@ -10,7 +10,6 @@ from torch import Tensor
 
 import propetl
 from propetl.backbone import load_backbone
-from propetl.bundle.format import TaskInfo, check_task_name
 from propetl.bundle.prototype import SharedMasks
 from propetl.bundle.writer import BundleContents, TaskContents
 from propetl.data.answer_words import check_answers
@@ -26,6 +25,7 @@ from propetl.reference_import.options import Converted, ImportOptions
 from propetl.reference_import.samples import sample_rows
 from propetl.reference_import.t5_weights import LAYER, T5Weights, read_t5_weights
 from propetl.reference_import.text_task import KNOWN, text_task
+from propetl.task import TaskSpec, check_task_name
 from propetl.training.tasks import tokenizer_of
 
 Masks = dict[str, NDArray[np.uint8]]
@@ -93,7 +93,7 @@ def convert_t5(path: Path, options: ImportOptions) -> Converted:
     return Converted(contents, tuple(weights.unused()), tuple(_assumed(weights, infos, options)))
 
 
-def _assumed(weights: T5Weights, infos: Mapping[str, TaskInfo], options: ImportOptions) -> list[str]:
+def _assumed(weights: T5Weights, infos: Mapping[str, TaskSpec], options: ImportOptions) -> list[str]:
     lines = [f"prompts are truncated to {options.max_length} tokens (--max-length)", "sample rows are made up"]
     lines.append(f"the adapter's activation is {_ACTIVATION}, as in the published runs")
     if weights.hybrid and options.combine is None:

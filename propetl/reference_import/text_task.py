@@ -2,30 +2,30 @@
 
 from dataclasses import replace
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
 from propetl.data.as_text import as_text, default_prompt
 from propetl.data.tasks import TASKS
 from propetl.data.tokenise import encode_answers
 from propetl.problems.text import text_of
 from propetl.runtime.tokenise import Tokeniser
+from propetl.task import TaskSpec
 
 _LARGEST_VALUE = 5.0  # of STS-B
 
 KNOWN = {
-    "xsum": TaskInfo(
-        "text",
-        (),
+    "xsum": TaskSpec(
+        "xsum",
         ("document",),
-        ("rouge1", "rouge2", "rougeL"),
+        problem="text",
+        metrics=("rouge1", "rouge2", "rougeL"),
         label_column="summary",
         text=TextInfo("summarize: {}", max_target_length=64, num_beams=6),
     ),
-    "wmt16-ro-en": TaskInfo(
-        "text",
-        (),
+    "wmt16-ro-en": TaskSpec(
+        "wmt16-ro-en",
         ("ro",),
-        ("bleu",),
+        problem="text",
+        metrics=("bleu",),
         label_column="en",
         text=TextInfo("Translate Romanian to English: {}", max_target_length=300, num_beams=4),
     ),
@@ -33,7 +33,7 @@ KNOWN = {
 """Tasks that are answered by a text."""
 
 
-def text_task(task: str, columns: tuple[str, ...], tokenizer: Tokeniser) -> TaskInfo:
+def text_task(task: str, columns: tuple[str, ...], tokenizer: Tokeniser) -> TaskSpec:
     """``task`` as the reference asks it; one that is not known here answers by any text.
 
     Args:
@@ -46,11 +46,13 @@ def text_task(task: str, columns: tuple[str, ...], tokenizer: Tokeniser) -> Task
     spec = TASKS.get(task)
     if spec is None or columns:
         chosen = columns or ("text",)
-        return TaskInfo("text", (), chosen, ("rouge1",), text=TextInfo(default_prompt(task, chosen)))
-    text = text_of(as_text(spec))
+        asked = TextInfo(default_prompt(task, chosen))
+        return TaskSpec(task, chosen, problem="text", metrics=("rouge1",), text=asked)
+    generated = as_text(spec)
+    text = text_of(generated)
     asked = replace(text, prompt=text.prompt.removeprefix(f"{task} "))
     asked = replace(asked, max_target_length=_longest(asked, tokenizer))
-    return TaskInfo("text", spec.labels, spec.columns, spec.metrics, text=asked)
+    return replace(generated, text=asked)
 
 
 def _longest(text: TextInfo, tokenizer: Tokeniser) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 from propetl.backbone import Backbone
 from propetl.data.tables import Rows
-from propetl.data.tasks import TaskSpec
 from propetl.files import sha256_of_bytes
+from propetl.task import TaskSpec
 from propetl.training.tasks import TaskRows
 
 Inputs = dict[str, Any]

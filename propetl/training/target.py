@@ -68,7 +68,7 @@ class NewBundle(Target):
 
     def model(self, backbone: Backbone, tasks: Sequence[TrainingTask]) -> ProPETLModel:
         """A fresh prototype, with fresh masks and heads for ``tasks``."""
-        infos = {task.spec.name: task.info for task in tasks}
+        infos = {task.spec.name: task.spec for task in tasks}
         return ProPETLModel(backbone, self.config.prototype, self.config.head, infos, self.config.seed)
 
     def write(self, model: ProPETLModel, folder: RunFolder, samples: Samples, scores: Scores) -> Path:
@@ -119,7 +119,7 @@ class AddedTask(Target):
         model = ProPETLModel.from_bundle(self.bundle, backbone, seed=own_seed(self.config.seed, self.task))
         model.freeze()
         for task in tasks:
-            model.add_task(task.spec.name, task.info)
+            model.add_task(task.spec.name, task.spec)
         if not model.trainable_state():
             kind = self.config.prototype
             shared = f"masks (masks: {kind.masks})" if kind.masked else f"weights (sharing: {kind.sharing})"

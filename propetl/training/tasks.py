@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from propetl.backbone import Backbone
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.tokenizer_files import JSON_FILE
 from propetl.bundle.words import IGNORED
 from propetl.data.as_text import as_text
 from propetl.data.known import specs_of
 from propetl.data.tables import Rows, chosen, label_array, load_splits
-from propetl.data.tasks import TaskSpec
 from propetl.data.tokenise import Collate, EncodedRows, collate_with, encode_task_rows
 from propetl.errors import ConfigurationError
 from propetl.families import Kind
 from propetl.runtime.tokenise import Tokeniser
+from propetl.task import TaskSpec
 from propetl.training.config import TrainConfig
 
 __all__ = [
@@ -121,31 +120,10 @@ class TrainingTask:
     dev: Split
     decode: Callable[[Sequence[Sequence[int]]], list[str]]
 
-    @property
-    def info(self) -> TaskInfo:
-        """As a bundle describes it."""
-        return info_of(self.spec)
-
     def samples(self, count: int) -> dict[str, NDArray[np.int64]]:
         """The first ``count`` development rows as padded model inputs ``[rows, longest]``."""
         batch = self.dev.batch(range(min(count, len(self.dev))))
         return {name: value.numpy() for name, value in batch.items() if name not in ("task", "labels")}
-
-
-def info_of(spec: TaskSpec) -> TaskInfo:
-    """``spec`` as a bundle describes it."""
-    return TaskInfo(
-        problem=spec.problem,
-        labels=spec.labels,
-        columns=spec.columns,
-        metrics=spec.metrics,
-        label_column=spec.label_column,
-        label_values=dict(spec.label_values),
-        language=spec.language,
-        text=spec.text,
-        template=spec.template,
-        delimiter=spec.delimiter,
-    )
 
 
 def tokenizer_of(backbone: Backbone) -> Tokeniser:

@@ -7,10 +7,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.runtime.engines import Engine
 from propetl.runtime.manifest import GraphInfo
+from propetl.task import TaskSpec
 
 Feeds = Mapping[str, NDArray[np.int64]]
 Logits = NDArray[np.float32]
@@ -29,7 +29,7 @@ class BoundTask:
     """
 
     name: str
-    info: TaskInfo
+    info: TaskSpec
     infer: Callable[[Feeds], Logits]
 
 

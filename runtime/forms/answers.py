@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.bundle.format import TaskInfo
 from propetl.runtime.forms import Feeds, Logits
+from propetl.task import TaskSpec
 
 
-def answers_of(logits: Logits, info: TaskInfo, feeds: Feeds, family: str) -> Logits:
+def answers_of(logits: Logits, info: TaskSpec, feeds: Feeds, family: str) -> Logits:
     """What a batch of one task says.
 
     Args:
@@ -30,7 +30,7 @@ def answers_of(logits: Logits, info: TaskInfo, feeds: Feeds, family: str) -> Log
     return logits[..., : info.outputs]
 
 
-def answers_by_row(logits: Logits, infos: Sequence[TaskInfo], feeds: Feeds, family: str) -> list[Logits]:
+def answers_by_row(logits: Logits, infos: Sequence[TaskSpec], feeds: Feeds, family: str) -> list[Logits]:
     """The same for a batch with a task for each row: ``[outputs]``, or ``[sequence, outputs]``, row by row."""
     if logits.ndim == 2:
         return [row[: info.outputs] for row, info in zip(logits, infos, strict=True)]

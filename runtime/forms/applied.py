@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
@@ -24,6 +23,7 @@ from propetl.runtime.forms.least_recently_used import LeastRecentlyUsed
 from propetl.runtime.forms.task_table import TaskTable
 from propetl.runtime.manifest import GraphInfo, Stages
 from propetl.runtime.signatures import BANK
+from propetl.task import TaskSpec
 
 _SHARE_OF_PACKS = 3  # a thousand packs of MiniLM take 21.5 MB: a third of the 64 MiB that there are by default
 _FLOAT_BYTES = 4
@@ -40,7 +40,7 @@ class KnownTask:
     """
 
     name: str
-    info: TaskInfo
+    info: TaskSpec
     read: Callable[[], TaskPack]
 
 

@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.errors import ArtifactError, TaskError
 from propetl.runtime.artifact import Artifact
@@ -15,6 +14,7 @@ from propetl.runtime.forms.answers import answers_by_row, answers_of
 from propetl.runtime.forms.task_table import TaskTable
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import BANK, TASK_ID
+from propetl.task import TaskSpec
 
 
 class BankForm:
@@ -26,7 +26,7 @@ class BankForm:
             raise ArtifactError(f"{artifact.path}: form {BANK} has no graph; export it again")
         self._artifact = artifact
         self._task_ids = TaskTable(form.task_ids)
-        self._infos: dict[str, TaskInfo] = {}
+        self._infos: dict[str, TaskSpec] = {}
         self._graph = form.graph
         self._engine = load_engine(artifact, form.graph, options)
 
@@ -40,12 +40,12 @@ class BankForm:
         info = self._infos.get(task) or self._checked_info(task)
         return BoundTask(task, info, partial(self._infer, task_id, info))
 
-    def _checked_info(self, task: str) -> TaskInfo:
+    def _checked_info(self, task: str) -> TaskSpec:
         """Held against the task's pack when it is first asked for: a bank may have a thousand."""
         self._infos[task] = info = self._artifact.checked_info(task)
         return info
 
-    def _infer(self, task_id: int, info: TaskInfo, feeds: Feeds) -> Logits:
+    def _infer(self, task_id: int, info: TaskSpec, feeds: Feeds) -> Logits:
         rows = len(feeds["input_ids"])
         padded = self._padded_logits(np.full(rows, task_id, dtype=np.int64), feeds)
         return answers_of(padded, info, feeds, self._artifact.manifest.backbone.family)

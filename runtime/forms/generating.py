@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, Prepared
@@ -21,13 +20,14 @@ from propetl.runtime.generation.steps import Tokens
 from propetl.runtime.generation.task_inputs import TaskInputs
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import BANK, FORM_RULES, TASK_ID
+from propetl.task import TaskSpec
 
 
 @dataclass(frozen=True)
 class _LoadedTask:
     """What a task adds to the engines: nothing where they hold it, its tensors, or its row in the bank."""
 
-    info: TaskInfo
+    info: TaskSpec
     tensors: Prepared = field(default_factory=dict)
     by_row: Mapping[str, int] = field(default_factory=dict)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-from propetl.bundle.format import TaskInfo
 from propetl.errors import BackendError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import Engine, EngineOptions, KeepingEngine, load_engine
@@ -16,6 +15,7 @@ from propetl.runtime.generation.options import GenerationOptions
 from propetl.runtime.generation.steps import Steps, Tokens
 from propetl.runtime.generation.task_inputs import TaskInputs
 from propetl.runtime.manifest import GraphInfo
+from propetl.task import TaskSpec
 
 
 class PartEngines:
@@ -55,7 +55,7 @@ class PartEngines:
         """The tokens of each row, all generated in the same way."""
         return generate(self.start(feeds, task), options, self._info.special, places)
 
-    def bound(self, name: str, info: TaskInfo, inputs: Callable[[int], TaskInputs]) -> GeneratingTask:
+    def bound(self, name: str, info: TaskSpec, inputs: Callable[[int], TaskInputs]) -> GeneratingTask:
         """A task that runs here; ``inputs`` gives its share for a number of rows."""
 
         def start(feeds: Feeds) -> Steps:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import TaskPack
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import Artifact
@@ -12,11 +11,12 @@ from propetl.runtime.forms.answers import answers_of
 from propetl.runtime.forms.task_table import TaskTable
 from propetl.runtime.manifest import GraphInfo
 from propetl.runtime.signatures import SWITCHABLE
+from propetl.task import TaskSpec
 
 
 @dataclass(frozen=True)
 class _LoadedTask:
-    info: TaskInfo
+    info: TaskSpec
     tensors: Prepared
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from propetl import fields
-from propetl.bundle.format import TaskInfo, task_info
-from propetl.errors import ArtifactError, TaskError
+from propetl.errors import ArtifactError, ProPETLError, TaskError
 from propetl.files import read_json
+from propetl.task import TaskSpec
 
 SETTINGS = "propetl.json"
 TOKENIZER = "tokenizer.json"
@@ -22,7 +22,7 @@ class ServedTask:
         task_id: its row of the bank; 0 in a folded model.
     """
 
-    info: TaskInfo
+    info: TaskSpec
     task_id: int
 
 
@@ -66,7 +66,8 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """As written."""
-        return asdict(self)
+        tasks = {name: {"info": task.info.to_json(), "task_id": task.task_id} for name, task in self.tasks.items()}
+        return asdict(self) | {"tasks": tasks}
 
     @classmethod
     def read(cls, folder: Path) -> "Settings":
@@ -86,13 +87,14 @@ class Settings:
                 names_task=fields.flag(found["names_task"], "names_task"),
                 tasks=fields.each(_served_task, found["tasks"], "tasks"),
             )
-        except ValueError as error:
+        except (ValueError, ProPETLError) as error:
             raise ArtifactError(f"{folder / SETTINGS}: not valid ({error}); export the repository again") from error
 
 
 def _served_task(value: Any, key: str) -> ServedTask:
     found = fields.record(value, key, ("info", "task_id"))
-    return ServedTask(task_info(found["info"]), fields.whole(found["task_id"], f"{key}.task_id"))
+    info = TaskSpec.from_json(key.removeprefix("tasks."), found["info"])
+    return ServedTask(info, fields.whole(found["task_id"], f"{key}.task_id"))
 
 
 def version_folder(arguments: dict[str, str]) -> Path:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from propetl.backbone import Backbone, load_backbone
-from propetl.bundle import Bundle, BundleContents, TaskContents, TaskInfo, read_bundle, write_bundle
+from propetl.bundle import Bundle, BundleContents, TaskContents, read_bundle, write_bundle
 from propetl.bundle.text import TextInfo
 from propetl.export.options import ExportOptions
 from propetl.export.writer import export_bundle
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.manifest import Manifest
+from propetl.task import TaskSpec
 from tests.export.random_artifact import ALL_FORMS
 from tests.tiny_backbone import TEXT_VOCABULARY, tiny_backbone
 from tests.tiny_bundle import random_contents
@@ -27,11 +28,23 @@ PAD, END = 0, 1
 
 # Answers of three kinds, asked in three ways.
 TASKS = {
-    "echo": TaskInfo("text", (), ("text", "other"), ("exact_match",), text=TextInfo("echo {} after {}", (), None, 12)),
-    "mood": TaskInfo(
-        "text", ("bad", "good"), ("text",), ("accuracy",), text=TextInfo("mood: {}", ("is", "dog"), None, 6, 3, 0.6)
+    "echo": TaskSpec(
+        "echo",
+        ("text", "other"),
+        problem="text",
+        metrics=("exact_match",),
+        text=TextInfo("echo {} after {}", (), None, 12),
     ),
-    "degree": TaskInfo("text", (), ("text",), ("pearson",), text=TextInfo("degree {}", (), 0.2, 6)),
+    "mood": TaskSpec(
+        "mood",
+        ("text",),
+        problem="text",
+        labels=("bad", "good"),
+        text=TextInfo("mood: {}", ("is", "dog"), None, 6, 3, 0.6),
+    ),
+    "degree": TaskSpec(
+        "degree", ("text",), problem="text", metrics=("pearson",), text=TextInfo("degree {}", (), 0.2, 6)
+    ),
 }
 
 
@@ -89,7 +102,7 @@ def make_text_artifact(
 
 
 def random_text_task(
-    config: PrototypeConfig, backbone: Backbone, info: TaskInfo, random: np.random.Generator, turn: int = 0
+    config: PrototypeConfig, backbone: Backbone, info: TaskSpec, random: np.random.Generator, turn: int = 0
 ) -> TaskContents:
     """Masks (or weights) and sample rows of one task that is answered in text; ``turn`` chooses its language."""
     seed = int(random.integers(1 << 30))

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from propetl.backbone import load_backbone
-from propetl.bundle import TaskInfo, read_bundle, write_bundle
+from propetl.bundle import read_bundle, write_bundle
 from propetl.cli.main import main
 from propetl.errors import ArtifactError, MissingExtraError
 from propetl.export import eager
@@ -20,12 +20,13 @@ from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime.bench.messages import Cell, Load, Vocabulary
 from propetl.runtime.bench.plan import BenchOptions, plan_of
 from propetl.runtime.bench.tokens import feeds_of
+from propetl.task import TaskSpec
 from tests.tiny_backbone import VOCABULARY, tiny_backbone
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TASKS = {
-    "topic": TaskInfo("classification", ("a", "b", "c"), ("text",), ("accuracy",)),
-    "mood": TaskInfo("regression", (), ("text",), ("pearson",)),
+    "topic": TaskSpec("topic", ("text",), labels=("a", "b", "c")),
+    "mood": TaskSpec("mood", ("text",), problem="regression", metrics=("pearson",)),
 }
 WORDS = Vocabulary(len(VOCABULARY), 0, INPUTS)
 FEEDS = feeds_of(Cell(5, 7), WORDS)

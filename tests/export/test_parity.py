@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from propetl.backbone import load_backbone
-from propetl.bundle import TaskInfo, add_task, read_bundle, write_bundle
+from propetl.bundle import add_task, read_bundle, write_bundle
 from propetl.data.generated import GENERATED, write_generated
 from propetl.errors import ArtifactError
 from propetl.export.options import ExportOptions
@@ -36,11 +36,7 @@ def backbone(tmp_path_factory):
 def write_random_bundle(folder, backbone, seed=0):
     """A bundle of generated tasks; its prototype is large enough to show in the logits."""
     specs = {task: GENERATED[task] for task in TASKS}
-    infos = {
-        task: TaskInfo(spec.problem, spec.labels, spec.columns, spec.metrics, label_column=spec.label_column)
-        for task, spec in specs.items()
-    }
-    model = ProPETLModel(backbone, PrototypeConfig(bottleneck=4), "linear", infos, seed).eval()
+    model = ProPETLModel(backbone, PrototypeConfig(bottleneck=4), "linear", specs, seed).eval()
     with torch.no_grad():
         for parameter in model.prototype.parameters():
             parameter.normal_(std=0.3)

@@ -12,7 +12,6 @@ from transformers import AutoTokenizer
 
 from propetl.backbone import load_backbone
 from propetl.backbone_tokenizer import checked_tokenizer, pad_token, tokenizer_files
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.tokenizer_files import with_max_length
 from propetl.data.tables import Rows
 from propetl.data.tokenise import collate_with, encode_rows
@@ -21,6 +20,7 @@ from propetl.files import json_bytes
 from propetl.runtime.tokenise import Tokeniser
 from propetl.runtime.triton_server.settings import ServedTask, Settings
 from propetl.runtime.triton_server.tokenise import TritonPythonModel
+from propetl.task import TaskSpec
 from propetl.training.tasks import tokenizer_of
 from tests.runtime.triton_server.triton_double import install, request
 from tests.runtime.triton_server.triton_double import strings as triton_strings
@@ -93,7 +93,7 @@ def everybody(loaded, folder, rows):
     yield "training", {name: batch[name].numpy() for name in inputs}
     read = Tokeniser(folder / "1" / "tokenizer.json", MAX_LENGTH, loaded.pad_token_id, inputs)
     yield "runtime", read(rows)
-    task = ServedTask(TaskInfo("classification", ("a", "b"), ("x", "y")[: 1 + pair], ("accuracy",)), 0)
+    task = ServedTask(TaskSpec("task", ("x", "y")[: 1 + pair], labels=("a", "b")), 0)
     settings = Settings(MAX_LENGTH, loaded.pad_token_id, 1, inputs, False, {"t": task})
     (folder / "1" / "propetl.json").write_bytes(json_bytes(settings.to_json()))
     model = TritonPythonModel()

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.pack import read_pack
 from propetl.errors import AnswerError, BundleError
 from propetl.files import json_bytes, json_line
@@ -17,6 +16,7 @@ from propetl.runtime.finite import check_answers, check_scores
 from propetl.runtime.golden import Golden, golden_bytes
 from propetl.runtime.jsonl import answers
 from propetl.runtime.selftest import self_test
+from propetl.task import TaskSpec
 from tests.runtime.test_session import WAYS
 from tests.runtime.tiny_artifact import ROWS, TASKS
 from tests.runtime.tiny_tokenizer import token_ids
@@ -125,7 +125,7 @@ def test_a_pack_is_refused_when_it_is_read(own_staged, value, tensor):
 @pytest.mark.parametrize("made", ["tiny", "staged"])
 def test_a_pack_is_refused_when_it_is_added(request, tmp_path, made):
     tiny = request.getfixturevalue(made)
-    pack = tiny.model.pack("extra", TaskInfo("regression", (), ("text",), ("pearson",)), seed=1)
+    pack = tiny.model.pack("extra", TaskSpec("task", ("text",), problem="regression", metrics=("pearson",)), seed=1)
     pack.head["bias"][:] = np.nan
     (tmp_path / "extra.safetensors").write_bytes(pack.to_bytes())
     read_pack(tmp_path / "extra.safetensors")  # the file is whole: only its numbers are none

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from propetl.bundle.format import TaskInfo
 from propetl.errors import BackendError
 from propetl.runtime.artifact import read_manifest
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.precision import computed_precision
 from propetl.runtime.report import TOLERANCES
 from propetl.runtime.selftest import self_test
+from propetl.task import TaskSpec
 from tests.runtime.gpu import GPU_PROVIDERS, open_or_skip
 from tests.runtime.tiny_artifact import ROWS
 from tests.runtime.tiny_tokenizer import token_ids
@@ -58,7 +58,7 @@ def test_any_number_of_rows_and_tokens(tiny, provider, tmp_path):
 
 
 def test_a_task_with_more_labels_is_added_and_removed(tiny, provider, tmp_path):
-    info = TaskInfo("classification", tuple("abcdefg"), ("text",), ("accuracy",))
+    info = TaskSpec("task", ("text",), labels=tuple("abcdefg"))
     pack = tiny.model.pack("wide", info, seed=7)
     (tmp_path / "wide.safetensors").write_bytes(pack.to_bytes())
     with open_or_skip(tiny.path, provider, form="switchable", engine_cache=tmp_path / "cache") as session:

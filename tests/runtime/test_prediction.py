@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from propetl.bundle.format import TaskInfo
+from propetl.task import TaskSpec
 
-THREE = TaskInfo("classification", ("a", "b", "c"), ("text",), ("accuracy",))
-VALUE = TaskInfo("regression", (), ("text",), ("pearson",))
+THREE = TaskSpec("task", ("text",), labels=("a", "b", "c"))
+VALUE = TaskSpec("task", ("text",), problem="regression", metrics=("pearson",))
 
 
 def test_the_likeliest_label_with_its_probability():

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 import propetl.runtime.forms.folded as folded
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
 from propetl.errors import ArtifactError, BackendError, BundleError, ConfigurationError, TaskError
 from propetl.runtime import Session
 from propetl.runtime.artifact import MANIFEST
 from propetl.runtime.engines import load_engine
 from propetl.runtime.engines.ort import OrtEngine
+from propetl.task import TaskSpec
 from tests.runtime.tiny_artifact import ROWS, TASKS
 from tests.runtime.tiny_model import TinyModel
 from tests.runtime.tiny_tokenizer import WORDS, token_ids
 
 RUNNING_FORMS = ("folded", "switchable", "bank")
 MIXED = [(task, row) for place in range(4) for task, rows in ROWS.items() for row in rows[place : place + 1]]
-EXTRA = TaskInfo("classification", ("x", "y", "z", "w"), ("text",), ("accuracy",))
+EXTRA = TaskSpec("task", ("text",), labels=("x", "y", "z", "w"))
 
 
 # How a form can be run: in one graph, or in two stages.
@@ -304,7 +304,7 @@ def test_packs_that_do_not_belong_here(switchable, tiny, tmp_path):
     short = {name: mask[:, :-1] for name, mask in pack.masks.items()}
     stray = pack.masks | {"down.weight": pack.masks["down.weight"] | 0x80}
     wide = pack.head | {"weight": np.zeros((4, 11), np.float32)}
-    asked = TaskInfo("text", ("a", "b"), ("text",), ("accuracy",), text=TextInfo("say {}", ("a", "b")))
+    asked = TaskSpec("task", ("text",), problem="text", labels=("a", "b"), text=TextInfo("say {}", ("a", "b")))
     for wrong, error, message in (
         (replace(pack, prototype_sha256=other.prototype_sha256), TaskError, "made for prototype"),
         (replace(pack, backbone_fingerprint=other.fingerprint), TaskError, "made for backbone"),

@@ -6,7 +6,6 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from propetl.bundle.format import TaskInfo, task_info
 from propetl.bundle.pack import read_pack
 from propetl.bundle.text import TextInfo
 from propetl.errors import ConfigurationError, TaskError
@@ -14,15 +13,10 @@ from propetl.runtime import Session
 from propetl.runtime.cutting import Asked
 from propetl.runtime.jsonl import answers
 from propetl.runtime.rows import source_of
+from propetl.task import TaskSpec
 from tests.runtime.tiny_tokenizer import token_ids
 
-NOTE = TaskInfo(
-    "classification",
-    ("x", "y", "z"),
-    ("place", "subject", "body"),
-    ("accuracy",),
-    template="{place} a {subject} {body}",
-)
+NOTE = TaskSpec("task", ("place", "subject", "body"), labels=("x", "y", "z"), template="{place} a {subject} {body}")
 ROW = ("north", "rain sun", "wind")
 TEXT = "north a rain sun wind"
 
@@ -74,7 +68,7 @@ def test_a_row_of_other_texts_is_refused(session, row, error, message):
 
 def test_a_prompt_stands_around_what_is_joined():
     text = TextInfo("ask: {}!", max_target_length=4)
-    info = TaskInfo("text", (), ("a", "b", "c"), ("rouge1",), text=text, template="{c} {b} {a}")
+    info = TaskSpec("task", ("a", "b", "c"), problem="text", metrics=("rouge1",), text=text, template="{c} {b} {a}")
     assert source_of(info, ("1", "2", "3")) == Asked("ask: {}!", ("3 2 1",))
 
 
@@ -89,5 +83,5 @@ def test_a_prompt_stands_around_what_is_joined():
 )
 def test_a_description_that_does_not_fit_is_refused(changes, message):
     described = {"problem": "classification", "labels": ["a", "b"], "columns": list(NOTE.columns), "metrics": ["f1"]}
-    with pytest.raises((TypeError, ValueError), match=message):
-        task_info(described | {"template": NOTE.template} | changes)
+    with pytest.raises((ConfigurationError, ValueError), match=message):
+        TaskSpec.from_json("note", described | {"template": NOTE.template} | changes)

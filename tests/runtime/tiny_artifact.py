@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from propetl.bundle.format import BackboneInfo, TaskInfo
+from propetl.bundle.format import BackboneInfo
 from propetl.bundle.pack import TaskPack
 from propetl.files import file_record, json_bytes
 from propetl.runtime.artifact import (
@@ -21,6 +21,7 @@ from propetl.runtime.manifest import MODEL, FormInfo, GraphInfo, Stages, TensorS
 from propetl.runtime.signatures import ROWS as ROW_AXIS
 from propetl.runtime.signatures import expected_inputs, task_tensors
 from propetl.sealed import FILES, sealed
+from propetl.task import TaskSpec
 from tests.runtime.tiny_graphs import apply_graph, bank_graph, bare_graph, folded_graph, run_graph, switchable_graph
 from tests.runtime.tiny_model import CONFIG, HIDDEN, LAYERS, LAYOUT, MASKED, TinyModel
 from tests.runtime.tiny_tokenizer import INPUTS, token_ids, tokenizer_json
@@ -29,10 +30,10 @@ MAX_LENGTH = 32
 FORMS = ("folded", "switchable", "bank", "bare")
 
 TASKS = {
-    "mood": TaskInfo("classification", ("bad", "good"), ("text",), ("accuracy",)),
-    "topic": TaskInfo("classification", ("film", "weather", "place"), ("text",), ("accuracy", "f1")),
-    "entails": TaskInfo("classification", ("no", "yes"), ("premise", "hypothesis"), ("accuracy",)),
-    "likeness": TaskInfo("regression", (), ("left", "right"), ("pearson",)),
+    "mood": TaskSpec("mood", ("text",), labels=("bad", "good")),
+    "topic": TaskSpec("topic", ("text",), labels=("film", "weather", "place"), metrics=("accuracy", "f1")),
+    "entails": TaskSpec("entails", ("premise", "hypothesis"), labels=("no", "yes")),
+    "likeness": TaskSpec("likeness", ("left", "right"), problem="regression", metrics=("pearson",)),
 }
 ROWS: dict[str, list[Any]] = {
     "mood": ["good film", "bad", "a b c d e f g h good one two three", "rain"],

@@ -16,7 +16,6 @@ from propetl.errors import ConfigurationError
 from propetl.export.golden import text_inputs_of
 from propetl.export.options import ExportOptions
 from propetl.export.other_tools.peft_heads import FAMILIES as PEFT_FAMILIES
-from propetl.export.other_tools.peft_heads import peft_head
 from propetl.export.other_tools.writer import export_for_other_tools
 from propetl.families import FAMILIES
 from propetl.model import ProPETLModel
@@ -51,7 +50,7 @@ def exported(request, tmp_path_factory):
 
 def load(folder: Path, model: ProPETLModel, task: str):
     """As the folder's card says."""
-    head = peft_head(model.backbone.family.name, model.head_kind, model.infos[model.tasks[0]])
+    head = model.infos[model.tasks[0]].kind.peft_head(model.backbone.family.name, model.head_kind)
     base = getattr(transformers, head.model_class).from_pretrained(
         folder / "backbone", num_labels=model.infos[task].outputs
     )
@@ -133,7 +132,7 @@ def test_the_tokenizer_cuts_texts_as_the_bundle_does(exported) -> None:
 def test_the_card_says_how_to_load_it(exported) -> None:
     folder, model = exported
     card = (folder / "out" / model.tasks[0] / "README.md").read_text()
-    head = peft_head(model.backbone.family.name, model.head_kind, model.infos[model.tasks[0]])
+    head = model.infos[model.tasks[0]].kind.peft_head(model.backbone.family.name, model.head_kind)
     assert head.model_class in card and f"num_labels={model.infos[model.tasks[0]].outputs}" in card
     assert ("[:, 0]" in card) == (model.head_kind == "linear")
     (code,) = card.split("```python")[1].split("```")[:1]

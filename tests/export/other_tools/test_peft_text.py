@@ -11,24 +11,33 @@ import transformers
 
 from propetl.backbone import load_backbone
 from propetl.bundle import read_bundle, write_bundle
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
 from propetl.errors import ConfigurationError
 from propetl.export.options import ExportOptions
-from propetl.export.other_tools.peft_heads import peft_head
 from propetl.export.other_tools.writer import export_for_other_tools
 from propetl.harvest import bundle_contents
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.task import TaskSpec
 from tests.tiny_backbone import TEXT_VOCABULARY, tiny_backbone
 
 # PEFT asks transformers for an attribute under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 TASKS = {
-    "free": TaskInfo("text", (), ("text",), ("rouge1",), text=TextInfo("say: {}", max_target_length=6, num_beams=2)),
-    "yes-no": TaskInfo(
-        "text", ("no", "yes"), ("text",), ("accuracy",), text=TextInfo("is it? {}", ("0", "1"), max_target_length=3)
+    "free": TaskSpec(
+        "free",
+        ("text",),
+        problem="text",
+        metrics=("rouge1",),
+        text=TextInfo("say: {}", max_target_length=6, num_beams=2),
+    ),
+    "yes-no": TaskSpec(
+        "yes-no",
+        ("text",),
+        problem="text",
+        labels=("no", "yes"),
+        text=TextInfo("is it? {}", ("0", "1"), max_target_length=3),
     ),
 }
 LORA = PrototypeConfig("lora", masks="hybrid", rank=3, alpha=4.5, sparsity=0.5)
@@ -79,7 +88,7 @@ def inputs_of(seed: int, model: ProPETLModel) -> dict[str, torch.Tensor]:
 
 def load(folder: Path, model: ProPETLModel, task: str | None):
     """As the folder's card says; the backbone alone for None."""
-    head = peft_head(model.backbone.family.name, "linear", next(iter(model.infos.values())))
+    head = next(iter(model.infos.values())).kind.peft_head(model.backbone.family.name, "linear")
     base = getattr(transformers, head.model_class).from_pretrained(folder / "backbone").eval()
     return base if task is None else peft.PeftModel.from_pretrained(base, folder / "out" / task).eval()
 

@@ -9,16 +9,14 @@ from hypothesis import strategies as st
 from propetl.bundle.format import (
     METADATA_KEY,
     BundleInfo,
-    TaskInfo,
     check_format,
-    check_task_name,
     metadata,
     pack_path,
     samples_path,
-    task_info,
 )
 from propetl.errors import ArtifactError, BundleError, TaskError
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.task import TaskSpec, check_task_name
 from tests.tiny_bundle import BACKBONE
 
 INFO = BundleInfo(
@@ -26,7 +24,7 @@ INFO = BundleInfo(
     prototype=PrototypeConfig(bottleneck=4, sites=("attention", "ffn")),
     head="own",
     max_length=64,
-    tasks={"rte": TaskInfo("classification", ("no", "yes"), ("a", "b"), ("accuracy",), {"accuracy": 0.5})},
+    tasks={"rte": TaskSpec("rte", ("a", "b"), labels=("no", "yes"), scores={"accuracy": 0.5})},
     files={"x": {"sha256": "0" * 64, "bytes": 1}},
     created_by="tests",
 )
@@ -131,7 +129,12 @@ class TestBundleInfo:
 
 class TestTaskInfo:
     def test_outputs(self):
-        assert task_info({"problem": "regression", "labels": [], "columns": ["a"], "metrics": ["pearson"]}).outputs == 1
+        assert (
+            TaskSpec.from_json(
+                "a", {"problem": "regression", "labels": [], "columns": ["a"], "metrics": ["pearson"]}
+            ).outputs
+            == 1
+        )
         assert INFO.tasks["rte"].outputs == 2
 
 

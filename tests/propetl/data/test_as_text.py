@@ -6,8 +6,9 @@ import pytest
 from propetl.data.as_text import as_text
 from propetl.data.generated import GENERATED
 from propetl.data.tables import load_split
-from propetl.data.tasks import TASKS, TaskSpec
+from propetl.data.tasks import TASKS
 from propetl.errors import ConfigurationError
+from propetl.task import TaskSpec
 
 ASKED = {
     "cola": "cola sentence: A",

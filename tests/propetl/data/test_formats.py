@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from propetl.data.tables import load_split
-from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError
+from propetl.task import TaskSpec
 
 SPEC = TaskSpec("own", ("text",), labels=("no", "yes"))
 STARS = TaskSpec("stars", ("text",), problem="regression", metrics=("pearson",))

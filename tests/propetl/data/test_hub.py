@@ -7,8 +7,9 @@ import datasets
 import pytest
 
 from propetl.data.tables import load_split
-from propetl.data.tasks import TASKS, TaskSpec
+from propetl.data.tasks import TASKS
 from propetl.errors import DataError, MissingExtraError
+from propetl.task import TaskSpec
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from pyarrow import parquet
 from propetl.data.label_values import label_value
 from propetl.data.reading import classes_of
 from propetl.data.tables import load_split, load_splits
-from propetl.data.tasks import TaskSpec
 from propetl.errors import DataError
+from propetl.task import TaskSpec
 
 
 def task(*labels: str, **more: Any) -> TaskSpec:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from propetl.data.tables import Rows, chosen, load_split
-from propetl.data.tasks import TASKS, TaskSpec
+from propetl.data.tasks import TASKS
 from propetl.errors import ConfigurationError, DataError
+from propetl.task import TaskSpec
 
 SINGLE = TaskSpec("own", ("text",), labels=("no", "yes"))
 PAIR = TaskSpec("own", ("left", "right"), labels=("no", "yes"))

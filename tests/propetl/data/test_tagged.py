@@ -7,9 +7,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from propetl.data.tables import load_split
-from propetl.data.tasks import TaskSpec
 from propetl.data.tokenise import collate_with, encode_tagged_rows
 from propetl.errors import ConfigurationError, DataError
+from propetl.task import TaskSpec
 from tests.tiny_backbone import tiny_backbone
 
 LABELS = ("O", "B-PER", "I-PER")

@@ -11,23 +11,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.text import TextInfo
 from propetl.bundle.words import IGNORED
 from propetl.data.tokenise import EncodedRows, collate_with
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
+from propetl.task import TaskSpec
 from propetl.training.loader import JointRows, loss_divisors
 from propetl.training.processes import Processes
 from propetl.training.tasks import Split, tokenizer_of
 
 ROWS = 24
 INFOS = {
-    "shapes": TaskInfo("tagging", ("O", "B-X", "I-X"), ("text",), ("entity_f1",)),
-    "mood": TaskInfo("classification", ("bad", "good"), ("text",), ("accuracy",)),
-    "degree": TaskInfo("regression", (), ("text",), ("pearson",)),
+    "shapes": TaskSpec("shapes", ("text",), problem="tagging", labels=("O", "B-X", "I-X"), metrics=("entity_f1",)),
+    "mood": TaskSpec("mood", ("text",), labels=("bad", "good")),
+    "degree": TaskSpec("degree", ("text",), problem="regression", metrics=("pearson",)),
 }
-ECHO = TaskInfo("text", (), ("text",), ("rouge1",), text=TextInfo("echo {}", max_target_length=8))
+ECHO = TaskSpec("task", ("text",), problem="text", metrics=("rouge1",), text=TextInfo("echo {}", max_target_length=8))
 # Batches of one optimizer step by task; each is cut into parts below.
 STEPS = st.lists(st.sampled_from(list(INFOS)), min_size=1, max_size=3)
 

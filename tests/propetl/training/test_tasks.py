@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from propetl.data.tables import load_split
-from propetl.data.tasks import spec_of
 from propetl.errors import ConfigurationError, DataError
 from propetl.training.config_file import config_from
 from propetl.training.tasks import load_tasks, specs_of, tokenizer_of
@@ -44,8 +43,8 @@ def test_rows_are_encoded(make_config, tokenizer):
     mood, topic = load_tasks(make_config(), tokenizer)
     assert (len(mood.train), len(mood.dev)) == (ROWS["mood"], DEV_ROWS)
     assert mood.train.source.endswith("mood/train.tsv")
-    assert mood.info.labels == ("bad", "good")
-    assert topic.info.metrics == ("accuracy", "f1")
+    assert mood.spec.labels == ("bad", "good")
+    assert topic.spec.metrics == ("accuracy", "f1")
     batch = topic.train.batch([3, 0, 7])
     assert batch["task"] == "topic"
     assert batch["labels"].tolist() == [0, 0, 1]
@@ -109,8 +108,8 @@ def test_how_labels_were_read_goes_into_the_bundle(make_config, tokenizer, tmp_p
     tasks = {"mood": {"columns": "text", "labels": ["1", "2", "3"]}}
     (task,) = load_tasks(make_config(tasks=tasks, data=str(tmp_path)), tokenizer)
     assert task.dev.labels.tolist() == [1, 2]
-    assert task.info.label_values == {"0": 0, "1": 1, "2": 2}
-    read_again = load_split(spec_of("mood", task.info), tmp_path, "dev", max_rows=1)
+    assert task.spec.label_values == {"0": 0, "1": 1, "2": 2}
+    read_again = load_split(task.spec, tmp_path, "dev", max_rows=1)
     assert read_again.labels.tolist() == [1]
 
 

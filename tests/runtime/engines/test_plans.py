@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from propetl.bundle.format import TaskInfo
 from propetl.bundle.tensors import tensor_bytes
 from propetl.errors import ArtifactError, BackendError, ConfigurationError, MissingExtraError
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions, load_engine
 from propetl.runtime.selftest import self_test
 from propetl.runtime.session import Session
+from propetl.task import TaskSpec
 from tests.runtime.engines.cuda_double import CudaDouble
 from tests.runtime.engines.planned import (
     RANGES,
@@ -155,7 +155,7 @@ def test_the_profile_for_the_shape_is_set(machine, tmp_path):
 
 
 def test_a_task_with_more_labels_is_added(machine, planned, provider, tmp_path):
-    info = TaskInfo("classification", tuple("abcdefg"), ("text",), ("accuracy",))
+    info = TaskSpec("task", ("text",), labels=tuple("abcdefg"))
     pack = planned.model.pack("wide", info, seed=7)
     (tmp_path / "wide.safetensors").write_bytes(pack.to_bytes())
     with Session.open(planned.path, provider, form="switchable") as session:

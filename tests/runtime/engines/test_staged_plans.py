@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from propetl.bundle.format import TaskInfo
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.device_memory import DeviceMemory
@@ -12,6 +11,7 @@ from propetl.runtime.forms.staged import StagedForm
 from propetl.runtime.forms.switchable import SwitchableForm
 from propetl.runtime.selftest import self_test
 from propetl.runtime.session import Session
+from propetl.task import TaskSpec
 from tests.runtime.engines.planned import RANGES, TARGETS, engines_of, write_engines, write_planned
 from tests.runtime.tiny_artifact import ROWS
 from tests.runtime.tiny_tokenizer import token_ids
@@ -74,7 +74,7 @@ def test_a_mixed_batch_smaller_than_the_profile_is_filled_up(machine, tmp_path):
 
 
 def test_a_task_with_more_labels_is_added_and_mixed(machine, planned, provider, tmp_path):
-    info = TaskInfo("classification", tuple("abcdefg"), ("text",), ("accuracy",))
+    info = TaskSpec("task", ("text",), labels=tuple("abcdefg"))
     pack = planned.model.pack("wide", info, seed=7)
     (tmp_path / "wide.safetensors").write_bytes(pack.to_bytes())
     with Session.open(planned.path, provider, form="switchable") as session:

@@ -6,16 +6,16 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from propetl.bundle.format import TaskInfo
 from propetl.export.web_page import add_page
 from propetl.runtime import Session
+from propetl.task import TaskSpec
 from tests.runtime.tiny_artifact import ROWS
 from tests.runtime.web.agreement import assert_same
 from tests.runtime.web.node_packages import chromium, node, with_packages
 from tests.runtime.web.web_artifact import write_web_artifact
 
 FIRST, SECOND = "good film", "rain and wind"
-ADDED = TaskInfo("classification", ("<b>red</b>", "green", "blue", "grey"), ("text",), ("accuracy",))
+ADDED = TaskSpec("task", ("text",), labels=("<b>red</b>", "green", "blue", "grey"))
 MIXED = [("mood", "good film"), ("entails", ("good film", "film")), ("topic", "sun wind rain"), ("mood", "bad")]
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from propetl.bundle.format import TaskInfo
 from propetl.errors import ProPETLError
 from propetl.runtime import Session
+from propetl.task import TaskSpec
 from tests.runtime.tiny_artifact import ROWS
 from tests.runtime.web.agreement import assert_same
 from tests.runtime.web.node_packages import HERE, PACKAGES
@@ -17,7 +17,7 @@ from tests.runtime.web.web_artifact import write_web_artifact
 
 FORMS = ("switchable", "bank", "folded")
 MIXED = [(task, row) for turn in range(2) for task, rows in ROWS.items() for row in rows[turn : turn + 1]]
-ADDED = TaskInfo("classification", ("red", "green", "blue", "grey"), ("text",), ("accuracy",))
+ADDED = TaskSpec("task", ("text",), labels=("red", "green", "blue", "grey"))
 
 
 def new_pack(tiny, path, **changes):
@@ -186,7 +186,7 @@ def missing(tiny, path):
 
 
 def tagging(tiny, path):
-    info = TaskInfo("tagging", ("O", "B"), ("text",), ("word_accuracy",))
+    info = TaskSpec("task", ("text",), problem="tagging", labels=("O", "B"), metrics=("word_accuracy",))
     path.write_bytes(tiny.model.pack("tags", info, seed=5).to_bytes())
 
 
