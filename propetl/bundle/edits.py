@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from propetl.bundle.format import MANIFEST, BundleInfo, check_task_name, pack_path, samples_path
+from propetl.bundle.format import MANIFEST, BundleInfo, pack_path, samples_path
 from propetl.bundle.held import held
 from propetl.bundle.pack import TaskPack, check_belongs
 from propetl.bundle.reader import Bundle, read_bundle
@@ -20,7 +20,7 @@ from propetl.errors import TaskError
 from propetl.files import json_bytes, record_of_bytes, write_atomically
 from propetl.sealed import FILES, sealed
 from propetl.staging import staged_folder
-from propetl.task import TaskSpec
+from propetl.task import TaskSpec, check_task_name
 
 Contents = Mapping[str, tuple[TaskPack, Arrays]]
 """Pack and sample rows of each task that a change writes, by its name."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from propetl.families import Family
     from propetl.model import ProPETLModel
     from propetl.prototypes.effective import EffectiveWeights
-    from propetl.prototypes.spec import TaskLayout
+    from propetl.prototypes.layout import TaskLayout
     from propetl.runtime.tokenise import Tokeniser
     from propetl.task import TaskSpec
 

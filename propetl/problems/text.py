@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from propetl.families import Family
     from propetl.model import ProPETLModel
     from propetl.prototypes.effective import EffectiveWeights
-    from propetl.prototypes.spec import TaskLayout
+    from propetl.prototypes.layout import TaskLayout
     from propetl.runtime.cutting import Asked
     from propetl.runtime.forms import BoundTask, Logits
     from propetl.runtime.logits_reader import LogitsReader, Texts
