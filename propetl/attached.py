@@ -15,7 +15,7 @@ from propetl.backbone_tokenizer import checked_tokenizer
 from propetl.bundle import Bundle, read_bundle, write_bundle
 from propetl.bundle.tensors import Arrays
 from propetl.data.in_memory import rows_of
-from propetl.data.own_task import own_task
+from propetl.data.own_task import kind_of, own_task
 from propetl.data.tokenise import collate_with, encode_task_rows
 from propetl.errors import ConfigurationError, TaskError
 from propetl.families import Family, family_of
@@ -101,7 +101,7 @@ class Attached(nn.Module):
             ConfigurationError: a key is unknown or missing, or the backbone has no such problem.
             TaskError: the name is taken.
         """
-        columns = {} if definition.get("problem") == "tagging" else {"columns": "text"}
+        columns = {"columns": "text", **kind_of(name, definition).defaults}
         backbone = self.network.backbone
         spec = settled(own_task(name, columns | definition), self._tokenizer, backbone.family.kind, np.empty(0))
         check_lengths(backbone, self.max_length, {name: spec.text})

@@ -155,8 +155,8 @@ class Artifact:
         """
         self.check_pack(pack, source)
         manifest = self.manifest
-        if (pack.info.text is None) == (manifest.generation is not None):
-            asked, here = ("with a head", "in text") if pack.info.text is None else ("in text", "with heads")
+        if bool(pack.info.outputs) == (manifest.generation is not None):
+            asked, here = ("with a head", "in text") if pack.info.outputs else ("in text", "with heads")
             raise TaskError(f"{source}: {pack.task!r} answers {asked}, and the graphs of {self.path} answer {here}")
         if len(pack.info.kind.axes) > len(manifest.axes):
             raise TaskError(

@@ -17,7 +17,7 @@ def own_task(name: str, mapping: object) -> TaskSpec:
     """See ``TaskSpec.from_mapping``."""
     if not isinstance(mapping, Mapping):
         raise _wrong(name, f"is {shown(mapping)}: give the keys {', '.join(KEYS)}")
-    kind = _kind(name, mapping)
+    kind = kind_of(name, mapping)
     known = KEYS + kind.keys
     unknown = [str(key) for key in mapping if key not in known]
     if unknown:
@@ -67,12 +67,13 @@ def _given(name: str, keys: Sequence[str], mapping: Mapping[Any, Any]) -> dict[s
     return given | {"words": _words(name, "words", given["words"])} if "words" in given else given
 
 
-def _kind(name: str, mapping: Mapping[Any, Any]) -> Problem:
-    problem = mapping.get("problem", "classification")
-    if isinstance(problem, str) and problem in PROBLEMS:
-        return PROBLEMS[problem]
-    hint = did_you_mean(str(problem), tuple(PROBLEMS))
-    raise _wrong(name, f"has problem: {shown(problem)}: use one of {', '.join(PROBLEMS)}{hint}")
+def kind_of(name: str, mapping: Mapping[Any, Any]) -> Problem:
+    """The kind of problem that a definition names; an unknown one is a ConfigurationError."""
+    named = mapping.get("problem", "classification")
+    if isinstance(named, str) and named in PROBLEMS:
+        return PROBLEMS[named]
+    hint = did_you_mean(str(named), tuple(PROBLEMS))
+    raise _wrong(name, f"has problem: {shown(named)}: use one of {', '.join(PROBLEMS)}{hint}")
 
 
 def _labels(name: str, given: object) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Where = Literal["row", "token", "text"]
 """A head answers once for a row or at every token; without a head, the answer is generated text."""
 
+Generated = Callable[[Any], list[str]]
+"""Texts of a call to the text that is generated for each row."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -104,11 +107,7 @@ class Answering:
         return list(reader.rows(bound, texts))
 
     def predictions(
-        self,
-        reader: "LogitsReader",
-        generated: "Callable[[Texts], list[str]]",
-        bound: "BoundTask",
-        texts: "Texts",
+        self, reader: "LogitsReader", generated: Generated, bound: "BoundTask", texts: "Texts"
     ) -> "list[Prediction]":
         """The answer for each row.
 

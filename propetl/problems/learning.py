@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from propetl.prototypes.effective import EffectiveWeights
     from propetl.prototypes.layout import TaskLayout
     from propetl.runtime.tokenise import Tokeniser
+
+    Inputs = Mapping[str, Tensor]
     from propetl.task import TaskSpec
 
 
 Decode = Callable[[list[list[int]]], list[str]]
 """Rows of token ids to texts."""
 
+
+Places = Sequence[NDArray[np.int64]] | None
+"""Of the first token of each word, for every row; None for a task that answers no words."""
 
 Answers = Sequence[Any] | NDArray[Any]
 """One for each row."""
@@ -147,19 +152,12 @@ class Learning(Answering):
 
     # The model.
 
-    def states(
-        self, model: "ProPETLModel", weights: "EffectiveWeights | None", inputs: "Mapping[str, Tensor]"
-    ) -> "Tensor":
+    def states(self, model: "ProPETLModel", weights: "EffectiveWeights | None", inputs: "Inputs") -> "Tensor":
         """What the head reads: ``[batch, hidden]``, or ``[batch, seq, hidden]``."""
         return model.pooled_state(weights, inputs)
 
     def forward(
-        self,
-        model: "ProPETLModel",
-        task: str,
-        weights: "EffectiveWeights",
-        inputs: "Mapping[str, Tensor]",
-        labels: "Tensor | None",
+        self, model: "ProPETLModel", task: str, weights: "EffectiveWeights", inputs: "Inputs", labels: "Tensor | None"
     ) -> "Tensor":
         """Logits of a batch, which :meth:`summed_loss` holds against ``labels``."""
         return model.head_logits(task, weights, inputs)
@@ -176,21 +174,14 @@ class Learning(Answering):
 
     # Evaluation.
 
-    def answers(
-        self,
-        model: Any,
-        task: str,
-        inputs: "Mapping[str, Tensor]",
-        places: Sequence[NDArray[np.int64]] | None,
-        decode: Decode,
-    ) -> list[Any]:
+    def answers(self, model: Any, task: str, inputs: "Inputs", places: Places, decode: Decode) -> list[Any]:
         """What PyTorch answers to each row of a batch, in the form that a session gives.
 
         Args:
             model: a :class:`ProPETLModel`, or one that wraps it.
             task: its name.
             inputs: of the batch.
-            places: of the first token of each word, for every row; None for a task that answers no words.
+            places: of words.
             decode: tokens to texts.
         """
         return list(model(task=task, **inputs).logits.float().cpu().numpy())

@@ -1,7 +1,7 @@
 """Each word of a row is of one of several classes, its tag."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from propetl.bundle.words import at_words, in_one_array, tags_of, word_spans
 from propetl.errors import ConfigurationError
-from propetl.problems.answering import Column, number, numbers
-from propetl.problems.learning import Answers, Decode
-from propetl.problems.problem import Problem
+from propetl.problems.answering import Column, Generated, number, numbers
+from propetl.problems.learning import Answers, Decode, Places
+from propetl.problems.token_targets import TokenTargets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from propetl.data.tokenise import EncodedRows
     from propetl.export.other_tools.peft_heads import PeftHead
     from propetl.model import ProPETLModel
+    from propetl.problems.learning import Inputs
     from propetl.prototypes.effective import EffectiveWeights
     from propetl.runtime.forms import BoundTask, Logits
     from propetl.runtime.logits_reader import LogitsReader, Texts
@@ -42,7 +43,7 @@ def are_entity_tags(labels: Sequence[str]) -> bool:
     return all(map(_ENTITY_TAG.fullmatch, labels)) and any(label != "O" for label in labels)
 
 
-class Tagging(Problem):
+class Tagging(TokenTargets):
     """A head gives a logit for each tag at every token; a word's are those at its first token."""
 
     name = "tagging"
@@ -81,11 +82,7 @@ class Tagging(Problem):
         return reader.words(bound, texts)
 
     def predictions(
-        self,
-        reader: "LogitsReader",
-        generated: "Callable[[Texts], list[str]]",
-        bound: "BoundTask",
-        texts: "Texts",
+        self, reader: "LogitsReader", generated: Generated, bound: "BoundTask", texts: "Texts"
     ) -> "list[Prediction]":
         """Answers with words, which token ids do not name."""
         from propetl.runtime.rows import checked_texts
@@ -159,32 +156,11 @@ class Tagging(Problem):
 
         return encode_tagged_rows(rows, task.labels, tokenizer, max_length)
 
-    def states(
-        self, model: "ProPETLModel", weights: "EffectiveWeights | None", inputs: "Mapping[str, Tensor]"
-    ) -> "Tensor":
+    def states(self, model: "ProPETLModel", weights: "EffectiveWeights | None", inputs: "Inputs") -> "Tensor":
         """Every token's."""
         return model.token_states(weights, inputs)
 
-    def summed_loss(self, logits: "Tensor", labels: "Tensor", smoothing: float) -> "Tensor":
-        """Of every token that has a tag."""
-        from propetl.generation import summed_token_loss
-
-        return summed_token_loss(logits, labels, smoothing)
-
-    def targets(self, labels: "Tensor") -> int:
-        """Tokens that have a tag."""
-        from propetl.generation import target_count
-
-        return target_count(labels)
-
-    def answers(
-        self,
-        model: Any,
-        task: str,
-        inputs: "Mapping[str, Tensor]",
-        places: Sequence[NDArray[np.int64]] | None,
-        decode: Decode,
-    ) -> list[Any]:
+    def answers(self, model: Any, task: str, inputs: "Inputs", places: Places, decode: Decode) -> list[Any]:
         """Logits of words."""
         from propetl.data.metrics import check_finite
 

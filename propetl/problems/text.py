@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from propetl.bundle.text import NO_CLASS, NO_VALUE, PLACE, TextInfo, check_text_info
 from propetl.errors import ConfigurationError, TaskError
-from propetl.problems.answering import Column
+from propetl.problems.answering import Column, Generated
 from propetl.problems.classification import CLASSIFICATION
-from propetl.problems.learning import Answers, Decode, Learning
-from propetl.problems.problem import Problem
+from propetl.problems.learning import Answers, Decode, Learning, Places
 from propetl.problems.regression import REGRESSION
+from propetl.problems.token_targets import TokenTargets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from propetl.export.other_tools.peft_heads import PeftHead
     from propetl.families import Family
     from propetl.model import ProPETLModel
+    from propetl.problems.learning import Inputs
     from propetl.prototypes.effective import EffectiveWeights
     from propetl.prototypes.layout import TaskLayout
     from propetl.runtime.cutting import Asked
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from propetl.task import TaskSpec
 
 
-class Text(Problem):
+class Text(TokenTargets):
     """No head: the backbone's own language model answers within a prompt."""
 
     name = "text"
@@ -87,11 +88,7 @@ class Text(Problem):
         raise _no_logits(bound.name)
 
     def predictions(
-        self,
-        reader: "LogitsReader",
-        generated: "Callable[[Texts], list[str]]",
-        bound: "BoundTask",
-        texts: "Texts",
+        self, reader: "LogitsReader", generated: Generated, bound: "BoundTask", texts: "Texts"
     ) -> "list[Prediction]":
         """From the generated texts."""
         return [self.prediction(bound.info, answer) for answer in generated(texts)]
@@ -176,12 +173,7 @@ class Text(Problem):
         return encode_text_rows(rows, text_of(task), tokenizer, max_length, continues=continues)
 
     def forward(
-        self,
-        model: "ProPETLModel",
-        task: str,
-        weights: "EffectiveWeights",
-        inputs: "Mapping[str, Tensor]",
-        labels: "Tensor | None",
+        self, model: "ProPETLModel", task: str, weights: "EffectiveWeights", inputs: "Inputs", labels: "Tensor | None"
     ) -> "Tensor":
         """Of the answer's tokens, or of the first one without labels."""
         from propetl.generation import token_logits
@@ -189,26 +181,7 @@ class Text(Problem):
         with model.running(weights):
             return token_logits(model.network, inputs, labels)
 
-    def summed_loss(self, logits: "Tensor", labels: "Tensor", smoothing: float) -> "Tensor":
-        """Of every token of the answer."""
-        from propetl.generation import summed_token_loss
-
-        return summed_token_loss(logits, labels, smoothing)
-
-    def targets(self, labels: "Tensor") -> int:
-        """Tokens of the answers."""
-        from propetl.generation import target_count
-
-        return target_count(labels)
-
-    def answers(
-        self,
-        model: Any,
-        task: str,
-        inputs: "Mapping[str, Tensor]",
-        places: Sequence[NDArray[np.int64]] | None,
-        decode: Decode,
-    ) -> list[Any]:
+    def answers(self, model: Any, task: str, inputs: "Inputs", places: Places, decode: Decode) -> list[Any]:
         """Generated texts."""
         return decode(model.generate(task, inputs).tolist())
 

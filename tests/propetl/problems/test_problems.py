@@ -1,6 +1,7 @@
 """The kinds of problem: one object each, told apart by nobody else."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -59,3 +60,11 @@ def test_a_device_imports_the_kinds_alone() -> None:
     ours = {name for name in json.loads(done.stdout) if name.startswith("propetl.")}
     assert {name.split(".")[1] for name in ours} <= {"bundle", "errors", "fields", "problems"}
     assert "torch" not in done.stdout
+
+
+def test_nobody_else_tells_kinds_apart() -> None:
+    """But the module that says where tasks answer, which decides what graphs they share."""
+    asks = re.compile(r"per_token|\bproblem (==|!=) |\.text is (not )?None|\.kind\.at\b")
+    sources = [path for name in ("propetl", "runtime", "export", "cli") for path in (ROOT / name).rglob("*.py")]
+    found = [path for path in sources if "problems" not in path.parts and asks.search(path.read_text("utf-8"))]
+    assert found == [ROOT / "export" / "layouts.py"]
