@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from propetl.export.tensorrt_engines.flavour import gpu_here
-from propetl.runtime.engines import PROVIDERS
+from propetl.runtime.engines.providers import PROVIDERS
 
 PACKAGES = (
     "torch",
@@ -64,7 +64,7 @@ def machine_here() -> Machine:
 def reasons_against(machine: Machine) -> dict[str, str]:
     """Why each provider of a GPU cannot run here; empty where it can."""
     if machine.compute_capability is None:
-        return dict.fromkeys((name for name in PROVIDERS if name != "cpu"), NO_GPU)
+        return dict.fromkeys((name for name, one in PROVIDERS.items() if one.memory == "cuda"), NO_GPU)
     return {name: check(machine) for name, check in _CHECKS.items()}
 
 

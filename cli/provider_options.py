@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from propetl.runtime.engines import PROVIDERS
+from propetl.runtime.engines.providers import PROVIDERS
 
 Command = Callable[..., Any]
 

@@ -9,7 +9,7 @@ from propetl.data.tables import load_split
 from propetl.errors import BackendError, CheckFailed
 from propetl.export.options import BF16, FP32, INT8_STATIC, ExportOptions
 from propetl.runtime.engines.ort import onnxruntime_of
-from propetl.runtime.engines.ort_providers import ORT_PROVIDERS
+from propetl.runtime.engines.providers import ort_provider
 from propetl.runtime.losses import Loss
 from propetl.runtime.replay import GENERATED, TOGETHER
 from propetl.runtime.report import Comparison
@@ -77,7 +77,7 @@ def check_measurable(options: ExportOptions) -> None:
     """
     if options.quantize != BF16 or options.data is None:
         return
-    name = ORT_PROVIDERS["cuda"].name
+    name = ort_provider("cuda").name
     if name not in onnxruntime_of("cuda").get_available_providers():
         raise BackendError(
             f"--data measures --quantize {BF16} on a GPU, and the onnxruntime here has no {name}: leave --data out, "

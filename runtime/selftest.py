@@ -11,6 +11,7 @@ from propetl.runtime.artifact import Artifact, read_manifest, verify_artifact_fi
 from propetl.runtime.engines import ENGINE_PACKAGES, EngineOptions, load_engine
 from propetl.runtime.engines.ort import onnxruntime_of
 from propetl.runtime.engines.precision import computed_precision
+from propetl.runtime.engines.providers import PROVIDERS
 from propetl.runtime.forms import MixingForm, RunningForm
 from propetl.runtime.forms.choose import choose_form, open_form, runs_staged
 from propetl.runtime.golden import Golden
@@ -74,7 +75,7 @@ def self_test(
 def _tuned_checks(artifact: Artifact, provider: str) -> list[Check]:
     """Whether tuned graphs are those that run; that they are for another device is no fault, but worth a word."""
     tuned = read_tuned(artifact.path)
-    if tuned is None or provider != "cpu":
+    if tuned is None or not PROVIDERS[provider].tuned:
         return []
     reason = tuned.mismatch(artifact.path, this_device(onnxruntime_of(provider).__version__))
     detail = "" if reason is None else f"not used here: {reason}; run propetl tune again"

@@ -10,8 +10,8 @@ from propetl.files import folder_records, json_bytes, sha256_of_bytes, sha256_of
 from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.engines.ort import onnxruntime_of
 from propetl.runtime.engines.ort_tuned import optimise
+from propetl.runtime.engines.providers import check_runs
 from propetl.runtime.manifest import MANIFEST, TUNED, GraphInfo
-from propetl.runtime.operators import check_provider
 from propetl.runtime.tuned import PACKED_FILE, TUNED_MANIFEST, Tuned, TunedGraph, read_tuned, this_device
 from propetl.staging import staged_folder
 
@@ -34,7 +34,7 @@ def tune(path: Path, report: Callable[[str], None] = lambda line: None) -> bool:
         ConfigurationError: the folder cannot be written, or a CPU cannot run the graphs.
     """
     artifact = read_artifact(path)
-    check_provider(artifact.manifest.operators, artifact.manifest.precision, "cpu", str(path))
+    check_runs("cpu", artifact.manifest.operators, artifact.manifest.precision, str(path))
     runtime = onnxruntime_of("cpu")
     here = this_device(runtime.__version__)
     there = read_tuned(artifact.path)

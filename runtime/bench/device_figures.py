@@ -7,7 +7,8 @@ from propetl.runtime.bench.plan import EAGER, Plan
 from propetl.runtime.bench.samples import Samples
 from propetl.runtime.bench.stats import NS_PER_MS, Latency, latency_of
 from propetl.runtime.engine_records import GraphName
-from propetl.runtime.engines.tensorrt_flavour import PLAN_FLAVOURS
+from propetl.runtime.engines.provider import PlanProvider
+from propetl.runtime.engines.providers import PROVIDERS
 from propetl.runtime.forms.choose import runs_staged
 from propetl.runtime.graph_names import named_graphs
 from propetl.runtime.signatures import STAGES
@@ -79,14 +80,14 @@ def engine_figures(plan: Plan, samples: Samples) -> Iterator[EngineFigures]:
 def _build_seconds(plan: Plan, form: str) -> float | None:
     """Of the plans that may be those that run: for each graph the first."""
     options, artifact = plan.options, plan.artifact
-    if options.provider not in PLAN_FLAVOURS:
+    provider = PROVIDERS[options.provider]
+    if not isinstance(provider, PlanProvider):
         return None
-    target = PLAN_FLAVOURS[options.provider].target
     staged = runs_staged(artifact, form, options.engine)
     found: dict[GraphName, float] = {}
     for name in named_graphs({form: artifact.manifest.forms[form]}):
         for engine in artifact.manifest.engines:
-            fits = engine.target == target and options.precision in (None, engine.precision)
+            fits = engine.target == provider.target and options.precision in (None, engine.precision)
             if fits and name in engine.serves and name.task in (None, plan.task) and staged == (name.form == STAGES):
                 found.setdefault(name, engine.build_seconds)
     return sum(found.values()) if found else None

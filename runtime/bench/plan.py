@@ -12,7 +12,9 @@ from propetl.runtime.artifact import Artifact, read_artifact
 from propetl.runtime.bench.messages import Cell, Vocabulary
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.cuda_runtime import has_cuda_bindings
-from propetl.runtime.engines.tensorrt_flavour import PLAN_FLAVOURS
+from propetl.runtime.engines.provider import PlanProvider
+from propetl.runtime.engines.providers import PROVIDERS
+from propetl.runtime.engines.tensorrt_flavour import FLAVOURS
 from propetl.runtime.forms.choose import choose_form
 from propetl.runtime.signatures import BARE, SWITCHABLE
 from propetl.runtime.tokenizer_library import load_tokenizer
@@ -174,20 +176,20 @@ class Plan:
         return min(self.options.rounds, 5)
 
     @property
-    def on_gpu(self) -> bool:
-        """Whether the provider runs on a GPU."""
-        return self.options.provider != "cpu"
+    def in_gpu_memory(self) -> bool:
+        """Whether the provider keeps tensors in the memory of a GPU."""
+        return _in_gpu_memory(self.options)
 
     @property
     def engine_module(self) -> str:
         """Python module of what runs the engines."""
-        flavour = PLAN_FLAVOURS.get(self.options.provider)
-        return "onnxruntime" if flavour is None else flavour.module
+        provider = PROVIDERS[self.options.provider]
+        return FLAVOURS[provider.target].module if isinstance(provider, PlanProvider) else "onnxruntime"
 
     @property
     def times_device(self) -> bool:
         """Whether the GPU's own times can be taken: that goes through CUDA's bindings."""
-        return self.on_gpu and not self.new_tokens and has_cuda_bindings()
+        return self.in_gpu_memory and not self.new_tokens and has_cuda_bindings()
 
     @property
     def most_rows(self) -> int:
@@ -298,6 +300,10 @@ def _vocabulary_of(artifact: Artifact) -> Vocabulary:
     return Vocabulary(size, manifest.pad_token_id, manifest.token_inputs)
 
 
+def _in_gpu_memory(options: BenchOptions) -> bool:
+    return PROVIDERS[options.provider].memory == "cuda"
+
+
 def _notes(artifact: Artifact, options: BenchOptions, tasks: Sequence[str]) -> list[str]:
     notes = []
     generates = artifact.manifest.generation is not None
@@ -310,8 +316,8 @@ def _notes(artifact: Artifact, options: BenchOptions, tasks: Sequence[str]) -> l
     if len(artifact.manifest.tasks) > MOST_TASKS:
         count = len(artifact.manifest.tasks)
         notes.append(f"switching and mixed batches use {MOST_TASKS} of the {count} tasks")
-    if options.provider != "cpu" and not generates and not has_cuda_bindings():
+    if _in_gpu_memory(options) and not generates and not has_cuda_bindings():
         notes.append("no times of the GPU itself: pip install cuda-bindings")
-    if options.bundle is not None and options.provider != "cpu":
+    if options.bundle is not None and _in_gpu_memory(options):
         notes.append("PyTorch eager runs on the CPU")
     return notes

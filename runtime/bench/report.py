@@ -102,7 +102,7 @@ def report_of(plan: Plan, samples: Samples, conditions: Conditions) -> Report:
         mixed=tuple(mixed_figures(plan, samples)),
         adding=tuple(AddingFigures(name, spread_ms(ns)) for name, ns in samples.adding.items()),
         device=tuple(device_figures(plan, samples)),
-        engines=tuple(engine_figures(plan, samples)) if plan.on_gpu else (),
+        engines=tuple(engine_figures(plan, samples)) if plan.in_gpu_memory else (),
         notes=(*plan.notes, *_warnings(plan, conditions, latency)),
     )
 

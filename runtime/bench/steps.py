@@ -144,7 +144,7 @@ def _memory(plan: Plan, samples: Samples, runtime: Runtime) -> None:
 
 def _free_bytes(plan: Plan, worker: WorkerProcess) -> int | None:
     """Free bytes of the GPU; None where nothing runs on one."""
-    if not plan.on_gpu:
+    if not plan.in_gpu_memory:
         return None
     return worker.ask(MeasureDeviceMemory(plan.options.device)).get("free")
 

@@ -10,12 +10,12 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from propetl.errors import ArtifactError, BackendError, ConfigurationError
+from propetl.errors import ArtifactError, ConfigurationError
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines.blocks import Distinct
 from propetl.runtime.engines.held_signature import check_signature
+from propetl.runtime.engines.providers import PROVIDERS, check_runs, plan_providers, provider_called
 from propetl.runtime.manifest import GraphInfo, Stages, TensorSignature
-from propetl.runtime.operators import check_provider
 from propetl.runtime.whole_numbers import LARGEST, MOST_THREADS, whole_number
 
 Memory = Literal["fast", "small"]
@@ -29,7 +29,7 @@ class EngineOptions:
     """How engines are to run.
 
     Attributes:
-        provider: a key of :data:`PROVIDERS`.
+        provider: a key of :data:`propetl.runtime.engines.providers.PROVIDERS`.
         threads: threads inside one operator; None leaves it to the engine (all cores).
         memory: ``fast`` keeps weights a second time in the order that kernels like and an arena for
             activations; ``small`` does neither: 20 to 25% slower, and further graphs cost almost nothing.
@@ -53,9 +53,7 @@ class EngineOptions:
     timed: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.provider, str) or self.provider not in PROVIDERS:
-            known = ", ".join(PROVIDERS)
-            raise BackendError(f"provider {self.provider!r} is not known; choose one of {known}")
+        provider_called(self.provider)
         if self.threads is not None:
             self._set("threads", whole_number("threads", self.threads, 1, MOST_THREADS))
         self._set("device", whole_number("device, the number of a GPU,", self.device, 0, LARGEST))
@@ -64,9 +62,9 @@ class EngineOptions:
             self._set("engine_cache", Path(os.path.abspath(self.engine_cache)))
         if self.memory not in get_args(Memory):
             raise ConfigurationError(f"memory is one of {', '.join(get_args(Memory))}; got {self.memory!r}")
-        if self.precision is not None and self.provider not in PLAN_PROVIDERS:
+        if self.precision is not None and self.provider not in plan_providers():
             raise ConfigurationError(
-                f"precision chooses among engines of {' and '.join(PLAN_PROVIDERS)}; provider {self.provider!r} runs "
+                f"precision chooses among engines of {' and '.join(plan_providers())}; provider {self.provider!r} runs "
                 "graphs, which have the precision that they were exported with: leave it out"
             )
 
@@ -120,17 +118,6 @@ class KeepingEngine(Engine, Protocol):
 
 EngineLoader = Callable[[Artifact, GraphInfo, EngineOptions], Engine]
 
-PROVIDERS = {
-    "cpu": "propetl.runtime.engines.ort",
-    "cuda": "propetl.runtime.engines.ort",
-    "tensorrt": "propetl.runtime.engines.ort",
-    "nv-tensorrt-rtx": "propetl.runtime.engines.ort",
-    "tensorrt-plan": "propetl.runtime.engines.plans",
-    "tensorrt-rtx-plan": "propetl.runtime.engines.plans",
-}
-"""Module that runs each provider: it has the functions ``load(artifact, graph, options) -> Engine`` and
-``can_stage(artifact, stages, options) -> bool``, as those of the same names here."""
-
 ENGINE_PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -141,13 +128,9 @@ ENGINE_PACKAGES = (
 )
 """Distributions that engines are run by; reports name their versions."""
 
-PLAN_PROVIDERS = tuple(provider for provider in PROVIDERS if provider.endswith("-plan"))
-"""Providers that run engines which were built ahead, and not graphs."""
-
-
 def can_stage(artifact: Artifact, stages: Stages, options: EngineOptions) -> bool:
     """Whether the provider can run ``stages``: its engines are :class:`StagingEngine`, and are there."""
-    answer: bool = import_module(PROVIDERS[options.provider]).can_stage(artifact, stages, options)
+    answer: bool = import_module(PROVIDERS[options.provider].module).can_stage(artifact, stages, options)
     return answer
 
 
@@ -161,8 +144,8 @@ def load_engine(artifact: Artifact, graph: GraphInfo, options: EngineOptions) ->
         ConfigurationError: the graphs were made for another engine.
     """
     manifest = artifact.manifest
-    check_provider(manifest.operators, manifest.precision, options.provider, str(artifact.path))
-    loader: EngineLoader = import_module(PROVIDERS[options.provider]).load
+    check_runs(options.provider, manifest.operators, manifest.precision, str(artifact.path))
+    loader: EngineLoader = import_module(PROVIDERS[options.provider].module).load
     try:
         engine = loader(artifact, graph, options)
         check_signature(engine, graph, str(artifact.path))

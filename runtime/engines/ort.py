@@ -19,16 +19,11 @@ from propetl.runtime.engines.cache import cache_folder
 from propetl.runtime.engines.held_tasks import check_tasks
 from propetl.runtime.engines.ort_lending import Lender
 from propetl.runtime.engines.ort_memory import forget_graph, give_back_scraps, share_activations
-from propetl.runtime.engines.ort_providers import (
-    ORT_PROVIDERS,
-    UNSATURATED,
-    OrtProvider,
-    provider_options,
-    slower_optimizers,
-    stream_options,
-)
+from propetl.runtime.engines.ort_options import UNSATURATED, stream_options
 from propetl.runtime.engines.ort_tuned import loading
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
+from propetl.runtime.engines.provider import OrtProvider
+from propetl.runtime.engines.providers import PROVIDERS, ort_provider
 from propetl.runtime.manifest import GraphInfo, Stages, TensorSignature
 
 if TYPE_CHECKING:
@@ -47,8 +42,6 @@ _plugin_lock = threading.Lock()
 _SPIN_US, _SPIN = "session.intra_op.spin_duration_us", 1000
 
 _FEW_CORES = 2
-
-_STAGING = ("cpu", "cuda")  # the others build an engine for every graph: two for one answer do not pay
 
 
 class OrtEngine:
@@ -166,14 +159,14 @@ class OrtEngine:
 
 def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEngine:
     """Loads ``graph`` of ``artifact``; see :func:`propetl.runtime.engines.load_engine`."""
-    provider = ORT_PROVIDERS[options.provider]
+    provider = ort_provider(options.provider)
     runtime = _onnxruntime(provider)
-    chosen = _session_options(runtime, options)
+    chosen = _session_options(runtime, provider, options)
     _load_quickly(chosen, artifact)
-    stream = _stream(provider, options) if options.timed and provider.on_gpu else None
+    stream = _stream(provider, options) if options.timed and provider.memory == "cuda" else None
     asked = _providers(runtime, chosen, provider, artifact, graph, options, stream)
     wanted = loading(runtime, chosen, artifact, graph, options)
-    skipped = slower_optimizers(provider)
+    skipped = provider.slower_optimizers
     try:
         with wanted.mapping:
             session = runtime.InferenceSession(
@@ -191,9 +184,9 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
     if wanted.tuned:
         give_back_scraps()
     _check_started(options.provider, provider, session.get_providers())
-    if provider.on_gpu:
+    if provider.left_to_cpu is not None:
         check_placement(options.provider, provider, placement_of(session), graph.path)
-    memory = ("cuda", options.device) if provider.on_gpu else ("cpu", 0)
+    memory = (provider.memory, options.device if provider.memory == "cuda" else 0)
     if stream is not None:
         from propetl.runtime.engines.ort_held import TimedOrtEngine  # it is an engine of this module's
 
@@ -203,7 +196,7 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> OrtEng
 
 def can_stage(artifact: Artifact, stages: Stages, options: EngineOptions) -> bool:
     """Whether the provider runs forms in two stages; see :func:`propetl.runtime.engines.can_stage`."""
-    return options.provider in _STAGING
+    return ort_provider(options.provider).stages
 
 
 def onnxruntime_of(provider: str) -> Any:
@@ -212,7 +205,7 @@ def onnxruntime_of(provider: str) -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    return _onnxruntime(ORT_PROVIDERS[provider])
+    return _onnxruntime(ort_provider(provider))
 
 
 def _onnxruntime(provider: OrtProvider) -> Any:
@@ -220,7 +213,7 @@ def _onnxruntime(provider: OrtProvider) -> Any:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("running an artifact", "onnxruntime", provider.extra) from error
-    if provider.on_gpu and provider.plugin is None:
+    if provider.preloads_cuda:
         with redirect_stdout(StringIO()):  # it prints what it does not find, and a command may be writing JSON there
             onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them, which no search path names
     if provider.libraries is not None:
@@ -245,10 +238,11 @@ def _providers(
     else:
         plugin = _plugin_device(runtime, options, provider)
     cache = cache_folder(artifact, graph, options) if provider.builds else None
-    names = (provider.name, *provider.helpers)
-    asked = [(name, provider_options(name, options, graph, artifact.manifest, cache)) for name in names]
+    named = (provider, *map(ort_provider, provider.helpers))
+    asked = [(one.name, one.options(options, graph, artifact.manifest, cache)) for one in named]
     if stream is not None:
-        asked = [(name, chosen_options | stream_options(name, stream.handle)) for name, chosen_options in asked]
+        told = [stream_options(one, stream.handle) for one in named]
+        asked = [(name, given | more) for (name, given), more in zip(asked, told, strict=True)]
     if plugin is None:
         return asked
     chosen.add_provider_for_devices([plugin], asked[0][1])
@@ -261,7 +255,7 @@ def _stream(provider: OrtProvider, options: EngineOptions) -> "Stream":
     return load_cuda(options.device, provider.extra).stream()
 
 
-def _session_options(runtime: Any, options: EngineOptions) -> Any:
+def _session_options(runtime: Any, provider: OrtProvider, options: EngineOptions) -> Any:
     chosen = runtime.SessionOptions()
     chosen.log_severity_level = _ERRORS_ONLY
     chosen.add_session_config_entry("session.load_model_format", "ONNX")  # what was looked through for weights
@@ -272,9 +266,9 @@ def _session_options(runtime: Any, options: EngineOptions) -> Any:
         chosen.add_session_config_entry("session.disable_prepacking", "1")
         chosen.enable_cpu_mem_arena = False
         chosen.enable_mem_pattern = False
-    elif options.provider == "cpu":
+    elif provider.memory == "cpu":
         share_activations(runtime, chosen)
-    if options.provider != "cpu":
+    if provider.left_to_cpu is not None:
         chosen.add_session_config_entry(RECORD_PLACEMENT, "1")
     return chosen
 
@@ -291,7 +285,8 @@ def _load_quickly(chosen: Any, artifact: Artifact) -> None:
 def _check_available(asked: str, provider: OrtProvider, available: Sequence[str]) -> None:
     if provider.name in available:
         return
-    here = ", ".join(name for name, item in ORT_PROVIDERS.items() if item.name in available) or "none"
+    ours = {name: one.name for name, one in PROVIDERS.items() if isinstance(one, OrtProvider)}
+    here = ", ".join(name for name, theirs in ours.items() if theirs in available) or "none"
     from propetl.installation import requirement_of  # here, as all that is for errors alone
 
     raise BackendError(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from propetl.errors import ArtifactError
 from propetl.runtime.artifact import BACKBONE_FILE, Artifact
 from propetl.runtime.engines import EngineOptions
-from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, UNSATURATED, slower_optimizers
+from propetl.runtime.engines.ort_options import UNSATURATED
+from propetl.runtime.engines.providers import PROVIDERS, ort_provider
 from propetl.runtime.manifest import GraphInfo
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def loading(runtime: Any, chosen: Any, artifact: Artifact, graph: GraphInfo, opt
     Raises:
         ArtifactError: tuned graphs are there, but damaged.
     """
-    wanted = options.provider == "cpu" and options.memory == "fast"
+    wanted = PROVIDERS[options.provider].tuned and options.memory == "fast"
     tuned = _tuned(artifact, runtime.__version__) if wanted else None
     # The graph comes as bytes, so that "backbone.data" can stand at the root for the graphs of all folders:
     # by path, ONNX Runtime looks beside the graph only, and refuses ".." and links.
@@ -102,11 +103,10 @@ def optimise(
     }
     for name, value in entries.items():
         chosen.add_session_config_entry(name, value)
-    cpu = ORT_PROVIDERS["cpu"]
-    skipped = slower_optimizers(cpu)
+    cpu = ort_provider("cpu")
     content = artifact.graph_bytes(graph.path)
     try:
-        runtime.InferenceSession(content, chosen, providers=[cpu.name], disabled_optimizers=skipped)
+        runtime.InferenceSession(content, chosen, providers=[cpu.name], disabled_optimizers=cpu.slower_optimizers)
     except Exception as error:  # its exceptions have no common base but Exception
         _refuse_full_disk(target, len(content))
         reason = str(error).strip().split("\n")[0]

@@ -4,7 +4,8 @@ from collections import Counter
 from typing import Any
 
 from propetl.errors import BackendError
-from propetl.runtime.engines.ort_providers import CPU_PROVIDER, OrtProvider
+from propetl.runtime.engines.ort_options import CPU_PROVIDER
+from propetl.runtime.engines.provider import OrtProvider
 
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 """The session's configuration entry without which ONNX Runtime does not tell."""
@@ -15,7 +16,7 @@ RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 _MOVING = frozenset({"Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Identity", "Reshape", "Expand"})
 _COUNTING = frozenset({"Shape", "Size", "Range", "ConstantOfShape", "Add", "Sub", "Mul", "Div", "Mod", "ReduceProd"})
 _COMPARING = frozenset({"Max", "Min", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Where"})
-_SHAPE_OPERATORS = _MOVING | _COUNTING | _COMPARING
+SHAPE_OPERATORS = _MOVING | _COUNTING | _COMPARING
 
 Placement = tuple[tuple[str, str], ...]
 """Provider and operator type of every node."""
@@ -39,9 +40,10 @@ def check_placement(asked: str, provider: OrtProvider, placement: Placement, pat
     Raises:
         BackendError: naming operators and how many of them.
     """
-    if not provider.on_gpu:
+    allowed = provider.left_to_cpu
+    if allowed is None:
         return
-    stray = Counter(kind for name, kind in placement if name == CPU_PROVIDER and kind not in _SHAPE_OPERATORS)
+    stray = Counter(kind for name, kind in placement if name == CPU_PROVIDER and kind not in allowed)
     if stray:
         raise BackendError(
             f"provider {asked!r} does not run all of {path}: {_shown(stray)} would fall back to the CPU; "

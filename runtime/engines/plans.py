@@ -12,7 +12,9 @@ from propetl.runtime.engines.loaded_plan import KernelCache, LoadedPlan, load_pl
 from propetl.runtime.engines.plan_choice import Place, choose_engine
 from propetl.runtime.engines.plan_engine import PlanEngine
 from propetl.runtime.engines.plan_refit import RefitEngine, refit_weights, shared_plan
-from propetl.runtime.engines.tensorrt_flavour import PLAN_FLAVOURS, load_library
+from propetl.runtime.engines.provider import PlanProvider
+from propetl.runtime.engines.providers import PROVIDERS
+from propetl.runtime.engines.tensorrt_flavour import FLAVOURS, Flavour, load_library
 from propetl.runtime.generation.parts import PAST
 from propetl.runtime.graph_names import named_graphs
 from propetl.runtime.manifest import GraphInfo, Stages
@@ -20,7 +22,7 @@ from propetl.runtime.manifest import GraphInfo, Stages
 
 def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> Engine:
     """Loads the engine of ``graph``; see :func:`propetl.runtime.engines.load_engine`."""
-    flavour = PLAN_FLAVOURS[options.provider]
+    flavour = _flavour(options)
     library = load_library(flavour, f"running engines of target {flavour.target}")
     cuda = load_cuda(options.device, flavour.extra)
     name = _name_of(artifact, graph)
@@ -35,7 +37,7 @@ def load(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> Engine
 
 def can_stage(artifact: Artifact, stages: Stages, options: EngineOptions) -> bool:
     """Whether there are engines of all stages; see :func:`propetl.runtime.engines.can_stage`."""
-    target = PLAN_FLAVOURS[options.provider].target
+    target = _flavour(options).target
     built = {
         name
         for engine in artifact.manifest.engines
@@ -45,10 +47,16 @@ def can_stage(artifact: Artifact, stages: Stages, options: EngineOptions) -> boo
     return {_name_of(artifact, graph) for graph in stages.graphs()} <= built
 
 
+def _flavour(options: EngineOptions) -> Flavour:
+    provider = PROVIDERS[options.provider]
+    assert isinstance(provider, PlanProvider)
+    return FLAVOURS[provider.target]
+
+
 def _plan_engine(
     artifact: Artifact, graph: GraphInfo, options: EngineOptions, info: EngineInfo, cuda: Cuda
 ) -> PlanEngine:
-    flavour = PLAN_FLAVOURS[options.provider]
+    flavour = _flavour(options)
     library = load_library(flavour, f"running engines of target {flavour.target}")
     plan = load_plan(artifact, library, flavour, info)
     kernels = _kernels(artifact, graph, options, plan) if flavour.captures_itself else None

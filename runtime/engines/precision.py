@@ -1,12 +1,10 @@
 """What is computed in: the artifact's precision, the provider's, or that of a plan."""
 
 from propetl.errors import BackendError
-from propetl.runtime.engines import PLAN_PROVIDERS, EngineOptions
-from propetl.runtime.engines.tensorrt_flavour import PLAN_FLAVOURS
+from propetl.runtime.engines import EngineOptions
+from propetl.runtime.engines.provider import PlanProvider
+from propetl.runtime.engines.providers import PROVIDERS
 from propetl.runtime.manifest import Manifest
-
-_ROUND_TO_TF32 = ("tensorrt", "nv-tensorrt-rtx")
-"""These round products of fp32 to ten bits, and have no switch that turns it off."""
 
 
 def computed_precision(manifest: Manifest, options: EngineOptions) -> str:
@@ -15,10 +13,10 @@ def computed_precision(manifest: Manifest, options: EngineOptions) -> str:
     Raises:
         BackendError: a provider of plans, and the artifact has none.
     """
-    if options.provider not in PLAN_PROVIDERS:
-        rounded = manifest.precision == "fp32" and options.provider in _ROUND_TO_TF32
-        return "tf32" if rounded else manifest.precision
-    target = PLAN_FLAVOURS[options.provider].target
+    provider = PROVIDERS[options.provider]
+    if not isinstance(provider, PlanProvider):
+        return "tf32" if manifest.precision == "fp32" and provider.rounds_to_tf32 else manifest.precision
+    target = provider.target
     found = [engine.precision for engine in manifest.engines if engine.target == target]
     if not found:
         raise BackendError(

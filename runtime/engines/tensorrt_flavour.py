@@ -52,9 +52,6 @@ FLAVOURS = {
 }
 """By target."""
 
-PLAN_FLAVOURS = {f"{target}-plan": flavour for target, flavour in FLAVOURS.items()}
-"""By the provider that runs its plans."""
-
 
 def load_library(flavour: Flavour, purpose: str) -> Any:
     """The Python module of ``flavour``.

@@ -12,10 +12,10 @@ import click
 import pytest
 
 from propetl.cli.main import main
-from propetl.runtime.engines import PLAN_PROVIDERS, PROVIDERS
+from propetl.runtime.engines.providers import PROVIDERS, plan_providers
 from tests.device_env import ROOT
 
-GPU_PROVIDERS = [name for name in PROVIDERS if name != "cpu"]
+GPU_PROVIDERS = [name for name, one in PROVIDERS.items() if one.memory == "cuda"]
 PACKAGES = {
     "tensorrt": "10.9",
     "tensorrt_rtx": "1.7",
@@ -125,7 +125,7 @@ def test_every_command_is_one_that_there_is(script, full, tmp_path, monkeypatch,
     assert read > 40 and len(names) == len(set(names))
     for provider in ("cuda", "tensorrt", "nv-tensorrt-rtx"):
         assert f"minilm: validate {provider}" in names and f"roberta-base: bench {provider}" in names
-    for provider in PLAN_PROVIDERS:
+    for provider in plan_providers():
         for precision in ("fp32", "tf32", "fp16", "bf16", "int8"):
             assert f"minilm: build {provider} {precision}" in names
             assert f"roberta-base: bench {provider} {precision}" in names

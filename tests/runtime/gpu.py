@@ -3,10 +3,13 @@
 import pytest
 
 from propetl.errors import BackendError, MissingExtraError
-from propetl.runtime.engines import PLAN_PROVIDERS, PROVIDERS
+from propetl.runtime.engines.provider import OrtProvider
+from propetl.runtime.engines.providers import PROVIDERS
 from propetl.runtime.session import Session
 
-GPU_PROVIDERS = tuple(provider for provider in PROVIDERS if provider not in ("cpu", *PLAN_PROVIDERS))
+GPU_PROVIDERS = tuple(
+    name for name, one in PROVIDERS.items() if isinstance(one, OrtProvider) and one.memory == "cuda"
+)
 """Those that run graphs; plans are tested where they are built."""
 
 # What tells that a provider is not installed; whatever else keeps it from starting is a failure.

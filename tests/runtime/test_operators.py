@@ -3,34 +3,34 @@
 import pytest
 
 from propetl.errors import ArtifactError, ConfigurationError
-from propetl.runtime.engines import PROVIDERS
-from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD, check_operators, check_provider
+from propetl.runtime.engines.providers import PROVIDERS, check_runs
+from propetl.runtime.operators import ONNXRUNTIME, OPERATOR_SETS, STANDARD, check_operators
 from propetl.runtime.session import Session
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_any_provider_may_run_standard_graphs(provider):
-    check_provider(STANDARD, "fp32", provider, "somewhere")
+    check_runs(provider, STANDARD, "fp32", "somewhere")
 
 
-def test_providers_of_operators_are_known():
-    assert {name for one in OPERATOR_SETS.values() for name in one.providers or ()} <= set(PROVIDERS)
+def test_operators_of_providers_are_known():
+    assert set().union(*(one.operators for one in PROVIDERS.values())) == set(OPERATOR_SETS)
 
 
 def test_own_operators_are_for_onnxruntime():
-    check_provider(ONNXRUNTIME, "fp32", "cpu", "somewhere")
+    check_runs("cpu", ONNXRUNTIME, "fp32", "somewhere")
     with pytest.raises(ConfigurationError, match=r"somewhere uses operators of .* 'tensorrt' cannot run .*standard"):
-        check_provider(ONNXRUNTIME, "fp32", "tensorrt", "somewhere")
+        check_runs("tensorrt", ONNXRUNTIME, "fp32", "somewhere")
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_bf16_is_for_gpus(provider):
-    check_provider(STANDARD, "fp16", provider, "somewhere")
+    check_runs(provider, STANDARD, "fp16", "somewhere")
     if provider != "cpu":
-        check_provider(STANDARD, "bf16", provider, "somewhere")
+        check_runs(provider, STANDARD, "bf16", "somewhere")
         return
     with pytest.raises(ConfigurationError, match=r"somewhere computes in bf16, which provider 'cpu' cannot; .*cuda"):
-        check_provider(STANDARD, "bf16", provider, "somewhere")
+        check_runs(provider, STANDARD, "bf16", "somewhere")
 
 
 def test_unknown_operators_are_refused():

@@ -14,7 +14,7 @@ from propetl.errors import ConfigurationError
 from propetl.runtime import Session
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.engines.cache import cache_root
-from propetl.runtime.engines.ort_providers import provider_options
+from propetl.runtime.engines.providers import ort_provider
 from propetl.runtime.selftest import self_test
 from propetl.runtime.tuning import tune
 from tests.runtime.tiny_artifact import ROWS
@@ -116,11 +116,11 @@ def test_a_relative_xdg_cache_home_is_ignored(monkeypatch, tmp_path):
     assert cache_root(EngineOptions()) == tmp_path / ".cache/propetl/engines"
 
 
-@pytest.mark.parametrize("name", ["TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"])
+@pytest.mark.parametrize("name", ["tensorrt", "nv-tensorrt-rtx"])
 def test_a_cache_that_a_provider_cannot_name_is_refused(tiny, tmp_path, name):
     from propetl.runtime.artifact import read_manifest
 
     manifest = read_manifest(tiny.path).manifest
     graph = manifest.forms["bank"].graph
     with pytest.raises(ConfigurationError, match="its path is not UTF-8, which this provider needs"):
-        provider_options(name, EngineOptions(), graph, manifest, tmp_path / NOT_UTF8)
+        ort_provider(name).options(EngineOptions(), graph, manifest, tmp_path / NOT_UTF8)

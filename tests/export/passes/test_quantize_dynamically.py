@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 
 from propetl.export.passes.quantize_dynamically import QuantizeDynamically, symmetric_int8
-from propetl.runtime.engines.ort_providers import UNSATURATED
+from propetl.runtime.engines.ort_options import UNSATURATED
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = (RANDOM.normal(size=(32, 24)) * np.linspace(0.01, 3, 24)).astype(np.float32)  # columns of any size

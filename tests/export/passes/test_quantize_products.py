@@ -7,7 +7,7 @@ import pytest
 
 from propetl.export.passes.quantize_products import QuantizeProducts, has_constant_matrix
 from propetl.export.ranges import Range
-from propetl.runtime.engines.ort_providers import UNSATURATED
+from propetl.runtime.engines.ort_options import UNSATURATED
 
 BODY = "a = MatMul(x, w) b = MatMul(x, v) c = Add(a, b) d = MatMul(c, w) y = MatMul(d, c)"
 

@@ -105,10 +105,11 @@ def test_onnx_runtime_in_a_stream_of_ours(tiny):
     ],
 )
 def test_a_timed_provider_is_given_our_stream(provider, told):
-    from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, stream_options
+    from propetl.runtime.engines.ort_options import stream_options
+    from propetl.runtime.engines.providers import ort_provider
 
     expected = {key: value.format(1234) for key, value in told.items()}
-    assert stream_options(ORT_PROVIDERS[provider].name, 1234) == expected
+    assert stream_options(ort_provider(provider), 1234) == expected
 
 
 def test_timing_needs_the_bindings(tiny, monkeypatch):
@@ -174,6 +175,6 @@ def test_without_bindings_the_report_says_what_to_install(planned, provider, mon
 
     monkeypatch.setattr(plan, "has_cuda_bindings", lambda: False)
     made = plan_of(planned.path, BenchOptions(provider=provider))
-    assert made.on_gpu and not made.times_device
+    assert made.in_gpu_memory and not made.times_device
     assert made.engine_module == {"tensorrt-plan": "tensorrt", "tensorrt-rtx-plan": "tensorrt_rtx"}[provider]
     assert "no times of the GPU itself: pip install cuda-bindings" in made.notes

@@ -13,7 +13,7 @@ from propetl.errors import ArtifactError, BackendError, ConfigurationError, Miss
 from propetl.installation import requirement_of
 from propetl.runtime.artifact import read_artifact, read_manifest
 from propetl.runtime.engines import EngineOptions, load_engine, ort
-from propetl.runtime.engines.ort_providers import ORT_PROVIDERS
+from propetl.runtime.engines.providers import ort_provider
 from tests.device_env import ROOT
 from tests.runtime.tiny_artifact import ROWS
 from tests.runtime.tiny_tokenizer import token_ids
@@ -102,7 +102,7 @@ def test_a_provider_that_is_not_there_is_an_error(artifact, graph, provider, mon
     with pytest.raises(BackendError) as caught:
         load_engine(artifact, graph, EngineOptions(provider))
     message = str(caught.value)
-    assert f"provider '{provider}' needs ONNX Runtime's {ORT_PROVIDERS[provider].name}" in message
+    assert f"provider '{provider}' needs ONNX Runtime's {ort_provider(provider).name}" in message
     assert "serves: cpu;" in message
     assert f"pip install {requirement_of('gpu')}" in message
 

@@ -1,18 +1,21 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import onnxruntime
 import pytest
 
 from propetl.errors import BackendError
-from propetl.runtime.engines.ort_providers import CPU_PROVIDER, ORT_PROVIDERS
+from propetl.runtime.engines.ort_options import CPU_PROVIDER
 from propetl.runtime.engines.placement import RECORD_PLACEMENT, check_placement, placement_of
+from propetl.runtime.engines.provider import OrtProvider
+from propetl.runtime.engines.providers import PROVIDERS, ort_provider
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 SHAPES = ((CPU_PROVIDER, "Shape"), (CPU_PROVIDER, "Gather"), (CPU_PROVIDER, "Concat"))
 
 
 def check(provider, placement):
-    check_placement(provider, ORT_PROVIDERS[provider], placement, "bank/model.onnx")
+    check_placement(provider, ort_provider(provider), placement, "bank/model.onnx")
 
 
 def test_shapes_may_be_counted_on_the_cpu():
@@ -41,6 +44,24 @@ def test_another_provider_of_the_gpu_may_help_but_not_do_it_all():
 def test_a_session_that_only_counts_shapes_on_the_cpu_runs_nothing_on_the_gpu():
     with pytest.raises(BackendError, match="runs nothing"):
         check("cuda", SHAPES)
+
+
+@pytest.mark.parametrize("provider", [name for name, one in PROVIDERS.items() if isinstance(one, OrtProvider)])
+def test_every_provider_but_the_cpu_is_held_to_what_it_was_asked_for(provider):
+    stray = ((ort_provider(provider).name, "Softmax"), (CPU_PROVIDER, "MatMul"))
+    if ort_provider(provider).name == CPU_PROVIDER:
+        check(provider, stray)
+        return
+    with pytest.raises(BackendError, match=r"MatMul \(1\) would fall back to the CPU"):
+        check(provider, stray)
+
+
+def test_a_provider_that_computes_in_the_cpus_memory_is_held_to_it_too():
+    """As a library of its own for CPUs would be: where its tensors are says nothing of who computes."""
+    other = replace(ort_provider("cpu"), name="OtherExecutionProvider", left_to_cpu=frozenset({"Shape"}))
+    check_placement("other", other, ((CPU_PROVIDER, "Shape"), ("OtherExecutionProvider", "MatMul")), "model.onnx")
+    with pytest.raises(BackendError, match=r"MatMul \(1\) would fall back to the CPU"):
+        check_placement("other", other, ((CPU_PROVIDER, "MatMul"),), "model.onnx")
 
 
 def test_the_cpu_may_do_everything():

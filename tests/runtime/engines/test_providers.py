@@ -1,11 +1,13 @@
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from propetl.runtime.artifact import read_artifact
-from propetl.runtime.engines import PROVIDERS, EngineOptions
-from propetl.runtime.engines.ort_providers import ORT_PROVIDERS, provider_options, size_ranges
+from propetl.runtime.engines import EngineOptions
+from propetl.runtime.engines.ort_options import size_ranges
+from propetl.runtime.engines.providers import PROVIDERS, ort_provider
 
 CACHE = Path("cache")
 
@@ -17,12 +19,13 @@ def manifest(tiny):
 
 def options_of(manifest, options, form="switchable", name=None):
     graph = manifest.forms[form].graph
-    return provider_options(name or ORT_PROVIDERS[options.provider].name, options, graph, manifest, CACHE)
+    return ort_provider(name or options.provider).options(options, graph, manifest, CACHE)
 
 
-def test_every_provider_has_its_line():
-    ours = {name for name, module in PROVIDERS.items() if module == "propetl.runtime.engines.ort"}
-    assert ours == set(ORT_PROVIDERS)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_module_of_every_provider_runs_it(provider):
+    module = import_module(PROVIDERS[provider].module)
+    assert callable(module.load) and callable(module.can_stage)
 
 
 def test_the_cpu_takes_no_options(manifest):
@@ -75,7 +78,7 @@ def test_rtx_has_names_of_its_own(manifest):
 
 
 def test_the_helper_of_tensorrt_gets_options_of_cuda(manifest):
-    found = options_of(manifest, EngineOptions("tensorrt", device=3), name="CUDAExecutionProvider")
+    found = options_of(manifest, EngineOptions("tensorrt", device=3), name="cuda")
     assert found == {"device_id": "3", "use_tf32": "0"}
 
 
