@@ -1,12 +1,12 @@
 """The part of a problem that a device needs: the shape of its logits, and from them to a line of JSON."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from propetl import fields
 
 if TYPE_CHECKING:
+    from propetl.problems.table import Column
     from propetl.runtime.cutting import Asked
     from propetl.runtime.forms import BoundTask, Logits
     from propetl.runtime.logits_reader import LogitsReader, Texts
@@ -19,23 +19,6 @@ Where = Literal["row", "token", "text"]
 
 Generated = Callable[[Any], list[str]]
 """Texts of a call to the text that is generated for each row."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table that ``propetl predict`` prints.
-
-    Attributes:
-        title: in its first line.
-        style: of rich.
-        number: whether it holds numbers, which stand at the right.
-        folds: whether long texts go on in the next line.
-    """
-
-    title: str
-    style: str | None = None
-    number: bool = False
-    folds: bool = False
 
 
 class Answering:
@@ -133,23 +116,17 @@ class Answering:
 
     # On a terminal.
 
-    def columns(self, task: "TaskSpec", scores: bool) -> list[Column]:
+    def columns(self, task: "TaskSpec", scores: bool) -> "list[Column]":
         """Columns of a table of answers, behind those of the texts; ``scores`` for every label's probability."""
+        from propetl.problems.table import Column, numbers
+
         label = [Column("label", "bold green")] if task.labels else []
         return [*label, *numbers("score", *(task.labels if scores else ()))]
 
     def lines(self, task: "TaskSpec", prediction: "Prediction", scores: bool) -> list[list[str]]:
         """Cells of :meth:`columns` for one row, line by line."""
+        from propetl.problems.table import number
+
         label = [] if prediction.label is None else [prediction.label]
         shown = [prediction.scores[name] for name in (task.labels if scores else ())]
         return [[*label, *map(number, (prediction.score, *shown))]]
-
-
-def numbers(*titles: str) -> list[Column]:
-    """Columns of numbers."""
-    return [Column(title, number=True) for title in titles]
-
-
-def number(value: float | None) -> str:
-    """A number in a cell."""
-    return "–" if value is None else f"{value:.4f}"

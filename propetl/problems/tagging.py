@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from propetl.bundle.words import at_words, in_one_array, tags_of, word_spans
 from propetl.errors import ConfigurationError
-from propetl.problems.answering import Column, Generated, number, numbers
+from propetl.problems.answering import Generated
 from propetl.problems.learning import Answers, Decode, Places
 from propetl.problems.token_targets import TokenTargets
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from propetl.export.other_tools.peft_heads import PeftHead
     from propetl.model import ProPETLModel
     from propetl.problems.learning import Inputs
+    from propetl.problems.table import Column
     from propetl.prototypes.effective import EffectiveWeights
     from propetl.runtime.forms import BoundTask, Logits
     from propetl.runtime.logits_reader import LogitsReader, Texts
@@ -106,13 +107,17 @@ class Tagging(TokenTargets):
             tagged.append(TaggedWord(only[start:end], start, end, *said))
         return TaggedText(None, None, {}, words=tuple(tagged))
 
-    def columns(self, task: "TaskSpec", scores: bool) -> list[Column]:
+    def columns(self, task: "TaskSpec", scores: bool) -> "list[Column]":
         """Words and tags."""
+        from propetl.problems.table import Column, numbers
+
         shown = task.labels if scores else ()
         return [Column("word"), Column("tag", "bold green"), *numbers("score", *shown)]
 
     def lines(self, task: "TaskSpec", prediction: "Prediction", scores: bool) -> list[list[str]]:
         """A line for each word."""
+        from propetl.problems.table import number
+
         shown = task.labels if scores else ()
         return [
             [word.word, word.tag or "–", *map(number, (word.score, *(word.scores.get(name) for name in shown)))]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from propetl.bundle.text import NO_CLASS, NO_VALUE, PLACE, TextInfo, check_text_info
 from propetl.errors import ConfigurationError, TaskError
-from propetl.problems.answering import Column, Generated
+from propetl.problems.answering import Generated
 from propetl.problems.classification import CLASSIFICATION
 from propetl.problems.learning import Answers, Decode, Learning, Places
 from propetl.problems.regression import REGRESSION
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from propetl.families import Family
     from propetl.model import ProPETLModel
     from propetl.problems.learning import Inputs
+    from propetl.problems.table import Column
     from propetl.prototypes.effective import EffectiveWeights
     from propetl.prototypes.layout import TaskLayout
     from propetl.runtime.cutting import Asked
@@ -103,8 +104,10 @@ class Text(TokenTargets):
         score = float(meant) if asked.step is not None and meant != NO_VALUE else None
         return GeneratedAnswer(label, score, {}, answer)
 
-    def columns(self, task: "TaskSpec", scores: bool) -> list[Column]:
+    def columns(self, task: "TaskSpec", scores: bool) -> "list[Column]":
         """The text, and the label."""
+        from propetl.problems.table import Column
+
         label = [Column("label")] if task.labels else []
         return [Column("generated", "bold green", folds=True), *label]
 
