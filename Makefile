@@ -22,7 +22,7 @@ DEVELOP := $(USE),dev
 # The folder's own date changes with everything put into it, hence a file.
 DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP  := $(VENV)/.installed-dev
-SOURCES    := pyproject.toml constraints.txt tools/install_locked.py Makefile
+SOURCES    := pyproject.toml setup.py constraints.txt tools/install_locked.py Makefile
 
 # Two processes, each with one thread for its sums; the tests of a file share what they build, so they stay together.
 # In their own order: by default files of few tests come last, and these are the longest, for which one process then waits.

@@ -74,7 +74,7 @@ def _bytes_on_disk(folder: Path) -> int:
 def _needed(folder: Path, layout: TaskLayout) -> int:
     """The backbone, and for each task its head and its folded weights in float32."""
     backbone = (folder / "backbone.data").stat().st_size
-    folded = layout.slots * sum(tensor.size for tensor in layout.tensors) * 4
+    folded = sum(tensor.slots * tensor.size for tensor in layout.tensors) * 4
     head = 2 * (layout.hidden_size + 1) * 4
     return backbone + TASKS * (folded + head)
 

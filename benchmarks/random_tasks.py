@@ -67,7 +67,7 @@ def normal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def _task(layout: TaskLayout, random: np.random.Generator, backbone: Backbone, rows: int) -> TaskContents:
     shares = layout.config.sparsity
-    masks = {tensor.name: pack(random.random((layout.slots, tensor.size)) < shares) for tensor in layout.masked_tensors}
+    masks = {tensor.name: pack(random.random((tensor.slots, tensor.size)) < shares) for tensor in layout.masked_tensors}
     ids = random.integers(1000, 20000, (rows, 32))
     samples = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     if backbone.family.takes_token_types:

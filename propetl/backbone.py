@@ -136,7 +136,19 @@ def _sizes(model: PreTrainedModel, family: Family) -> dict[str, Any]:
         "decoder_layers": sum(depths[1:]),
         "query_size": None if query == hidden else query,
         "key_value_size": None if value == query else value,
+        "ffn_size": _ffn_width(model, family),
     }
+
+
+def _ffn_width(model: PreTrainedModel, family: Family) -> int | None:
+    """Inputs of the FFNs' last projections; None where layers differ."""
+    modules = [
+        layer.get_submodule(stack.ffn_out)
+        for stack in family.stacks
+        for layer in cast(nn.ModuleList, model.get_submodule(stack.layers))
+    ]
+    widths = {cast(Tensor, module.weight).shape[1 if isinstance(module, nn.Linear) else 0] for module in modules}
+    return widths.pop() if len(widths) == 1 else None
 
 
 def _width(model: PreTrainedModel, layer: str, place: Projection) -> int:

@@ -74,12 +74,14 @@ class Stack:
         layers: path of the list in the model, as :func:`propetl.backbone.load_backbone` loads it.
         attention: sub-layer of the self-attention.
         ffn: sub-layer of the feed-forward network.
+        ffn_out: the projection that brings the FFN's inner values back to the hidden width.
         attentions: self-attention, then cross-attention where there is one.
     """
 
     layers: str
     attention: SubLayer
     ffn: SubLayer
+    ffn_out: str
     attentions: tuple[Attention, ...]
 
 
@@ -130,6 +132,7 @@ def _bert_like(name: str, **more: Any) -> Family:
         layers="encoder.layer",
         attention=SubLayer("attention.output.dropout", "attention.output", 1, "attention.output.LayerNorm"),
         ffn=SubLayer("output.dropout", "output", 1, "output.LayerNorm"),
+        ffn_out="output.dense",
         attentions=(
             Attention(
                 "attention.self", _projections("attention.self.query", "attention.self.key", "attention.self.value")
@@ -147,6 +150,7 @@ _DISTILBERT = Family(
             layers="transformer.layer",
             attention=SubLayer("attention.out_lin", "attention", 0, "sa_layer_norm"),
             ffn=SubLayer("ffn", "ffn", 0, "output_layer_norm"),
+            ffn_out="ffn.lin2",
             attentions=(Attention("attention", _projections("attention.q_lin", "attention.k_lin", "attention.v_lin")),),
         ),
     ),
@@ -161,6 +165,7 @@ _MPNET = Family(
             layers="encoder.layer",
             attention=SubLayer("attention.dropout", "attention", 0, "attention.LayerNorm"),
             ffn=SubLayer("output.dropout", "output", 1, "output.LayerNorm"),
+            ffn_out="output.dense",
             attentions=(
                 Attention("attention.attn", _projections("attention.attn.q", "attention.attn.k", "attention.attn.v")),
             ),
@@ -181,13 +186,16 @@ def _t5_like(name: str) -> Family:
     def sub_layer(place: int) -> SubLayer:
         return SubLayer(f"layer.{place}.dropout", f"layer.{place}", 0, None)
 
+    def stack(layers: str, ffn: int, attentions: tuple[Attention, ...]) -> Stack:
+        return Stack(layers, sub_layer(0), sub_layer(ffn), f"layer.{ffn}.DenseReluDense.wo", attentions)
+
     self_attention, cross_attention = attention(0, "SelfAttention"), attention(1, "EncDecAttention")
     return Family(
         name=name,
         kind="encoder-decoder",
         stacks=(
-            Stack("encoder.block", sub_layer(0), sub_layer(1), (self_attention,)),
-            Stack("decoder.block", sub_layer(0), sub_layer(2), (self_attention, cross_attention)),
+            stack("encoder.block", 1, (self_attention,)),
+            stack("decoder.block", 2, (self_attention, cross_attention)),
         ),
         positions="relative",
     )
@@ -200,6 +208,7 @@ def _bart_attention(module: str) -> Attention:
 _BART_SUB_LAYERS = (
     SubLayer("self_attn.out_proj", "self_attn", 0, "self_attn_layer_norm"),
     SubLayer("fc2", "fc1", 0, "final_layer_norm"),
+    "fc2",
 )
 
 _BART = Family(
@@ -221,6 +230,7 @@ _GPT2 = Family(
             layers="transformer.h",
             attention=SubLayer("attn.resid_dropout", "ln_1", 0, None),
             ffn=SubLayer("mlp.dropout", "ln_2", 0, None),
+            ffn_out="mlp.c_proj",
             attentions=(
                 Attention(
                     "attn",
@@ -238,6 +248,7 @@ def _llama_like(name: str) -> Family:
         layers="model.layers",
         attention=SubLayer("self_attn.o_proj", "input_layernorm", 0, None),
         ffn=SubLayer("mlp.down_proj", "post_attention_layernorm", 0, None),
+        ffn_out="mlp.down_proj",
         attentions=(Attention("self_attn", attention),),
     )
     return Family(name, "decoder", (layer,))

@@ -1,6 +1,8 @@
 """Makes a backbone use a prototype, by forward hooks: its code and its weights stay as they are."""
 
+import itertools
 from collections import defaultdict
+from collections.abc import Iterator
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -33,6 +35,7 @@ def attach(
     """
     method = config.specification.layer()
     used: dict[str, int] = defaultdict(int)  # slots, by prototype
+    numbers: dict[str, Iterator[int]] = defaultdict(itertools.count)  # of layers, by prototype
     for number, stack in enumerate(family.stacks):
         prototype = config.prototype_of(number)
         here, places = _only(prototype, current), len(config.places(len(stack.attentions)))
@@ -40,7 +43,7 @@ def attach(
         assert isinstance(layers, nn.ModuleList)
         for layer in layers:
             slots = range(used[prototype], used[prototype] + places)
-            method.attach(HookedLayer(layer, family, stack, slots, config, here, merge))
+            method.attach(HookedLayer(layer, family, stack, next(numbers[prototype]), slots, config, here, merge))
             used[prototype] = slots.stop
     method.finish(model, family)
 

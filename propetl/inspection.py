@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +131,9 @@ class Inspection:
     def kept_at(self, task: str, slot: int) -> float:
         """Share of all masked weights that ``task`` keeps at ``slot``."""
         layout = self.bundle.info.layout
-        prototype, place = layout.place(slot)
-        sizes = {each.name: each.size for each in layout.masked_tensors if each.name.startswith(prototype)}
-        ones = sum(self.kept[task][name][place] * size for name, size in sizes.items())
+        here = layout.tensors_at(slot)
+        sizes = {tensor.name: tensor.size for tensor in layout.masked_tensors if tensor.name in here}
+        ones = sum(self.kept[task][name][here[name]] * size for name, size in sizes.items())
         return float(ones / sum(sizes.values()))
 
     def mask_bytes(self, task: str) -> int:
@@ -274,13 +274,16 @@ def _between(owners: Iterable[Arrays]) -> Matrix | None:
 
 
 def _between_slots(masks: Arrays, layout: TaskLayout) -> Matrix:
-    """Overlap of one owner's masks ``[slots, bytes]`` at two slots each: ``[slots, slots]``."""
+    """Overlap of one owner's masks at two slots each, over the tensors that run at both: ``[slots, slots]``."""
     matrix = np.full((layout.slots, layout.slots), np.nan)
-    start = 0
-    for prototype, slots in layout.prototypes.items():
-        own = [masks[name] for name in sorted(masks) if name.startswith(prototype)]
-        matrix[start : start + slots, start : start + slots] = jaccard_matrix(np.concatenate(own, axis=1))
-        start += slots
+    rows = [
+        {name: masks[name][place] for name, place in layout.tensors_at(slot).items() if name in masks}
+        for slot in range(layout.slots)
+    ]
+    for left, right in combinations_with_replacement(range(layout.slots), 2):
+        if common := sorted(rows[left].keys() & rows[right].keys()):
+            pair = np.stack([np.concatenate([rows[slot][name] for name in common]) for slot in (left, right)])
+            matrix[left, right] = matrix[right, left] = jaccard_matrix(pair)[0, 1]
     return matrix
 
 

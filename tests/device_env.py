@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # What goes into the wheel, and what its build reads.
-SOURCES = ("propetl", "cli", "export", "runtime", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("propetl", "cli", "export", "runtime", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 
 @dataclass(frozen=True)

@@ -69,13 +69,6 @@ def install_locked() -> ModuleType:
     return tool("install_locked")
 
 
-def test_package_list_equals_the_folders_on_disk() -> None:
-    on_disk = {str(Path(file).parent).replace("/", ".") for file in module_files()}
-    listed = PROJECT["tool"]["setuptools"]["packages"]
-    assert set(listed) == on_disk
-    assert listed == sorted(set(listed))
-
-
 def test_every_package_has_an_init() -> None:
     files = module_files()
     assert {f"{Path(file).parent}/__init__.py" for file in files} <= files

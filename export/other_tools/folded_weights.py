@@ -18,9 +18,15 @@ def folded_weights(model: ProPETLModel, task: str) -> FoldedWeights:
     layout = model.layout
     with torch.no_grad():
         weights = model.effective(task)
-        parts = [(weights.of(prototype), slots) for prototype, slots in layout.prototypes.items()]
         stacked = {
-            name: torch.stack([part.at(name, slot) for part, slots in parts for slot in range(slots)])
-            for name in (part.name for part in layout.parts)
+            part.name: torch.stack(
+                [
+                    weights.at(tensor.name, slot)
+                    for tensor in layout.tensors
+                    if tensor.name == tensor.prototype + part.name
+                    for slot in range(tensor.slots)
+                ]
+            )
+            for part in layout.parts
         }
     return {name: value.float().cpu().numpy() for name, value in stacked.items()}

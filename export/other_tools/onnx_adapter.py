@@ -51,7 +51,7 @@ class FoldedProgram(Program):
     """``logits = program(inputs, task)`` where ``task`` holds folded weights ``weight.NAME`` ``[slots, *shape]``."""
 
     def _effective(self, task: Mapping[str, Tensor], rows: bool = False) -> EffectiveWeights | None:
-        names = [part.name for part in self.model.layout.parts]
+        names = [tensor.name for tensor in self.model.layout.tensors]
         return EffectiveWeights({name: task[WEIGHT + name] for name in names}, {}, rows) if names else None
 
 
@@ -97,7 +97,7 @@ def write_adapter(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
 def _signatures(model: ProPETLModel, head: str) -> tuple[TensorSignature, ...]:
     """One input for each tensor of an adapter; the number of labels is free."""
     layout = model.layout
-    shapes = {WEIGHT + part.name: (layout.slots, *part.shape) for part in layout.parts}
+    shapes = {WEIGHT + tensor.name: (tensor.slots, *tensor.shape) for tensor in layout.tensors}
     heads = head_shapes(head, layout.hidden_size, LABELS)
     return tuple(
         TensorSignature(name, "float32", shape)

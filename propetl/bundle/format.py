@@ -66,6 +66,7 @@ class BackboneInfo:
         decoder_layers: layers of an encoder-decoder's decoder; 0 where there is one stack of layers.
         query_size: width of all heads' queries together; None where it is ``hidden_size``.
         key_value_size: the same of keys and of values; None where it is that of the queries.
+        ffn_size: width of the FFN's inner values; None where layers differ in it.
     """
 
     name: str
@@ -78,6 +79,7 @@ class BackboneInfo:
     decoder_layers: int = 0
     query_size: int | None = None
     key_value_size: int | None = None
+    ffn_size: int | None = None
 
     def __post_init__(self) -> None:
         for key in ("name", "family", "fingerprint"):
@@ -87,7 +89,7 @@ class BackboneInfo:
         for key in ("hidden_size", "layers"):
             fields.whole(getattr(self, key), f"backbone.{key}", 1)
         fields.whole(self.decoder_layers, "backbone.decoder_layers")
-        for key in ("query_size", "key_value_size"):
+        for key in ("query_size", "key_value_size", "ffn_size"):
             fields.optional(partial(fields.whole, smallest=1), getattr(self, key), f"backbone.{key}")
 
     @classmethod
@@ -98,9 +100,8 @@ class BackboneInfo:
 
     def layout(self, config: PrototypeConfig) -> TaskLayout:
         """Names and shapes of every tensor that ``config`` needs on this backbone."""
-        return layout_of(
-            config, self.hidden_size, self.layers, self.decoder_layers, self.query_size, self.key_value_size
-        )
+        widths = (self.query_size, self.key_value_size, self.ffn_size)
+        return layout_of(config, self.hidden_size, self.layers, self.decoder_layers, *widths)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class HookedLayer:
         module: the layer.
         family: of the backbone.
         stack: where things are in the layer.
+        number: of the layer, among those in which its prototype runs.
         slots: its slots of the prototype, in the order of :meth:`propetl.prototypes.method.Method.places`.
         config: the method's hyper-parameters.
         current: called at every slot for the weights to use.
@@ -34,6 +35,7 @@ class HookedLayer:
     module: nn.Module
     family: Family
     stack: Stack
+    number: int
     slots: range
     config: PrototypeConfig
     current: Current

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from math import prod
 
 from propetl.bits import packed_length
@@ -17,9 +18,11 @@ class TensorSpec:
     Attributes:
         name: as in files and graphs, such as ``down.weight``, or ``decoder.down.weight`` of the decoder's prototype.
         shape: without the slot axis.
-        slots: where its prototype runs.
+        slots: at how many slots it runs: all of its prototype's, or one in each layer.
         masked: whether masks apply to it; biases are shared as they are.
         initial: how it starts.
+        prototype: what the names of its prototype's tensors start with.
+        once_a_layer: whether it runs at the last slot of each layer alone.
     """
 
     name: str
@@ -27,6 +30,8 @@ class TensorSpec:
     slots: int
     masked: bool
     initial: Initial
+    prototype: str
+    once_a_layer: bool
 
     @cached_property  # as are a layout's tensors: every pack that is read is checked against them
     def size(self) -> int:
@@ -75,6 +80,31 @@ class TaskLayout:
         """Places where the prototype runs, counted stack by stack, layer by layer, place by place."""
         return sum(layers * len(places) for layers, places in self.stacks)
 
+    def tensors_at(self, slot: int) -> dict[str, int]:
+        """Names of the tensors that run at ``slot``, and at which of its own slots each does."""
+        prototype, place = self.place(slot)
+        ends = self._layer_ends(prototype)
+        return {
+            tensor.name: ends.index(place) if tensor.once_a_layer else place
+            for tensor in self.tensors
+            if tensor.prototype == prototype and (not tensor.once_a_layer or place in ends)
+        }
+
+    def _tensor(self, prototype: str, slots: int, part: PrototypeTensor) -> TensorSpec:
+        own = len(self._layer_ends(prototype)) if part.once_a_layer else slots
+        name = prototype + part.name
+        return TensorSpec(name, part.shape, own, part.masked, part.initial, prototype, part.once_a_layer)
+
+    def _layer_ends(self, prototype: str) -> list[int]:
+        """The last slot of each layer in which a prototype runs, among the prototype's own slots."""
+        counts = [
+            len(places)
+            for stack, (layers, places) in enumerate(self.stacks)
+            if self.config.prototype_of(stack) == prototype
+            for _ in range(layers)
+        ]
+        return [end - 1 for end in accumulate(counts)]
+
     @property
     def prototypes(self) -> dict[str, int]:
         """Slots of each prototype, by what the names of its tensors start with; empty where there is one."""
@@ -97,7 +127,7 @@ class TaskLayout:
     def tensors(self) -> tuple[TensorSpec, ...]:
         """All prototypes' tensors, one after the other."""
         return tuple(
-            TensorSpec(prototype + part.name, part.shape, slots, part.masked, part.initial)
+            self._tensor(prototype, slots, part)
             for prototype, slots in self.prototypes.items()
             for part in self.parts
         )
@@ -152,6 +182,7 @@ def layout_of(
     decoder_layers: int = 0,
     query_size: int | None = None,
     key_value_size: int | None = None,
+    ffn_size: int | None = None,
 ) -> TaskLayout:
     """The tensors of ``config`` on one backbone.
 
@@ -162,7 +193,11 @@ def layout_of(
         decoder_layers: of an encoder-decoder's decoder.
         query_size: width of all heads' queries together, ``q``; ``h`` if None.
         key_value_size: the same of keys and of values, ``v``; ``q`` if None.
+        ffn_size: width of the FFN's inner values; None if layers differ in it.
+
+    Raises:
+        ConfigurationError: the method cannot be had on this backbone.
     """
     queries = query_size or hidden_size
-    widths = Widths(hidden_size, queries, key_value_size or queries)
+    widths = Widths(hidden_size, queries, key_value_size or queries, ffn_size)
     return TaskLayout(config, hidden_size, layers, config.specification.tensors(config, widths), decoder_layers)

@@ -28,11 +28,13 @@ class Widths:
         hidden: of its hidden states.
         query: of all heads' queries together.
         key_value: the same of keys and of values.
+        ffn: of the FFN's inner values; None where layers differ in it.
     """
 
     hidden: int
     query: int
     key_value: int
+    ffn: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class PrototypeTensor:
         shape: at one slot.
         initial: how it starts.
         masked: whether masks apply to it; what is not masked is shared as it is.
+        once_a_layer: whether it runs at one slot of each layer, the last one, and not at all of them.
     """
 
     name: str
     shape: tuple[int, ...]
     initial: Initial = SMALL
     masked: bool = True
+    once_a_layer: bool = False
 
 
 class Method(Generic[Options]):

@@ -32,6 +32,9 @@ def test_every_path_leads_to_the_module_it_is_named_for(backbones, name):
                     assert isinstance(norm, nn.LayerNorm) and norm.normalized_shape == (info.hidden_size,)
                 layer.get_submodule(place.output)
                 layer.get_submodule(place.residual)
+            last = layer.get_submodule(stack.ffn_out)
+            rows, columns = last.weight.shape if isinstance(last, nn.Linear) else last.weight.T.shape
+            assert (rows, columns) == (info.hidden_size, info.ffn_size)
             for attention in stack.attentions:
                 layer.get_submodule(attention.module)
                 _check_projections(layer, attention, info)

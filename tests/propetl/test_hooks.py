@@ -39,7 +39,7 @@ class Hooked:
         self.model = copy.deepcopy(backbone.model)
         self.current: Any = EffectiveWeights(
             {
-                tensor.name: 0.3 * torch.randn(self.layout.slots, *tensor.shape, generator=generator)
+                tensor.name: 0.3 * torch.randn(tensor.slots, *tensor.shape, generator=generator)
                 for tensor in self.layout.tensors
             }
         )
