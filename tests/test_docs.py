@@ -54,7 +54,7 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to
 def test_pages_that_issue_and_readme_name_are_there():
     expected = {"README", "artifact-format", "bundle-format", "compiler", "training", "exporting", "validating"}
     expected |= {"running", "inspecting", "benchmarking", "results"}
-    expected |= {"adding-a-family", "adding-a-problem", "adding-a-task"}
+    expected |= {"adding-a-family", "adding-a-method", "adding-a-problem", "adding-a-task"}
     assert expected <= {page.stem for page in DOCS.glob("*.md")}
 
 
@@ -207,9 +207,9 @@ def test_prototype_tensors_are_those_of_the_code():
     text = _section("bundle-format.md", "prototype.safetensors")
     for method in METHODS:
         config = PrototypeConfig(method=method, bottleneck=7, rank=7, prefix_length=5)
-        for tensor in layout_of(config, 12, 2).tensors:
+        for tensor in layout_of(config, 12, 2, ffn_size=48).tensors:
             name = re.sub(r"^(query|value)\.", "TARGET.", tensor.name)
-            sizes = ", ".join({7: "r", 12: "h", 5: "P", 24: "2h"}[size] for size in tensor.shape)
+            sizes = ", ".join({7: "r", 12: "h", 5: "P", 24: "2h", 48: "f"}[size] for size in tensor.shape)
             (row,) = [line for line in text.splitlines() if f"| `{name}` |" in line]
             assert f"`[{sizes}]`" in row and row.endswith("| yes |" if tensor.masked else "| no |")
 

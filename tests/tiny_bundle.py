@@ -25,6 +25,7 @@ BACKBONE = BackboneInfo(
     parameters=1234,
     hidden_size=12,
     layers=2,
+    ffn_size=24,
 )
 TOKENIZER = {"tokenizer.json": b'{"version": "1.0"}', "tokenizer_config.json": b"{}"}
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")

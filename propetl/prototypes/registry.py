@@ -4,6 +4,7 @@ from typing import Any
 
 from propetl.prototypes.adapter.specification import Adapter, AdapterOptions
 from propetl.prototypes.baselines import FullFineTuning, HeadAlone
+from propetl.prototypes.ia3.specification import Ia3
 from propetl.prototypes.lora.specification import Lora, LoraOptions
 from propetl.prototypes.method import Method
 from propetl.prototypes.prefix.specification import Prefix, PrefixOptions
@@ -14,6 +15,7 @@ METHODS: dict[str, Method[Any]] = {
         Adapter(),
         Lora(),
         Prefix(),
+        Ia3(),
         HeadAlone(),
         FullFineTuning(),
     )

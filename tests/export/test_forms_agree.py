@@ -9,6 +9,7 @@ import pytest
 from propetl.errors import TaskError
 from propetl.export.options import ExportOptions
 from propetl.families import FAMILIES
+from propetl.prototypes.registry import METHODS
 from propetl.prototypes.spec import Combination, PrototypeConfig
 from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
@@ -31,6 +32,7 @@ HOULSBY = PrototypeConfig(bottleneck=3, sparsity=0.3, sites=("attention", "ffn")
 LORA = PrototypeConfig("lora", rank=3, alpha=4.5, sparsity=0.6)
 LORA_ON_ALL = PrototypeConfig("lora", rank=2, alpha=3.0, targets=("query", "key", "value"), sparsity=0.2)
 PREFIX = PrototypeConfig("prefix", prefix_length=3, sparsity=0.5)
+IA3 = PrototypeConfig("ia3", sparsity=0.6)
 
 # Every family with every method; sharing, head, sites, width and depth take turns.
 CASES = [
@@ -55,6 +57,7 @@ CASES = [
     Case("bert", PrototypeConfig("head"), head="own"),
     Case("gpt2", LORA, layers=1),
     Case("llama", PREFIX, layers=1),
+    Case("gpt2", IA3, layers=1),
 ]
 
 ENCODERS = {family.name for family in FAMILIES.values() if not family.generates}
@@ -77,6 +80,7 @@ HYBRID_CASES = [
     Case("mpnet", _hybrid(PREFIX, "or")),
     Case("distilbert", _hybrid(PREFIX, "and", LANGUAGES)),
     Case("roberta", _hybrid(PREFIX, "add", LANGUAGES), layers=3),
+    Case("roberta", _hybrid(IA3, "and", LANGUAGES), layers=1),
     Case("xlm-roberta", dataclasses.replace(ADAPTER, masks="only-tasks"), head="own"),
     Case("bert", dataclasses.replace(LORA, masks="only-layers"), head="own"),
 ]
@@ -85,7 +89,7 @@ CASES += HYBRID_CASES
 
 def test_the_cases_cover_rules_methods_and_languages_of_hybrid_masks() -> None:
     hybrid = [case.config for case in HYBRID_CASES if case.config.masks == "hybrid"]
-    assert {(config.method, config.combine) for config in hybrid} == {
+    assert {(config.method, config.combine) for config in hybrid} >= {
         (method, rule) for method in ("adapter", "lora", "prefix") for rule in ("or", "and", "add")
     }
     assert {(config.combine, bool(config.languages)) for config in hybrid} == {
@@ -95,6 +99,7 @@ def test_the_cases_cover_rules_methods_and_languages_of_hybrid_masks() -> None:
 
 
 def test_the_cases_cover_families_methods_and_widths_of_heads() -> None:
+    assert {case.config.method for case in CASES} == {name for name, one in METHODS.items() if not one.trains_backbone}
     assert {outputs for case in CASES for outputs in case.tasks.values()} == {0, 1, 2, 3, 4, 5}
     assert {(case.config.method, case.config.sharing) for case in CASES} >= {
         (method, sharing) for method in ("adapter", "lora", "prefix") for sharing in ("masked", "unshared")

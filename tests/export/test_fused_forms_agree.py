@@ -31,6 +31,7 @@ CASES = [
     Case("distilbert", dataclasses.replace(PREFIX, sharing="unshared"), layers=1, tasks=TASKS),
     Case("mpnet", ADAPTER, tasks=TASKS),
     Case("mpnet", LORA, layers=1, tasks=TASKS),
+    Case("roberta", PrototypeConfig("ia3"), layers=1, tasks=TASKS),
     Case("gpt2", LORA, layers=1, tasks=TASKS),  # the library's fusions made a Gemm of rank 3 of this
 ]
 
@@ -38,7 +39,7 @@ CASES = [
 def test_the_cases_cover_every_encoder_and_method():
     encoders = {name for name, family in FAMILIES.items() if family.kind == "encoder"}
     assert {case.family for case in CASES} == encoders | {"gpt2"}
-    assert {case.config.method for case in CASES} == {"adapter", "lora", "prefix"}
+    assert {case.config.method for case in CASES} == {"adapter", "lora", "prefix", "ia3"}
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)

@@ -46,6 +46,7 @@ CASES = {
         "t5", PrototypeConfig(masks="hybrid", languages=("de", "en"), bottleneck=5, sparsity=0.3)
     ),
     "gpt2-prefix-hybrid-add": ("gpt2", PrototypeConfig("prefix", masks="hybrid", combine="add", prefix_length=3)),
+    "t5-ia3": ("t5", PrototypeConfig("ia3")),
     "llama-lora-hybrid-and-languages": (
         "llama", PrototypeConfig("lora", masks="hybrid", combine="and", languages=("de", "en"), rank=3, alpha=9.0)
     ),

@@ -26,7 +26,7 @@ KINDS = {
 }
 METHODS = [
     (method, kind)
-    for method in ("adapter", "lora", "prefix", "head")
+    for method in ("adapter", "lora", "prefix", "ia3", "head")
     for kind in (KINDS if method != "head" else ("masked", "unshared"))
 ]
 

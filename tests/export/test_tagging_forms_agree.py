@@ -41,6 +41,7 @@ CASES = [
     Case("distilbert", dataclasses.replace(LORA, masks="hybrid", languages=("de", "en")), layers=1, tasks=BOTH),
     Case("gpt2", PrototypeConfig("adapter", "unshared", bottleneck=4), layers=1, tasks=TAGGERS),
     Case("llama", PREFIX, layers=1, tasks=BOTH),
+    Case("electra", PrototypeConfig("ia3", "unshared"), layers=1, tasks=TAGGERS),
 ]
 
 TEXTS = ["a man, a dog", "no good", "not bad at all, man! it was so bad", "is", "zoo  zoo\tzoo"]

@@ -17,7 +17,7 @@ def model_of(bert, **config):
 
 
 @pytest.mark.parametrize("sharing", ["masked", "unshared"])
-@pytest.mark.parametrize("method", ["adapter", "lora", "prefix", "head"])
+@pytest.mark.parametrize("method", ["adapter", "lora", "prefix", "ia3", "head"])
 def test_every_tensor_has_the_shape_of_the_layout(bert, method, sharing):
     model = model_of(bert, method=method, sharing=sharing)
     contents = bundle_contents(model, 17, {"two": SAMPLES, "value": SAMPLES}, {"two": {"accuracy": 0.5}})

@@ -28,7 +28,7 @@ KINDS: dict[str, Any] = {
     "only-tasks": {"masks": "only-tasks"},
 }
 LEARNED = [
-    *((method, kind) for method in ("adapter", "lora", "prefix") for kind in ("masked", "unshared", "hybrid")),
+    *((method, kind) for method in ("adapter", "lora", "prefix", "ia3") for kind in ("masked", "unshared", "hybrid")),
     ("adapter", "languages"),
     ("lora", "sparse"),
     ("prefix", "only-layers"),
@@ -170,7 +170,7 @@ class TestForward:
         bare = AutoModel.from_pretrained(backbone.info.name).eval()
         with torch.no_grad():
             expected = bare(**text).last_hidden_state[:, 0]
-            for method in ("adapter", "lora", "prefix"):
+            for method in ("adapter", "lora", "prefix", "ia3"):
                 assert torch.equal(model_of(backbone, method).eval().pooled_state(None, text), expected)
 
     def test_an_unknown_task(self, bert, text):
@@ -210,7 +210,7 @@ class TestTraining:
         scores, others = dict(model.score_parameters()), dict(model.other_parameters())
         trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert set(scores) | set(others) == trainable and not set(scores) & set(others)
-        assert bool(scores) == (kind != "unshared" and method in ("adapter", "lora", "prefix"))
+        assert bool(scores) == (kind != "unshared" and method in ("adapter", "lora", "prefix", "ia3"))
         assert all(".scores." in name for name in scores)
         backbone = {name for name in trainable if name.startswith("network.")}
         assert bool(backbone) == (method == "full")

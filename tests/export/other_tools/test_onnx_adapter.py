@@ -21,6 +21,7 @@ CASES = [
     Case("bert", PrototypeConfig(masks="hybrid", combine="add", bottleneck=5, sparsity=0.5, activation="gelu")),
     Case("roberta", PrototypeConfig("lora", "unshared", rank=3, alpha=4.5), head="own"),
     Case("distilbert", PrototypeConfig("prefix", prefix_length=3, sparsity=0.5), layers=1),
+    Case("electra", PrototypeConfig("ia3"), layers=1),
     Case("electra", PrototypeConfig("head"), tasks={"two": 2, "three": 3}),
     Case(
         "bert",

@@ -20,7 +20,7 @@ ADAPTER = PrototypeConfig(bottleneck=3, sparsity=0.4)
 
 
 def pack_of(config=ADAPTER, hidden=7, layers=2, outputs=3, head="linear", seed=0):
-    layout = layout_of(config, hidden, layers)
+    layout = layout_of(config, hidden, layers, ffn_size=2 * hidden)
     task = random_task(layout, outputs, np.random.default_rng(seed), head)
     info = dataclasses.replace(task.info, scores={})
     return TaskPack("rte", info, "a" * 64, "b" * 64, task.masks, task.weights, task.head), layout
@@ -42,7 +42,7 @@ def same(left, right):
     assert left.backbone_fingerprint == right.backbone_fingerprint
 
 
-@pytest.mark.parametrize("method", ["adapter", "lora", "prefix", "head"])
+@pytest.mark.parametrize("method", ["adapter", "lora", "prefix", "ia3", "head"])
 @pytest.mark.parametrize("sharing", ["masked", "unshared"])
 @pytest.mark.parametrize("head", ["linear", "own"])
 def test_writing_and_reading(tmp_path, method, sharing, head):
@@ -73,7 +73,7 @@ def test_the_same_pack_gives_the_same_bytes():
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.sampled_from(["adapter", "lora", "prefix"]),
+    st.sampled_from(["adapter", "lora", "prefix", "ia3"]),
     st.integers(1, 400),
     st.integers(1, 24),
     st.integers(1, 70),
@@ -81,11 +81,11 @@ def test_the_same_pack_gives_the_same_bytes():
 )
 def test_without_its_head_a_pack_is_the_bits_of_its_masks_and_a_little(method, hidden, layers, width, sites):
     config = PrototypeConfig(method=method, bottleneck=width, rank=width, prefix_length=width, sites=sites)
-    layout = layout_of(config, hidden, layers)
+    layout = layout_of(config, hidden, layers, ffn_size=2 * hidden)
     masks = {name: np.zeros(shape, np.uint8) for name, shape in layout.mask_shapes().items()}
     info = dataclasses.replace(pack_of()[0].info, labels=("entailment", "not_entailment"))
     pack = TaskPack("x" * 64, info, "a" * 64, "b" * 64, masks)
-    bits = layout.slots * sum(tensor.size for tensor in layout.masked_tensors)
+    bits = sum(tensor.slots * tensor.size for tensor in layout.masked_tensors)
     assert len(pack.to_bytes()) <= 1.02 * bits / 8 + 4096
 
 

@@ -22,7 +22,7 @@ from tests.tiny_bundle import random_contents
 CONFIG = PrototypeConfig(bottleneck=3)
 METHODS = [
     PrototypeConfig(method=method, sharing=sharing, bottleneck=3, rank=2, prefix_length=2)
-    for method in ("adapter", "lora", "prefix", "head")
+    for method in ("adapter", "lora", "prefix", "ia3", "head")
     for sharing in ("masked", "unshared")
 ]
 

@@ -13,7 +13,7 @@ from propetl.prototypes.task import new_task_part
 
 def layout(method, sharing="masked", scope="model"):
     config = PrototypeConfig(method, sharing, scope, bottleneck=3, rank=2, prefix_length=4)
-    return layout_of(config, 8, 2, decoder_layers=1)
+    return layout_of(config, 8, 2, decoder_layers=1, ffn_size=10)
 
 
 @pytest.mark.parametrize("made", [("masked",), ("masked", "stack"), ("tasks",)], ids="-".join)

@@ -40,7 +40,7 @@ def test_no_two_methods_have_a_key_of_one_name() -> None:
 def test_a_specification_is_read_without_torch(method: str) -> None:
     code = (
         "import sys; from propetl.prototypes.layout import layout_of; from propetl.prototypes.spec import "
-        f"PrototypeConfig; layout_of(PrototypeConfig({method!r}), 8, 2); print('torch' in sys.modules)"
+        f"PrototypeConfig; layout_of(PrototypeConfig({method!r}), 8, 2, ffn_size=16); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -36,7 +36,7 @@ def test_to_json_and_back(config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "magic"}, "method is one of adapter, lora, prefix, head, full; got 'magic'"),
+        ({"method": "magic"}, "method is one of adapter, lora, prefix, ia3, head, full; got 'magic'"),
         ({"sharing": "some"}, "sharing is one of masked, unshared, sparse, tasks; got 'some'"),
         ({"scope": "layer"}, "scope is one of model, stack; got 'layer'"),
         ({"scope": "stack", "sharing": "unshared"}, "scope: stack is of a prototype, so sharing: masked"),

@@ -29,6 +29,7 @@ def refusal(overrides):
         ("adapter", 1e-4, 3e-3, 0.5),
         ("lora", 1e-4, 3e-2, 0.1),
         ("prefix", 1e-4, 1e-4, 0.1),
+        ("ia3", 3e-3, 3e-3, 0.5),
         ("head", 1e-3, 1e-3, 0.5),
         ("full", 2e-5, 2e-5, 0.5),
     ],

@@ -26,6 +26,7 @@ METHODS = {
     "houlsby": {"bottleneck": 4, "sites": ["attention", "ffn"]},
     "lora": {"method": "lora", "rank": 2},
     "prefix": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5},
+    "ia3": {"method": "ia3"},
     "unshared adapter": {"bottleneck": 4, "sharing": "unshared"},
     "unshared lora": {"method": "lora", "rank": 2, "sharing": "unshared"},
     "unshared prefix": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "sharing": "unshared"},

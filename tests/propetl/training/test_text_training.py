@@ -94,6 +94,7 @@ METHODS = {
     },
     "a prefix each": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "scope": "stack"},
     "a LoRA each, no layer masks": {"method": "lora", "rank": 2, "masks": "only-tasks", "scope": "stack"},
+    "(IA)3 each, hybrid": {"method": "ia3", "masks": "hybrid", "scope": "stack"},
     "adapters of all tasks": {"bottleneck": 4, "sharing": "tasks"},
     "prefixes of all tasks": {"method": "prefix", "prefix_length": 3, "prefix_hidden": 5, "sharing": "tasks"},
     "unshared adapter": {"bottleneck": 4, "sharing": "unshared"},

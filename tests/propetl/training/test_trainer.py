@@ -97,7 +97,7 @@ def test_two_rates_and_no_decay_where_none_belongs(make_trainer):
             assert rates == (0.5, 0.25), name
 
 
-@pytest.mark.parametrize("method", ["adapter", "lora", "prefix", "head"])
+@pytest.mark.parametrize("method", ["adapter", "lora", "prefix", "ia3", "head"])
 def test_methods_without_scores_have_no_group_for_them(make_trainer, method):
     trainer = make_trainer(prototype=PrototypeConfig(method=method, sharing="unshared").to_json())
     assert trainer.network.score_parameters() == []
