@@ -50,11 +50,12 @@ def rename_task(path: Path, task: str, name: str) -> Bundle:
     """
 
     def renamed(bundle: Bundle) -> tuple[dict[str, TaskSpec], Contents]:
-        pack = dataclasses.replace(bundle.pack(task), task=check_task_name(name))
+        pack = _called(bundle.pack(task), check_task_name(name))
         if name in bundle.packs:
             raise TaskError(f"task {name!r} is in {path} already; nothing was changed: choose another name")
-        infos = {name if there == task else there: info for there, info in bundle.info.tasks.items()}
-        return infos, {name: (pack, bundle.samples(task))}
+        given = dataclasses.replace(bundle.info.tasks[task], name=name)
+        infos = [given if there == task else info for there, info in bundle.info.tasks.items()]
+        return {info.name: info for info in infos}, {name: (pack, bundle.samples(task))}
 
     return _changed(path, renamed)
 
@@ -76,12 +77,17 @@ def replace_task(path: Path, task: str, source: Bundle, of: str | None = None) -
     def replaced(bundle: Bundle) -> tuple[dict[str, TaskSpec], Contents]:
         bundle.pack(task)
         newer = of or task
-        pack = dataclasses.replace(source.pack(newer), task=task)
+        pack = _called(source.pack(newer), task)
         fingerprint = bundle.info.backbone.fingerprint
         check_belongs(pack, bundle.prototype_sha256, fingerprint, f"{source.path}, task {newer}")
-        return {**bundle.info.tasks, task: source.info.tasks[newer]}, {task: (pack, source.samples(newer))}
+        given = dataclasses.replace(source.info.tasks[newer], name=task)
+        return {**bundle.info.tasks, task: given}, {task: (pack, source.samples(newer))}
 
     return _changed(path, replaced)
+
+
+def _called(pack: TaskPack, name: str) -> TaskPack:
+    return dataclasses.replace(pack, task=name, info=dataclasses.replace(pack.info, name=name))
 
 
 def _changed(path: Path, change: Callable[[Bundle], tuple[dict[str, TaskSpec], Contents]]) -> Bundle:

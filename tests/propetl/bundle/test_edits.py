@@ -64,7 +64,9 @@ def test_a_renamed_task_is_the_same_task(path):
     after = before.rename_task("first", "primary")
     assert after.tasks == ("primary", "second", "third")
     old, new = before.pack("first"), after.pack("primary")
-    assert new.task == "primary" and new.info == old.info
+    assert new.task == new.info.name == "primary" and new.info == old.info
+    assert after.info.tasks["primary"].name == "primary"
+    assert after.info.tasks["primary"].scores == before.info.tasks["first"].scores != {}
     assert all(np.array_equal(new.tensors()[name], tensor) for name, tensor in old.tensors().items())
     assert all(np.array_equal(after.samples("primary")[name], ids) for name, ids in samples.items())
     assert not (path / "tasks" / "first.safetensors").exists()

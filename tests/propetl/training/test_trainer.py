@@ -30,7 +30,7 @@ def make_trainer(make_config, bert, tmp_path):
     def make(scores=None, **changes):
         config = make_config(**changes)
         tasks = load_tasks(config, tokenizer_of(bert))
-        infos = {task.spec.name: task.info for task in tasks}
+        infos = {task.spec.name: task.spec for task in tasks}
         model = ProPETLModel(bert, config.prototype, config.head, infos, config.seed)
         batches = sum(-(-len(task.train) // config.batch_size) for task in tasks)
         arguments = training_arguments(config, schedule_of(config, batches), tmp_path / "out", Processes())
