@@ -17,11 +17,19 @@
 Each message is one line that says what was asked for, what was found, and what to do.
 """
 
+_START, _END = 3000, 900
+"""Characters that are kept of a longer message: a damaged file may hold anything where a name is expected."""
+
 
 class ProPETLError(Exception):
     """Base of all errors raised on purpose; wrong input unless a subclass says otherwise."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        """``message`` in one line; of one that is too long to read, the middle is left out."""
+        whole = len(message) <= _START + _END
+        super().__init__(message if whole else f"{message[:_START]} … {message[-_END:]}")
 
 
 class ConfigurationError(ProPETLError):

@@ -68,7 +68,7 @@ def _sizes(name: str, value: Any) -> Sizes:
     least = 0 if name == _MAY_BE_EMPTY else 1
     if not whole or not least <= value[0] <= value[1] <= value[2] <= fields.MOST:
         expected = f"smallest, best and largest size, rising from {least}"
-        raise ValueError(f"profile of {name!r}: expected {expected}; got {value}")
+        raise ValueError(f"profile of {name!r}: expected {expected}; got {fields.shown(value)}")
     return (value[0], value[1], value[2])
 
 
