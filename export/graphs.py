@@ -58,7 +58,7 @@ def switchable_passes(trace: Trace) -> list[ir.passes.PassBase]:
 
 def bank_passes(packs: Sequence[TaskPack], trace: Trace) -> list[ir.passes.PassBase]:
     """One graph for the tasks of ``packs``, in this order; each row of a batch picks one by ``task_id``."""
-    return [PickRows(_needed(bank_of(packs), trace)), FoldConstants(), DropStaleShapes()]
+    return [PickRows(_needed(bank_of(packs), trace), len(packs)), FoldConstants(), DropStaleShapes()]
 
 
 def apply_passes(trace: Trace) -> list[ir.passes.PassBase]:

@@ -20,10 +20,11 @@ class PickRows(ir.passes.InPlacePass):
     Ensures: none of the names is an input any more; ``task_id`` is. Outputs have the sizes that the bank fixes.
     """
 
-    def __init__(self, bank: Mapping[str, NDArray[Any]]) -> None:
-        """``bank`` by input name, ``[tasks, ...]``."""
+    def __init__(self, bank: Mapping[str, NDArray[Any]], tasks: int) -> None:
+        """``bank`` by input name, ``[tasks, ...]``; empty where tasks own no tensors."""
         super().__init__()
         self.bank = dict(bank)
+        self.tasks = tasks
 
     def requires(self, model: ir.Model) -> None:
         """Checks names and number of axes."""
@@ -51,7 +52,7 @@ class PickRows(ir.passes.InPlacePass):
         for output in graph.outputs:
             if output.shape is not None:
                 output.shape = ir.Shape([sizes.get(str(size), size) for size in output.shape])
-        _spoil_outside(graph, task_id, len(next(iter(self.bank.values()))))
+        _spoil_outside(graph, task_id, self.tasks)
         return ir.passes.PassResult(model, True)
 
     def _sizes(self, model: ir.Model) -> dict[str, int]:
