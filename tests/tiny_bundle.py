@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from propetl.bits import pack
 from propetl.bundle import BackboneInfo, BundleContents, SharedMasks, TaskContents
-from propetl.bundle.text import TextInfo
+from propetl.bundle.text import PLACE, TextInfo
 from propetl.prototypes.layout import TaskLayout
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.task import TaskSpec
@@ -56,12 +56,13 @@ def tagging_info(labels: tuple[str, ...], language: str | None = None) -> TaskSp
 
 
 def text_task_info(text: TextInfo, language: str | None = None) -> TaskSpec:
-    """A task that is answered as ``text`` says."""
+    """A task that is answered as ``text`` says, with a column for each place of its prompt."""
+    columns = tuple(f"text{place}" for place in range(text.prompt.count(PLACE)))
     labels = tuple(f"label {index}" for index in range(len(text.words)))
     metrics = ("accuracy",) if text.words else ("pearson",) if text.step is not None else ("rouge1",)
     return TaskSpec(
         "task",
-        ("text",),
+        columns,
         problem="text",
         labels=labels,
         metrics=metrics,

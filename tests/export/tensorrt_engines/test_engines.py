@@ -205,7 +205,7 @@ def test_the_builder_is_given_the_profiles_of_the_record(made, tmp_path, monkeyp
 
 def test_int8_without_onnxruntime_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"--precision int8 needs 'onnxruntime'.*propetl\[cpu\]"):
+    with pytest.raises(MissingExtraError, match=r"--precision int8 needs 'onnxruntime'.*\[cpu\]"):
         builders_of(options(precisions=("int8",)))
 
 
