@@ -146,7 +146,7 @@ class Attached(nn.Module):
         return output
 
     def generate(self, task: str, inputs: Mapping[str, Tensor], **options: Any) -> list[str]:
-        """What a task that answers in text says of a batch; ``options`` as of transformers' ``GenerationConfig``."""
+        """Generated answers to a batch of a text task; ``options`` as of transformers' ``GenerationConfig``."""
         tokens = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return self._tokenizer.decode_batch(self.network.generate(task, tokens, **options).tolist())
 

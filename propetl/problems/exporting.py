@@ -73,7 +73,7 @@ class Exporting(Learning):
         return f", num_labels={task.outputs}"
 
     def tokenizer_arguments(self, task: "TaskSpec") -> str:
-        """What the tokenizer takes, as Python writes it: a text for each column."""
+        """Arguments of the tokenizer, as Python writes them: a text for each column."""
         if task.template is not None:
             return json.dumps("…", ensure_ascii=False)
         return ", ".join(json.dumps(f"{column} …", ensure_ascii=False) for column in task.columns)

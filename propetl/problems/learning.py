@@ -33,7 +33,7 @@ Decode = Callable[[list[list[int]]], list[str]]
 
 
 Places = Sequence[NDArray[np.int64]] | None
-"""Of the first token of each word, for every row; None for a task that answers no words."""
+"""Places of the first token of each word, for every row; None for a task that answers no words."""
 
 Answers = Sequence[Any] | NDArray[Any]
 """One for each row."""
@@ -153,7 +153,7 @@ class Learning(Answering):
     # The model.
 
     def states(self, model: "ProPETLModel", weights: "EffectiveWeights | None", inputs: "Inputs") -> "Tensor":
-        """What the head reads: ``[batch, hidden]``, or ``[batch, seq, hidden]``."""
+        """Hidden states that the head reads: ``[batch, hidden]``, or ``[batch, seq, hidden]``."""
         return model.pooled_state(weights, inputs)
 
     def forward(
@@ -175,7 +175,7 @@ class Learning(Answering):
     # Evaluation.
 
     def answers(self, model: Any, task: str, inputs: "Inputs", places: Places, decode: Decode) -> list[Any]:
-        """What PyTorch answers to each row of a batch, in the form that a session gives.
+        """PyTorch's answer to each row of a batch, in the form that a session gives.
 
         Args:
             model: a :class:`ProPETLModel`, or one that wraps it.
@@ -191,5 +191,5 @@ class Learning(Answering):
         return np.asarray(answers)
 
     def scored(self, task: "TaskSpec", answers: Answers, labels: NDArray[Any]) -> NDArray[Any]:
-        """What metrics take for ``answers`` to rows that have ``labels``: an array ``[rows, ...]``."""
+        """Predictions that metrics take for ``answers`` to rows that have ``labels``: an array ``[rows, ...]``."""
         return np.asarray(answers)

@@ -13,4 +13,4 @@ __all__ = ["Problem", "Where"]
 
 
 class Problem(Exporting):
-    """What differs between kinds of problem: answering on a device, learning from rows, and export."""
+    """One kind of problem: how it answers on a device, learns from rows, and is exported."""

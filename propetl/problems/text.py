@@ -178,7 +178,7 @@ class Text(TokenTargets):
     def forward(
         self, model: "ProPETLModel", task: str, weights: "EffectiveWeights", inputs: "Inputs", labels: "Tensor | None"
     ) -> "Tensor":
-        """Of the answer's tokens, or of the first one without labels."""
+        """Logits of the answer's tokens; without labels, of its first token alone."""
         from propetl.generation import token_logits
 
         with model.running(weights):

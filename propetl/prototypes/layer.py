@@ -43,7 +43,7 @@ class HookedLayer:
 
 
 class MethodLayer:
-    """What a method does with torch; this one attaches nothing."""
+    """The torch side of a method; this one attaches nothing."""
 
     def attach(self, layer: HookedLayer) -> None:
         """Registers hooks in one layer of a backbone.

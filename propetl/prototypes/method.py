@@ -1,4 +1,4 @@
-"""What a method says about itself: plain data that loads no torch, for training, the compiler and the device."""
+"""The specification of a method: plain data that loads no torch, for training, the compiler and the device."""
 
 from dataclasses import dataclass
 from math import inf
