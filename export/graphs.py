@@ -18,6 +18,7 @@ from propetl.export.passes.fuse_cached_attention import FuseCachedAttention
 from propetl.export.passes.join_attention_biases import JoinAttentionBiases
 from propetl.export.passes.keep_task import KeepTask
 from propetl.export.passes.keep_text import KeepText
+from propetl.export.passes.own_integers import OwnIntegers
 from propetl.export.passes.pick_rows import PickRows
 from propetl.export.passes.remove_nan_guard import RemoveNanGuard
 from propetl.export.passes.reuse_sums import ReuseSums
@@ -58,7 +59,7 @@ def switchable_passes(trace: Trace) -> list[ir.passes.PassBase]:
 
 def bank_passes(packs: Sequence[TaskPack], trace: Trace) -> list[ir.passes.PassBase]:
     """One graph for the tasks of ``packs``, in this order; each row of a batch picks one by ``task_id``."""
-    return [PickRows(_needed(bank_of(packs), trace), len(packs)), FoldConstants(), DropStaleShapes()]
+    return [PickRows(_needed(bank_of(packs), trace), len(packs)), FoldConstants(), OwnIntegers(), DropStaleShapes()]
 
 
 def apply_passes(trace: Trace) -> list[ir.passes.PassBase]:

@@ -40,7 +40,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "more columns": {"columns": ("text", "title")},
     "metrics": {"metrics": ("f1",)},
     "problem": {"problem": "regression", "labels": ()},
-    "tagging": {"problem": "tagging"},
+    "tagging": {"problem": "tagging", "metrics": ("word_accuracy",)},
 }
 
 
