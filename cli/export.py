@@ -102,6 +102,7 @@ _OTHER_STEPS = 3
 @engine_options
 @click.option("--polygraphy", is_flag=True, help="Leave recorded inputs and outputs for `polygraphy run`.")
 @click.option("--overwrite", is_flag=True, help="Replace the artifact that is there.")
+@click.option("--retrace", is_flag=True, help="Trace anew, not as kept from an export of the same backbone and method.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what each pass did.")
 def command(
     bundle: Path,
@@ -124,6 +125,7 @@ def command(
     engines: TensorRTOptions | None,
     polygraphy: bool,
     overwrite: bool,
+    retrace: bool,
     verbose: bool,
 ) -> None:
     """Compile BUNDLE to an artifact that runs without PyTorch.
@@ -155,6 +157,7 @@ def command(
         backbone=backbone,
         allow_pickle=bool(allow_pickle),
         overwrite=overwrite,
+        retrace=retrace,
         engines=engines,
         polygraphy=polygraphy,
         triton=layout == TRITON,

@@ -20,6 +20,7 @@ from propetl.export.graphs import (
     text_passes,
     trace_passes,
 )
+from propetl.export.kept_traces import KeptTraces
 from propetl.export.layouts import TOKEN, shared_place
 from propetl.export.passes import PassRecord, run_passes
 from propetl.export.passes.describe_model import DescribeModel
@@ -87,6 +88,7 @@ class Compiler:
         operators: which the graphs may use.
         precision: of the weights.
         store: receives the shared weights.
+        kept: traces of earlier exports; None to trace in any case.
         report: called with a line about each step.
     """
 
@@ -97,6 +99,7 @@ class Compiler:
     operators: str
     precision: str
     store: WeightStore
+    kept: KeptTraces | None = None
     report: Report = field(default=lambda line: None)
     _singles: dict[Where, Trace] = field(default_factory=dict, init=False, repr=False)
 
@@ -150,7 +153,7 @@ class Compiler:
         tensors = task_tensors(self.model.layout, head)
         if isinstance(program, BareProgram):
             tensors = tuple(tensor for tensor in tensors if tensor.name in ("head.weight", "head.bias"))
-        traced = trace(program, text_inputs_of(self.model), tensors, self.opset)
+        traced = trace(program, text_inputs_of(self.model), tensors, self.opset, self.kept)
         return self._prepared(traced, rows=isinstance(program, RowsProgram))
 
     def _prepared(self, traced: Trace, rows: bool, padded_in_front: bool = False) -> Trace:

@@ -71,7 +71,7 @@ class GenerationCompiler(Compiler):
         if key not in self._traces:
             self.report(f"tracing: {part.name}, one task per {'row' if rows else 'batch'}")
             tensors = task_tensors(self.model.layout, None)
-            traced = trace_part(PartProgram(self.model, part.name, rows), part, tensors, self.opset)
+            traced = trace_part(PartProgram(self.model, part.name, rows), part, tensors, self.opset, self.kept)
             self._traces[key] = self._prepared(traced, rows, padded_in_front=part.name == MODEL)
         return self._traces[key]
 

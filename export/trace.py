@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from propetl.export.generation_program import PartProgram
+from propetl.export.kept_traces import KeptTraces
 from propetl.export.program import BareProgram, Program, RowsProgram
+from propetl.export.program_key import program_key, weights_of
+from propetl.export.skeleton import skeleton_of, with_weights
 from propetl.runtime.generation.parts import PAST, PRESENT, TARGET, Part
 from propetl.runtime.manifest import TensorSignature
 from propetl.runtime.signatures import BATCH, LABELS, LOGITS, SEQUENCE, TOKEN_SHAPE
@@ -41,7 +44,11 @@ class Trace:
 
 
 def trace(
-    program: Program | BareProgram, text_inputs: tuple[str, ...], tensors: tuple[TensorSignature, ...], opset: int
+    program: Program | BareProgram,
+    text_inputs: tuple[str, ...],
+    tensors: tuple[TensorSignature, ...],
+    opset: int,
+    kept: KeptTraces | None = None,
 ) -> Trace:
     """Traces ``program`` with free batch, sequence and number of labels.
 
@@ -50,13 +57,20 @@ def trace(
         text_inputs: names of the model's int64 inputs ``[batch, sequence]``.
         tensors: the tensors of one task; for a program of rows they get a leading axis here, as long as the batch.
         opset: of the standard operators.
+        kept: where a program that was traced before may be found; None to trace in any case.
     """
     inputs = tuple(TensorSignature(name, "int64", TOKEN_SHAPE) for name in text_inputs)
     task_inputs = _with_axis(tensors) if isinstance(program, RowsProgram) else tensors
-    return _traced(program, inputs, task_inputs, (LOGITS,), opset)
+    return _traced(program, inputs, task_inputs, (LOGITS,), opset, kept)
 
 
-def trace_part(program: PartProgram, part: Part, tensors: tuple[TensorSignature, ...], opset: int) -> Trace:
+def trace_part(
+    program: PartProgram,
+    part: Part,
+    tensors: tuple[TensorSignature, ...],
+    opset: int,
+    kept: KeptTraces | None = None,
+) -> Trace:
     """Traces one of the graphs by which a backbone generates; sizes named in ``part`` are free.
 
     Args:
@@ -64,10 +78,11 @@ def trace_part(program: PartProgram, part: Part, tensors: tuple[TensorSignature,
         part: what it takes and gives.
         tensors: the task's tensors of one task; for a program of rows they get a leading axis here, as above.
         opset: of the standard operators.
+        kept: where a program that was traced before may be found; None to trace in any case.
     """
     names = tuple(output.name for output in part.outputs)
     task = _with_axis(tensors) if program.rows else tensors
-    traced = _traced(program, part.inputs, task, names, opset)
+    traced = _traced(program, part.inputs, task, names, opset, kept)
     graph = traced.model.graph
     for value, stated in zip([*graph.inputs, *graph.outputs], [*part.inputs, *task, *part.outputs], strict=True):
         value.shape = ir.Shape(stated.shape)  # the exporter writes sums such as "past + 1"
@@ -75,12 +90,32 @@ def trace_part(program: PartProgram, part: Part, tensors: tuple[TensorSignature,
 
 
 def _traced(
+    program: Program | BareProgram,
+    inputs: tuple[TensorSignature, ...],
+    task_inputs: tuple[TensorSignature, ...],
+    outputs: tuple[str, ...],
+    opset: int,
+    kept: KeptTraces | None,
+) -> Trace:
+    key, weights = program_key(program, (inputs, task_inputs, outputs, opset)), weights_of(program)
+    skeleton = None if kept is None else kept.get(key)
+    if skeleton is None:
+        model = _exported(program, inputs, task_inputs, outputs, opset)
+        skeleton = skeleton_of(model, weights)
+        if kept is not None and skeleton is not None:
+            kept.put(key, skeleton)
+    if skeleton is not None:  # the same way whether it was kept or not, so that the same bytes are written
+        model = with_weights(skeleton, weights)
+    return Trace(model, tuple(tensor.name for tensor in inputs), task_inputs, opset)
+
+
+def _exported(
     program: torch.nn.Module,
     inputs: tuple[TensorSignature, ...],
     task_inputs: tuple[TensorSignature, ...],
     outputs: tuple[str, ...],
     opset: int,
-) -> Trace:
+) -> ir.Model:
     examples = {
         kind: {tensor.name: _example(tensor) for tensor in tensors}
         for kind, tensors in (("inputs", inputs), ("task", task_inputs))
@@ -98,7 +133,7 @@ def _traced(
             verbose=False,
         )
     assert exported is not None
-    return Trace(exported.model, tuple(examples["inputs"]), task_inputs, opset)
+    return exported.model
 
 
 def _with_axis(tensors: tuple[TensorSignature, ...]) -> tuple[TensorSignature, ...]:

@@ -17,6 +17,7 @@ from propetl.export.generation_compiler import GenerationCompiler, generation_in
 from propetl.export.golden import golden_of
 from propetl.export.graphs import graph_info, write_checked
 from propetl.export.halved_graphs import halve_graphs
+from propetl.export.kept_traces import KeptTraces
 from propetl.export.lowered_graphs import quantize_statically
 from propetl.export.merged_decoder import merged_graphs
 from propetl.export.needed import check_needed
@@ -160,8 +161,9 @@ def _write_graphs(
 
     # Floats of half the bits are made of whole float32 graphs, which are measured first.
     precision = FP32 if options.quantize in HALVES else options.quantize
+    kept = None if options.retrace else KeptTraces()
     with WeightStore(staging / BACKBONE_FILE) as store:
-        compiler = kind(model, bundle, tasks, options.opset, options.operators, precision, store, report)
+        compiler = kind(model, bundle, tasks, options.opset, options.operators, precision, store, kept, report)
         compiled = chain.from_iterable(map(compiler.compile, options.forms))
         stages = compiler.stages() if _staged(options.forms) else ()
         return [(one, _write_graph(staging, one)) for one in chain(compiled, stages)]

@@ -77,6 +77,7 @@ class ProPETLModel(nn.Module):
         self._generator = torch.Generator().manual_seed(seed)
         self._current: EffectiveWeights | None = None
         self.network = _own_network(backbone, config.specification.trains_backbone)
+        self.merged = merge
         attach(self.network, backbone.family, config, lambda: self._current, merge=merge)
         self.dropout = nn.Dropout(_dropout_of(backbone))
         self.label_smoothing = 0.0  # share of each label that the loss spreads over all classes or tokens

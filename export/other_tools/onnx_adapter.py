@@ -21,7 +21,9 @@ from propetl.bundle.pack import HEAD, WEIGHT
 from propetl.bundle.tensors import Arrays
 from propetl.errors import MissingExtraError
 from propetl.export.golden import text_inputs_of
+from propetl.export.kept_traces import KeptTraces
 from propetl.export.layouts import shared_place
+from propetl.export.options import ExportOptions
 from propetl.export.other_tools.folded_weights import folded_weights
 from propetl.export.passes import run_passes
 from propetl.export.passes.describe_model import DescribeModel
@@ -62,12 +64,15 @@ def adapter_tensors(model: ProPETLModel, task: str) -> Arrays:
     return weights | head
 
 
-def write_graph(folder: Path, model: ProPETLModel, task: str, metadata: Mapping[str, str], opset: int) -> None:
+def write_graph(
+    folder: Path, model: ProPETLModel, task: str, metadata: Mapping[str, str], options: ExportOptions
+) -> None:
     """Writes the graph for tasks such as ``task`` and, beside it, its weights; ``metadata`` goes into the graph."""
     info = model.infos[task]
     signatures = _signatures(model, info.head_kind(model.head_kind))
     program = FoldedProgram(model, at=shared_place([info]))
-    traced = trace(program, text_inputs_of(model), signatures, opset)
+    kept = None if options.retrace else KeptTraces()
+    traced = trace(program, text_inputs_of(model), signatures, options.opset, kept)
     with WeightStore(folder / WEIGHTS_FILE) as store:
         passes: list[ir.passes.PassBase] = [FoldConstants(), RemoveNanGuard(), ShareWeights(store)]
         passes += [GiveDefaults(_zeros(signatures), store), DropStaleShapes(), RefuseNegatives()]

@@ -79,7 +79,7 @@ def export_for_other_tools(
                 write_tokenizer(bundle.tokenizer_folder, staging / task)
         if form == ONNX_ADAPTER:
             report("tracing: weights of the task as inputs")
-            write_graph(staging, model, tasks[0], _metadata(bundle, tasks), options.opset)
+            write_graph(staging, model, tasks[0], _metadata(bundle, tasks), options)
             write_tokenizer(bundle.tokenizer_folder, staging / TOKENIZER_FOLDER)
         written = Written(form, paths, folder_records(staging))
         (staging / MANIFEST).write_bytes(json_bytes(_manifest(bundle, written)))

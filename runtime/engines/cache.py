@@ -1,6 +1,5 @@
 """Where engines are kept that a provider builds on the device, so that the next start does not build them again."""
 
-import os
 from pathlib import Path
 
 from propetl.errors import ConfigurationError
@@ -8,6 +7,7 @@ from propetl.files import json_bytes, make_folder, sha256_of_bytes
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.manifest import BACKBONE_FILE, GraphInfo
+from propetl.user_cache import user_cache
 
 _DIGITS = 20
 
@@ -16,10 +16,7 @@ def cache_root(options: EngineOptions) -> Path:
     """The folder that the user names, else ``propetl/engines`` in the user's cache folder."""
     if options.engine_cache is not None:
         return options.engine_cache
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # the specification of XDG_CACHE_HOME: a relative path is to be ignored
-        base = Path.home() / ".cache"
-    return base / "propetl" / "engines"
+    return user_cache("engines")
 
 
 def cache_folder(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> Path:

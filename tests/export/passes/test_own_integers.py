@@ -18,8 +18,10 @@ def two_prototypes():
     head = '<ir_version: 10, opset_import: ["" : 20]> graph (float[16,32] mask) => (float[16,32] y)'
     model = ir.from_onnx_text(f"{head} {{ a = Mul(first, mask) b = Mul(second, mask) y = Add(a, b) }}")
     for node, (name, array) in zip(model.graph, {"first": FIRST, "second": SECOND}.items(), strict=False):
-        node.inputs[0].const_value = ir.tensor(array, name=name)
-        model.graph.register_initializer(node.inputs[0])
+        value = node.inputs[0]
+        assert value is not None
+        value.const_value = ir.tensor(array, name=name)
+        model.graph.register_initializer(value)
     QuantizePrototype()(model)
     FoldConstants()(model)
     return model

@@ -1,0 +1,45 @@
+"""Graphs that were traced before, in the user's cache: tracing is most of the time of an export."""
+
+import contextlib
+from pathlib import Path
+
+from propetl.errors import ProPETLError
+from propetl.files import make_folder, sha256_of_bytes, write_atomically
+from propetl.user_cache import user_cache
+
+_MOST = 200
+"""Files that are kept: of some hundred kilobytes each."""
+
+_DIGITS = 64
+
+
+class KeptTraces:
+    """A folder with a file for each key: the hash of a graph's bytes, then the bytes.
+
+    It is a cache: what cannot be read is not there, and what cannot be written is not kept.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """In ``folder``, else ``propetl/traces`` of the user's cache."""
+        self.folder = user_cache("traces") if folder is None else folder
+
+    def get(self, key: str) -> bytes | None:
+        """What is kept under ``key``; None where nothing is, or it is damaged."""
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+            path.touch()
+        except OSError:
+            return None
+        return content[_DIGITS:] if content[:_DIGITS] == sha256_of_bytes(content[_DIGITS:]).encode() else None
+
+    def put(self, key: str, content: bytes) -> None:
+        """Keeps ``content``, and drops what was not used for longest."""
+        with contextlib.suppress(OSError, ProPETLError):
+            make_folder(self.folder)
+            write_atomically(self._path(key), sha256_of_bytes(content).encode() + content)
+            for old in sorted(self.folder.glob("*.trace"), key=lambda path: path.stat().st_mtime)[:-_MOST]:
+                old.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.trace"

@@ -1,0 +1,46 @@
+"""A traced graph without its weights, as bytes, and the graph again with the weights of a program."""
+
+from collections.abc import Mapping
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from onnx_ir.tensor_adapters import TorchTensor
+from torch import Tensor
+
+# Constants that the tracer made of numbers in the code. A larger one is a tensor that somebody holds without saying so.
+_LARGEST_CONSTANT = 64
+
+
+def skeleton_of(model: ir.Model, weights: Mapping[str, Tensor]) -> bytes | None:
+    """``model`` with each of its ``weights`` as an input behind the others.
+
+    None where it holds a further tensor of some size: such a graph is no other program's.
+    """
+    graph = model.graph
+    held = [value for value in graph.initializers.values() if value.name in weights]
+    others = [value for value in graph.initializers.values() if value.name not in weights]
+    if any(value.const_value is None or value.const_value.size > _LARGEST_CONSTANT for value in others):
+        return None
+    bare = model.clone()
+    for value in held:
+        weight = bare.graph.initializers.pop(str(value.name))
+        weight.const_value = None
+        bare.graph.inputs.append(weight)
+    ClearMetadataAndDocStringPass()(bare)  # the tracer's notes: nine tenths of the bytes
+    content: bytes = ir.to_proto(bare).SerializeToString(deterministic=True)
+    return content
+
+
+def with_weights(skeleton: bytes, weights: Mapping[str, Tensor]) -> ir.Model:
+    """The graph of :func:`skeleton_of` with ``weights`` in their places.
+
+    Raises:
+        Exception: of the reader, where the bytes are damaged.
+    """
+    model: ir.Model = ir.from_proto(onnx.ModelProto.FromString(skeleton))
+    for value in [value for value in model.graph.inputs if value.name in weights]:
+        model.graph.inputs.remove(value)
+        value.const_value = TorchTensor(weights[str(value.name)].detach(), name=value.name)
+        model.graph.register_initializer(value)
+    return model
