@@ -1,7 +1,7 @@
 """All forms of a bundle compute what PyTorch computes, to 1e-5, on random bundles, inputs and tasks."""
 
-import dataclasses
 from itertools import product
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from propetl.errors import TaskError
 from propetl.export.options import ExportOptions
 from propetl.families import FAMILIES
 from propetl.prototypes.registry import METHODS
-from propetl.prototypes.spec import Combination, PrototypeConfig
+from propetl.prototypes.spec import MaskKind
 from propetl.runtime import Session
 from propetl.runtime.artifact import read_artifact
 from propetl.runtime.engines import EngineOptions
@@ -23,72 +23,14 @@ from tests.export.agreement import (
     close,
     row_of,
 )
-from tests.export.random_artifact import ALL_FORMS, Case, make
-
-ADAPTER = PrototypeConfig(bottleneck=5, sparsity=0.5, activation="gelu")
-HOULSBY = PrototypeConfig(bottleneck=3, sparsity=0.3, sites=("attention", "ffn"))
-# Scaled by 1.5. By the default alpha of 48, a rank this small would be scaled by 24: softmax then turns on differences
-# of rounding, and PyTorch itself is more than 1e-5 away from its own answers in float64.
-LORA = PrototypeConfig("lora", rank=3, alpha=4.5, sparsity=0.6)
-LORA_ON_ALL = PrototypeConfig("lora", rank=2, alpha=3.0, targets=("query", "key", "value"), sparsity=0.2)
-PREFIX = PrototypeConfig("prefix", prefix_length=3, sparsity=0.5)
-IA3 = PrototypeConfig("ia3", sparsity=0.6)
-
-# Every family with every method; sharing, head, sites, width and depth take turns.
-CASES = [
-    Case("bert", ADAPTER, tasks={"one": 1, "three": 3, "four": 4}),
-    Case("bert", LORA_ON_ALL, head="own", layers=3),
-    Case("bert", PREFIX, hidden=16),
-    Case("roberta", HOULSBY, head="own"),
-    Case("roberta", LORA, layers=1, tasks={"value": 0}),
-    Case("roberta", PrototypeConfig("prefix", "unshared", prefix_length=2)),
-    Case("xlm-roberta", PrototypeConfig("adapter", "unshared", bottleneck=4), head="own"),
-    Case("xlm-roberta", dataclasses.replace(LORA, sparsity=1.0), hidden=16),
-    Case("xlm-roberta", PREFIX, layers=1),
-    Case("electra", ADAPTER, head="own", layers=1),
-    Case("electra", PrototypeConfig("lora", "unshared", rank=2, alpha=3.0)),
-    Case("electra", PREFIX, head="own"),
-    Case("distilbert", HOULSBY, hidden=40),
-    Case("distilbert", LORA, head="own"),
-    Case("distilbert", dataclasses.replace(PREFIX, sparsity=0.05), layers=3),
-    Case("mpnet", ADAPTER, layers=1),
-    Case("mpnet", LORA, head="own"),
-    Case("mpnet", PREFIX),
-    Case("bert", PrototypeConfig("head"), head="own"),
-    Case("gpt2", LORA, layers=1),
-    Case("llama", PREFIX, layers=1),
-    Case("gpt2", IA3, layers=1),
-]
+from tests.export.cases import CASES, HYBRID_CASES
+from tests.export.random_artifact import ALL_FORMS, make
 
 ENCODERS = {family.name for family in FAMILIES.values() if not family.generates}
-LANGUAGES = ("de", "en")
-
-
-def _hybrid(config: PrototypeConfig, combine: Combination, languages: tuple[str, ...] = ()) -> PrototypeConfig:
-    return dataclasses.replace(config, masks="hybrid", combine=combine, languages=languages)
-
-
-# Hybrid masks: every rule with every method, with and without languages; families take turns.
-HYBRID_CASES = [
-    Case("bert", _hybrid(ADAPTER, "or")),
-    Case("roberta", _hybrid(HOULSBY, "and")),
-    Case("electra", _hybrid(ADAPTER, "add", LANGUAGES), head="own"),
-    Case("xlm-roberta", _hybrid(HOULSBY, "or", LANGUAGES), layers=1),
-    Case("distilbert", _hybrid(LORA, "or", LANGUAGES), head="own"),
-    Case("mpnet", _hybrid(LORA_ON_ALL, "add")),
-    Case("bert", _hybrid(LORA, "and", LANGUAGES), hidden=16),
-    Case("mpnet", _hybrid(PREFIX, "or")),
-    Case("distilbert", _hybrid(PREFIX, "and", LANGUAGES)),
-    Case("roberta", _hybrid(PREFIX, "add", LANGUAGES), layers=3),
-    Case("roberta", _hybrid(IA3, "and", LANGUAGES), layers=1),
-    Case("xlm-roberta", dataclasses.replace(ADAPTER, masks="only-tasks"), head="own"),
-    Case("bert", dataclasses.replace(LORA, masks="only-layers"), head="own"),
-]
-CASES += HYBRID_CASES
 
 
 def test_the_cases_cover_rules_methods_and_languages_of_hybrid_masks() -> None:
-    hybrid = [case.config for case in HYBRID_CASES if case.config.masks == "hybrid"]
+    hybrid = [case.config for case in HYBRID_CASES]
     assert {(config.method, config.combine) for config in hybrid} >= {
         (method, rule) for method in ("adapter", "lora", "prefix") for rule in ("or", "and", "add")
     }
@@ -99,6 +41,7 @@ def test_the_cases_cover_rules_methods_and_languages_of_hybrid_masks() -> None:
 
 
 def test_the_cases_cover_families_methods_and_widths_of_heads() -> None:
+    assert {case.config.masks for case in CASES} == set(get_args(MaskKind))
     assert {case.config.method for case in CASES} == {name for name, one in METHODS.items() if not one.trains_backbone}
     assert {outputs for case in CASES for outputs in case.tasks.values()} == {0, 1, 2, 3, 4, 5}
     assert {(case.config.method, case.config.sharing) for case in CASES} >= {

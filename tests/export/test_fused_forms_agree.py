@@ -1,6 +1,5 @@
 """Graphs with operators of ONNX Runtime's own compute what PyTorch computes, in every form, method and family."""
 
-import dataclasses
 from collections import Counter
 
 import onnx_ir as ir
@@ -10,29 +9,24 @@ from propetl.errors import ConfigurationError
 from propetl.export.options import ExportOptions
 from propetl.export.writer import export_bundle
 from propetl.families import FAMILIES
-from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
 from tests.export.agreement import assert_every_form_is_the_torch_model
-from tests.export.random_artifact import ALL_FORMS, Case, make
-
-ADAPTER = PrototypeConfig(bottleneck=3, sparsity=0.5, activation="gelu")
-LORA = PrototypeConfig("lora", rank=2, alpha=3, sparsity=0.6)
-PREFIX = PrototypeConfig("prefix", prefix_length=3, sparsity=0.5)
-TASKS = {"value": 0, "three": 3}
+from tests.export.cases import case_of
+from tests.export.random_artifact import ALL_FORMS, make
 
 # Every encoder, and every method where the attention around it differs; the portable graphs are tested in full. Of the
 # decoders, whose attention test_lowered_generation.py looks at, one with heads.
 CASES = [
-    Case("bert", dataclasses.replace(ADAPTER, sites=("attention", "ffn")), head="own", tasks=TASKS),
-    Case("bert", dataclasses.replace(LORA, targets=("query", "key", "value")), layers=1, tasks=TASKS),
-    Case("roberta", PREFIX, layers=1, tasks=TASKS),
-    Case("xlm-roberta", LORA, tasks=TASKS, layers=1),
-    Case("electra", ADAPTER, head="own", layers=1, tasks=TASKS),
-    Case("distilbert", dataclasses.replace(PREFIX, sharing="unshared"), layers=1, tasks=TASKS),
-    Case("mpnet", ADAPTER, tasks=TASKS),
-    Case("mpnet", LORA, layers=1, tasks=TASKS),
-    Case("roberta", PrototypeConfig("ia3"), layers=1, tasks=TASKS),
-    Case("gpt2", LORA, layers=1, tasks=TASKS),  # the library's fusions made a Gemm of rank 3 of this
+    case_of("gpt2", "lora"),  # the library's fusions made a Gemm of rank 3 of this
+    case_of("roberta", "ia3"),
+    case_of("mpnet", "lora"),
+    case_of("mpnet", "adapter"),
+    case_of("distilbert", "prefix"),
+    case_of("electra", "adapter"),
+    case_of("xlm-roberta", "lora"),
+    case_of("roberta", "prefix"),
+    case_of("bert", "lora"),
+    case_of("bert", "adapter"),
 ]
 
 

@@ -13,11 +13,13 @@ from propetl.runtime.engines import EngineOptions
 from propetl.runtime.forms.choose import open_form
 from propetl.runtime.generation.options import GenerationOptions
 from tests.export.random_text_artifact import TASKS, make_text_artifact, prompts
+from tests.export.test_generation_agrees import CASES as GENERATING
 
-# Attention is fused before any form is bound: every family and every form once, not each with each.
+# Attention is fused before any form is bound: every family and every form once, not each with each. T5 and BART are
+# those of test_generation_agrees.py, whose traces are kept.
 FUSED = {
-    "t5": (PrototypeConfig("prefix", prefix_length=3), "switchable"),
-    "bart": (PrototypeConfig("lora", rank=3, alpha=9.0, targets=("query", "key", "value")), "folded"),
+    "t5": (GENERATING["t5-prefixes-only-tasks"][1], "switchable"),
+    "bart": (GENERATING["bart-lora-only-layers"][1], "folded"),
     "gpt2": (PrototypeConfig("lora", rank=3, alpha=9.0), "bank"),
     "llama": (PrototypeConfig("prefix", prefix_length=3), "bank"),
     "qwen2": (PrototypeConfig(bottleneck=5, sites=("attention", "ffn")), "switchable"),

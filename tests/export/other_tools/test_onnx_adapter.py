@@ -13,15 +13,16 @@ from propetl.export.other_tools.writer import export_for_other_tools
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from propetl.runtime import Session
+from tests.export.cases import case_of
 from tests.export.random_artifact import Case, Exported, make, random_bundle
 
 TOLERANCE = 1e-5
 
 CASES = [
-    Case("bert", PrototypeConfig(masks="hybrid", combine="add", bottleneck=5, sparsity=0.5, activation="gelu")),
-    Case("roberta", PrototypeConfig("lora", "unshared", rank=3, alpha=4.5), head="own"),
-    Case("distilbert", PrototypeConfig("prefix", prefix_length=3, sparsity=0.5), layers=1),
-    Case("electra", PrototypeConfig("ia3"), layers=1),
+    case_of("electra", "adapter"),
+    case_of("electra", "lora"),
+    case_of("distilbert", "prefix"),
+    case_of("roberta", "ia3"),
     Case("electra", PrototypeConfig("head"), tasks={"two": 2, "three": 3}),
     Case(
         "bert",
