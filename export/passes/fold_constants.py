@@ -50,9 +50,8 @@ class FoldConstants(ir.passes.InPlacePass):
 
 def _optimise(model: ir.Model) -> None:
     """One round of rules, which take most of the time, then folding alone: a further round finds nothing for them."""
-    limits = {"input_size_limit": _NO_LIMIT, "output_size_limit": _NO_LIMIT}
-    optimizer.optimize_ir(model, num_iterations=1, **limits)
-    optimizer.fold_constants_ir(model, **limits)
+    optimizer.optimize_ir(model, num_iterations=1, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    optimizer.fold_constants_ir(model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
     ir.passes.Sequential(
         RemoveUnusedNodesPass(), LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     )(model)
