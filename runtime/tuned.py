@@ -176,7 +176,7 @@ def read_tuned(artifact: Path) -> Tuned | None:
     if not file.is_file():
         return None
     value = read_json(file, "tuned graphs", ArtifactError)
-    check_format(value, FORMAT, VERSION, str(file), ArtifactError)
+    check_format(value, FORMAT, VERSION, str(file), ArtifactError, _REMEDY)
     try:
         tuned = _parsed(root, unsealed(value, str(file), ArtifactError, remedy=_REMEDY))
     except ValueError as error:

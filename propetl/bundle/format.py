@@ -163,14 +163,20 @@ def _tasks_of(value: Any) -> dict[str, TaskSpec]:
     return {check_task_name(name): TaskSpec.from_json(name, task) for name, task in found.items()}
 
 
-def check_format(value: Any, name: str, version: int, source: str, error: type[ProPETLError]) -> None:
-    """Refuses JSON that is of another format, or of a version this code does not know."""
+def check_format(
+    value: Any, name: str, version: int, source: str, error: type[ProPETLError], remake: str = "make it again"
+) -> None:
+    """Refuses JSON that is of another format, or of a version this code does not know.
+
+    ``remake`` says how a file of an older version is made again.
+    """
     if not isinstance(value, dict) or value.get("format") != name:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         raise error(f"{source}: expected format {name!r}, found {fields.shown(found)}")
     found = value.get("version")
     if type(found) is not int or found != version:
-        known = f"is not known here (known: {version}); upgrade propetl"
+        older = type(found) is int and 0 < found < version
+        known = f"is not known here (known: {version}); {remake if older else 'upgrade propetl'}"
         raise error(f"{source}: {name} version {fields.shown(found)} {known}")
 
 

@@ -190,6 +190,13 @@ def test_a_manifest_of_other_kinds_is_an_artifact_error(tuned, change, verify):
         Session.open(tuned, form="bank", threads=1, verify=verify)
 
 
+@pytest.mark.parametrize(("version", "help_"), [(1, "remove the folder tuned and run propetl tune"), (3, "upgrade propetl")])
+def test_another_version_says_who_helps(tuned, version, help_):
+    edit(tuned, lambda value: value.update(version=version))
+    with pytest.raises(ArtifactError, match=rf"version {version} is not known here \(known: 2\); {help_}"):
+        read_tuned(tuned)
+
+
 def test_a_manifest_that_does_not_fit_itself_is_an_artifact_error(tuned):
     """Two tasks' graphs trade places, and nothing else is out of order."""
 
