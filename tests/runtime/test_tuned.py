@@ -190,7 +190,9 @@ def test_a_manifest_of_other_kinds_is_an_artifact_error(tuned, change, verify):
         Session.open(tuned, form="bank", threads=1, verify=verify)
 
 
-@pytest.mark.parametrize(("version", "help_"), [(1, "remove the folder tuned and run propetl tune"), (3, "upgrade propetl")])
+@pytest.mark.parametrize(
+    ("version", "help_"), [(1, "remove the folder tuned and run propetl tune"), (3, "upgrade propetl")]
+)
 def test_another_version_says_who_helps(tuned, version, help_):
     edit(tuned, lambda value: value.update(version=version))
     with pytest.raises(ArtifactError, match=rf"version {version} is not known here \(known: 2\); {help_}"):
