@@ -23,11 +23,11 @@ from propetl.runtime.tuned import read_tuned
 from propetl.runtime.tuning import tune
 from tests.export.random_artifact import ALL_FORMS, Case, export, make, random_bundle, write_rows
 from tests.export.random_text_artifact import make_text_artifact
-from tests.export.test_quantised_forms import COMPARISON
+from tests.export.test_quantised_forms import COMPARISON, LORA
 
 CASES = {
     "adapter": Case("bert", PrototypeConfig(bottleneck=16, sparsity=0.5), hidden=64, layers=1),
-    "lora": Case("roberta", PrototypeConfig("lora", rank=16, sparsity=0.5), head="own", hidden=64, layers=1),
+    "lora": Case("roberta", LORA, head="own", hidden=64, layers=1),
     "prefix": Case("distilbert", PrototypeConfig("prefix", prefix_length=16), hidden=64, layers=1),
 }
 FORMS = (*ALL_FORMS, "bare")
