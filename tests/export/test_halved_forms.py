@@ -235,8 +235,8 @@ class TestRefused:
     def test_too_much_of_a_loss(self, small, tmp_path, monkeypatch, precision, provider):
         asked = []
 
-        def compare(artifact, bundle, data, provider, backbone):
-            asked.append(provider)
+        def compare(artifact, bundle, data, **others):
+            asked.append(others["provider"])
             yield COMPARISON
 
         monkeypatch.setattr("propetl.export.parity.compare", compare)
