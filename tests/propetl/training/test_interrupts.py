@@ -83,10 +83,10 @@ def steps(config):
         (ProPETLTrainer, "training_step", 1, [1]),
         (ProPETLTrainer, "training_step", 5, [3, 5]),
         (ProPETLTrainer, "training_step", 7, [7]),
-        (evaluate_module, "_logits", 1, [3]),
-        (evaluate_module, "_logits", 2, [3]),
+        (evaluate_module, "_inputs", 1, [3]),
+        (evaluate_module, "_inputs", 2, [3]),
         (evaluate_module, "compute", 2, [3]),
-        (evaluate_module, "_logits", 6, [7]),
+        (evaluate_module, "_inputs", 6, [7]),
         (checkpoints_module, "mark_complete", 1, [3]),
         (target_module, "write_bundle", 1, [7]),
     ],
@@ -161,7 +161,7 @@ def test_stopped_and_out_of_patience_it_takes_no_further_step(make_config, tmp_p
     assert whole.steps == 2
     config = make_config(**options)
     with monkeypatch.context() as patch:
-        sends(patch, evaluate_module, "_logits", 3)
+        sends(patch, evaluate_module, "_inputs", 3)
         stopped(config)
     assert steps(config) == [1, 2]
     (resumed,) = train(config, resume=True)
