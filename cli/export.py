@@ -102,7 +102,12 @@ _OTHER_STEPS = 3
 @engine_options
 @click.option("--polygraphy", is_flag=True, help="Leave recorded inputs and outputs for `polygraphy run`.")
 @click.option("--overwrite", is_flag=True, help="Replace the artifact that is there.")
-@click.option("--retrace", is_flag=True, help="Trace anew, not as kept from an export of the same backbone and method.")
+@click.option(
+    "--traces",
+    metavar="FOLDER",
+    help="Keep traced graphs here: further exports of this backbone and method take a fraction of the time.  "
+    "[default: $PROPETL_TRACES]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Print what each pass did.")
 def command(
     bundle: Path,
@@ -125,7 +130,7 @@ def command(
     engines: TensorRTOptions | None,
     polygraphy: bool,
     overwrite: bool,
-    retrace: bool,
+    traces: str | None,
     verbose: bool,
 ) -> None:
     """Compile BUNDLE to an artifact that runs without PyTorch.
@@ -157,7 +162,7 @@ def command(
         backbone=backbone,
         allow_pickle=bool(allow_pickle),
         overwrite=overwrite,
-        retrace=retrace,
+        traces=traces,
         engines=engines,
         polygraphy=polygraphy,
         triton=layout == TRITON,

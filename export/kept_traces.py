@@ -1,14 +1,17 @@
-"""Graphs that were traced before, in the user's cache: tracing is most of the time of an export."""
+"""Graphs that were traced before, in a folder that the user names: tracing is most of the time of an export."""
 
 import contextlib
+import os
 from pathlib import Path
 
 from propetl.errors import ProPETLError
 from propetl.files import make_folder, sha256_of_bytes, write_atomically
-from propetl.user_cache import user_cache
+
+VARIABLE = "PROPETL_TRACES"
+"""Environment variable that names the folder where no option does."""
 
 _MOST = 200
-"""Files that are kept: of some hundred kilobytes each."""
+"""Files that are kept: of some ten kilobytes each."""
 
 _DIGITS = 64
 
@@ -19,9 +22,15 @@ class KeptTraces:
     It is a cache: what cannot be read is not there, and what cannot be written is not kept.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """In ``folder``, else ``propetl/traces`` of the user's cache."""
-        self.folder = user_cache("traces") if folder is None else folder
+    def __init__(self, folder: Path) -> None:
+        """In ``folder``, which is made when something is kept."""
+        self.folder = folder
+
+    @classmethod
+    def of(cls, folder: str | None) -> "KeptTraces | None":
+        """Those in ``folder``, else in the folder that :data:`VARIABLE` names; None where neither does."""
+        named = folder or os.environ.get(VARIABLE)
+        return cls(Path(named)) if named else None
 
     def get(self, key: str) -> bytes | None:
         """What is kept under ``key``; None where nothing is, or it is damaged."""

@@ -56,7 +56,7 @@ class ExportOptions:
         backbone: where to load the backbone from, instead of the place the bundle names.
         allow_pickle: read a backbone that has no safetensors, tensors alone.
         overwrite: replace an artifact that is there.
-        retrace: trace, whether or not an earlier export of a bundle built like this one left its traces.
+        traces: folder that keeps traced graphs for further exports; else ``PROPETL_TRACES`` may name one.
         engines: engines to build from the graphs; None for graphs alone.
         polygraphy: leave recorded inputs and outputs for Polygraphy.
         triton: add a model repository for NVIDIA's Triton Inference Server.
@@ -78,7 +78,7 @@ class ExportOptions:
     backbone: str | None = None
     allow_pickle: bool = False
     overwrite: bool = False
-    retrace: bool = False
+    traces: str | None = None
     engines: TensorRTOptions | None = None
     polygraphy: bool = False
     triton: bool = False

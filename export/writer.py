@@ -161,7 +161,7 @@ def _write_graphs(
 
     # Floats of half the bits are made of whole float32 graphs, which are measured first.
     precision = FP32 if options.quantize in HALVES else options.quantize
-    kept = None if options.retrace else KeptTraces()
+    kept = KeptTraces.of(options.traces)
     with WeightStore(staging / BACKBONE_FILE) as store:
         compiler = kind(model, bundle, tasks, options.opset, options.operators, precision, store, kept, report)
         compiled = chain.from_iterable(map(compiler.compile, options.forms))

@@ -8,8 +8,8 @@ import pytest
 
 import propetl  # before any test loads ONNX Runtime, whose telemetry it turns off
 
-# What is kept from one export to the next is shared by the processes that run tests, and stays out of the user's home.
-os.environ["XDG_CACHE_HOME"] = str(Path(propetl.__file__).resolve().parents[1] / ".pytest_cache" / "user")
+# Traced graphs are kept from one export to the next, and shared by the processes that run tests.
+os.environ.setdefault("PROPETL_TRACES", str(Path(propetl.__file__).resolve().parents[1] / ".pytest_cache" / "traces"))
 
 # `wheel` and `device`: what a device installs.
 pytest_plugins = ["tests.device_env"]

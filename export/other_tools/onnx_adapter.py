@@ -71,7 +71,7 @@ def write_graph(
     info = model.infos[task]
     signatures = _signatures(model, info.head_kind(model.head_kind))
     program = FoldedProgram(model, at=shared_place([info]))
-    kept = None if options.retrace else KeptTraces()
+    kept = KeptTraces.of(options.traces)
     traced = trace(program, text_inputs_of(model), signatures, options.opset, kept)
     with WeightStore(folder / WEIGHTS_FILE) as store:
         passes: list[ir.passes.PassBase] = [FoldConstants(), RemoveNanGuard(), ShareWeights(store)]

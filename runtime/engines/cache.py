@@ -1,5 +1,6 @@
 """Where engines are kept that a provider builds on the device, so that the next start does not build them again."""
 
+import os
 from pathlib import Path
 
 from propetl.errors import ConfigurationError
@@ -7,7 +8,6 @@ from propetl.files import json_bytes, make_folder, sha256_of_bytes
 from propetl.runtime.artifact import Artifact
 from propetl.runtime.engines import EngineOptions
 from propetl.runtime.manifest import BACKBONE_FILE, GraphInfo
-from propetl.user_cache import user_cache
 
 _DIGITS = 20
 
@@ -16,7 +16,10 @@ def cache_root(options: EngineOptions) -> Path:
     """The folder that the user names, else ``propetl/engines`` in the user's cache folder."""
     if options.engine_cache is not None:
         return options.engine_cache
-    return user_cache("engines")
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # the specification of XDG_CACHE_HOME: a relative path is to be ignored
+        base = Path.home() / ".cache"
+    return base / "propetl" / "engines"
 
 
 def cache_folder(artifact: Artifact, graph: GraphInfo, options: EngineOptions) -> Path:

@@ -34,16 +34,15 @@ CASES = {
     "bart-adapters-each": (
         "bart", PrototypeConfig(scope="stack", masks="hybrid", combine="and", bottleneck=5, sites=("attention", "ffn"))
     ),
-    "mt5-loras-each": ("mt5", PrototypeConfig("lora", scope="stack", masks="hybrid", combine="add", rank=3, alpha=4.5)),
+    "mt5-loras-each-or-languages": (
+        "mt5", PrototypeConfig("lora", scope="stack", masks="hybrid", languages=("de", "en"), rank=3, alpha=4.5)
+    ),
     "t5-prefixes-only-tasks": ("t5", PrototypeConfig("prefix", scope="stack", masks="only-tasks", prefix_length=3)),
     "t5-loras-of-all-tasks": ("t5", PrototypeConfig("lora", "tasks", rank=2, alpha=3.0)),
     "gpt2-lora-only-tasks": ("gpt2", PrototypeConfig("lora", masks="only-tasks", rank=3, alpha=9.0)),
     "llama-prefix": ("llama", PrototypeConfig("prefix", prefix_length=3)),
     "qwen2-adapter-only-layers": (
         "qwen2", PrototypeConfig(masks="only-layers", bottleneck=5, sites=("attention", "ffn"))
-    ),
-    "t5-adapter-hybrid-or-languages": (
-        "t5", PrototypeConfig(masks="hybrid", languages=("de", "en"), bottleneck=5, sparsity=0.3)
     ),
     "gpt2-prefix-hybrid-add": ("gpt2", PrototypeConfig("prefix", masks="hybrid", combine="add", prefix_length=3)),
     "t5-ia3": ("t5", PrototypeConfig("ia3")),

@@ -172,7 +172,7 @@ def held(initializers, name):
 @pytest.mark.parametrize(
     ("family", "config", "forms", "options"),
     [
-        ("t5", PrototypeConfig(bottleneck=16), ("folded", "switchable"), {"merge_decoders": True}),
+        ("t5", PrototypeConfig(bottleneck=16), ("folded",), {"merge_decoders": True}),
         ("llama", PrototypeConfig("lora", rank=16), ("bank",), {}),
     ],
 )

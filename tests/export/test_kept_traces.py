@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from propetl.export.kept_traces import _MOST, KeptTraces
+from propetl.export.kept_traces import _MOST, VARIABLE, KeptTraces
 from propetl.export.options import ExportOptions
 from propetl.export.writer import export_bundle
 from propetl.prototypes.spec import PrototypeConfig
@@ -27,8 +27,8 @@ def traced(monkeypatch):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "propetl" / "traces"
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def files_of(artifact):
@@ -52,8 +52,13 @@ def test_a_second_export_traces_nothing(tmp_path, cache, traced):
     assert_every_form_is_the_torch_model(made, drawn=4)
     export_bundle(bundle.path, tmp_path / "fourth", ExportOptions(("folded",), quantize="int8"))
     assert len(traced) == 2
-    export_bundle(bundle.path, tmp_path / "fifth", ExportOptions(retrace=True))
-    assert len(traced) == 3
+    export_bundle(bundle.path, tmp_path / "fifth", ExportOptions(traces=str(tmp_path / "another")))
+    assert len(traced) == 3 and len(list((tmp_path / "another").iterdir())) == 1
+
+
+def test_nothing_is_kept_unless_a_folder_is_named(monkeypatch):
+    monkeypatch.delenv(VARIABLE)
+    assert KeptTraces.of(None) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"0" * 64, None])

@@ -39,7 +39,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "columns": {"columns": ("review",)},
     "more columns": {"columns": ("text", "title")},
     "metrics": {"metrics": ("f1",)},
-    "problem": {"problem": "regression", "labels": ()},
+    "problem": {"problem": "regression", "labels": (), "metrics": ("pearson",)},
     "tagging": {"problem": "tagging", "metrics": ("word_accuracy",)},
 }
 
