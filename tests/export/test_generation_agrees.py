@@ -35,7 +35,7 @@ CASES = {
         "bart", PrototypeConfig(scope="stack", masks="hybrid", combine="and", bottleneck=5, sites=("attention", "ffn"))
     ),
     "mt5-loras-each-or-languages": (
-        "mt5", PrototypeConfig("lora", scope="stack", masks="hybrid", languages=("de", "en"), rank=3, alpha=4.5)
+        "mt5", PrototypeConfig("lora", scope="stack", masks="hybrid", languages=("de", "en"), rank=3, alpha=3.0)
     ),
     "t5-prefixes-only-tasks": ("t5", PrototypeConfig("prefix", scope="stack", masks="only-tasks", prefix_length=3)),
     "t5-loras-of-all-tasks": ("t5", PrototypeConfig("lora", "tasks", rank=2, alpha=3.0)),
