@@ -43,7 +43,7 @@ def program_key(program: Program | BareProgram, example: Any) -> str:
     configuration.pop("_name_or_path", None)  # where it was loaded from
     weights = [(name, str(value.dtype), list(value.shape)) for name, value in weights_of(program).items()]
     backbone = [repr(model.network), list(_hooks(model.network)), repr(configuration), repr(model.backbone.family)]
-    method = [repr(model.config), model.head_kind, model.merged]
+    method = [repr(model.config), model.head_kind, model.merged, model.network.config._attn_implementation]
     own = [type(program).__name__, repr(_settings(program)), repr(example)]
     return sha256_of_bytes(json_bytes([own, backbone, method, weights, _versions(), _sources()]))
 

@@ -36,10 +36,13 @@ def with_weights(skeleton: bytes, weights: Mapping[str, Tensor]) -> ir.Model:
     """The graph of :func:`skeleton_of` with ``weights`` in their places.
 
     Raises:
-        Exception: of the reader, where the bytes are damaged.
+        Exception: of the readers of ONNX, or ValueError, where the bytes are no such graph.
     """
     model: ir.Model = ir.from_proto(onnx.ModelProto.FromString(skeleton))
-    for value in [value for value in model.graph.inputs if value.name in weights]:
+    held = [value for value in model.graph.inputs if value.name in weights]
+    if not held:
+        raise ValueError("no weight of the program is in this graph")
+    for value in held:
         model.graph.inputs.remove(value)
         value.const_value = TorchTensor(weights[str(value.name)].detach(), name=value.name)
         model.graph.register_initializer(value)

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -98,15 +98,24 @@ def _traced(
     kept: KeptTraces | None,
 ) -> Trace:
     key, weights = program_key(program, (inputs, task_inputs, outputs, opset)), weights_of(program)
-    skeleton = None if kept is None else kept.get(key)
-    if skeleton is None:
+    model = None if kept is None else _found(kept, key, weights)
+    if model is None:
         model = _exported(program, inputs, task_inputs, outputs, opset)
         skeleton = skeleton_of(model, weights)
-        if kept is not None and skeleton is not None:
-            kept.put(key, skeleton)
-    if skeleton is not None:  # the same way whether it was kept or not, so that the same bytes are written
-        model = with_weights(skeleton, weights)
+        if skeleton is not None:  # the same way whether it is kept or not, so that the same bytes are written
+            model = with_weights(skeleton, weights)
+            if kept is not None:
+                kept.put(key, skeleton)
     return Trace(model, tuple(tensor.name for tensor in inputs), task_inputs, opset)
+
+
+def _found(kept: KeptTraces, key: str, weights: Mapping[str, Tensor]) -> ir.Model | None:
+    """The graph that is kept under ``key``, with ``weights``; None where there is none, or the file is no graph."""
+    skeleton = kept.get(key)
+    try:
+        return None if skeleton is None else with_weights(skeleton, weights)
+    except Exception:  # protobuf's and onnx_ir's readers have errors of many kinds, and a file that was kept is no input
+        return None
 
 
 def _exported(

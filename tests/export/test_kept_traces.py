@@ -4,9 +4,11 @@ import dataclasses
 import os
 
 import pytest
+import torch
 
 from propetl.export.kept_traces import _MOST, VARIABLE, KeptTraces
 from propetl.export.options import ExportOptions
+from propetl.export.trace import _found
 from propetl.export.writer import export_bundle
 from propetl.prototypes.spec import PrototypeConfig
 from tests.export.agreement import assert_every_form_is_the_torch_model
@@ -59,6 +61,13 @@ def test_a_second_export_traces_nothing(tmp_path, cache, traced):
 def test_nothing_is_kept_unless_a_folder_is_named(monkeypatch):
     monkeypatch.delenv(VARIABLE)
     assert KeptTraces.of(None) is None
+
+
+@pytest.mark.parametrize("content", [b"no graph", b""])
+def test_a_file_that_is_no_graph_is_traced_again(tmp_path, content):
+    kept = KeptTraces(tmp_path)
+    kept.put("key", content)
+    assert kept.get("key") == content and _found(kept, "key", {"weight": torch.zeros(2)}) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"0" * 64, None])
