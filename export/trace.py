@@ -114,7 +114,7 @@ def _found(kept: KeptTraces, key: str, weights: Mapping[str, Tensor]) -> ir.Mode
     skeleton = kept.get(key)
     try:
         return None if skeleton is None else with_weights(skeleton, weights)
-    except Exception:  # protobuf's and onnx_ir's readers have errors of many kinds, and a file that was kept is no input
+    except Exception:  # the readers of protobuf and onnx_ir have errors of many kinds, and a kept file is no input
         return None
 
 
