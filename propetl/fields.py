@@ -113,6 +113,11 @@ def unexpected(value: Any, key: str, wanted: str) -> ValueError:
     return ValueError(f"{key} is {shown(value)}, expected {wanted}")
 
 
+def printable(text: str) -> str:
+    """``text`` with escapes for line ends and all else that is not printed: a damaged graph has such names."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 def shown(value: Any) -> str:
     """``value`` for a message, cut where it is long."""
     said = repr(value)

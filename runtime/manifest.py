@@ -59,7 +59,7 @@ class TensorSignature:
     shape: tuple[Dimension, ...]
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+        return fields.printable(f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]")
 
     @classmethod
     def from_json(cls, value: Any, key: str = "tensor") -> "TensorSignature":

@@ -80,3 +80,7 @@ def test_a_size_is_an_integer_or_a_name(size):
 
 def test_a_signature_reads_like_a_type():
     assert str(TensorSignature("logits", "float32", ("batch", 2))) == "logits: float32[batch, 2]"
+
+
+def test_a_tensor_with_a_line_end_in_its_names_is_shown_in_one_line():
+    assert str(TensorSignature("a\nb", "int64", ("\x19\n\x08lh", 2))) == r"a\nb: int64[\x19\n\x08lh, 2]"
