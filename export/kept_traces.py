@@ -5,10 +5,13 @@ import os
 from pathlib import Path
 
 from propetl.errors import ProPETLError
-from propetl.files import make_folder, sha256_of_bytes, write_atomically
+from propetl.files import make_folder, sha256_of_bytes, whole_file, write_atomically
 
 VARIABLE = "PROPETL_TRACES"
 """Environment variable that names the folder where no option does."""
+
+SUFFIX = ".propetl-trace"
+"""Of the files' names: others in the folder are somebody else's."""
 
 _MOST = 200
 """Files that are kept: of some ten kilobytes each."""
@@ -17,7 +20,7 @@ _DIGITS = 64
 
 
 class KeptTraces:
-    """A folder with a file for each key: the hash of a graph's bytes, then the bytes.
+    """A folder with a file for each key: the hash of the key and of a graph's bytes, then the bytes.
 
     It is a cache: what cannot be read is not there, and what cannot be written is not kept.
     """
@@ -36,19 +39,36 @@ class KeptTraces:
         """What is kept under ``key``; None where nothing is, or it is damaged."""
         path = self._path(key)
         try:
-            content = path.read_bytes()
-            path.touch()
+            found = whole_file(str(path))
         except OSError:
             return None
-        return content[_DIGITS:] if content[:_DIGITS] == sha256_of_bytes(content[_DIGITS:]).encode() else None
+        with contextlib.suppress(OSError):  # somebody else's file, which can be read all the same
+            os.utime(path)
+        content = found[_DIGITS:]
+        return content if found[:_DIGITS] == _hash(key, content) else None
 
     def put(self, key: str, content: bytes) -> None:
-        """Keeps ``content``, and drops what was not used for longest."""
+        """Keeps ``content``, and drops what was not used for longest; nothing is written through a link."""
+        path = self._path(key)
         with contextlib.suppress(OSError, ProPETLError):
             make_folder(self.folder)
-            write_atomically(self._path(key), sha256_of_bytes(content).encode() + content)
-            for old in sorted(self.folder.glob("*.trace"), key=lambda path: path.stat().st_mtime)[:-_MOST]:
+            if not path.is_symlink():
+                write_atomically(path, _hash(key, content) + content)
+            for old in sorted(self.folder.glob(f"*{SUFFIX}"), key=_last_use)[:-_MOST]:
                 old.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.trace"
+        return self.folder / f"{key}{SUFFIX}"
+
+
+def _hash(key: str, content: bytes) -> bytes:
+    """Of both: a file under another name is damaged, too."""
+    return sha256_of_bytes(key.encode() + content).encode()
+
+
+def _last_use(path: Path) -> float:
+    """Seconds; 0 of a file that another process has just dropped."""
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from propetl.export.foreign_code import has_foreign_code
 from propetl.export.generation_program import PartProgram
 from propetl.export.kept_traces import KeptTraces
 from propetl.export.program import BareProgram, Program, RowsProgram
@@ -97,8 +98,11 @@ def _traced(
     opset: int,
     kept: KeptTraces | None,
 ) -> Trace:
-    key, weights = program_key(program, (inputs, task_inputs, outputs, opset)), weights_of(program)
-    model = None if kept is None else _found(kept, key, weights)
+    weights, stated = weights_of(program), (*inputs, *task_inputs)
+    if kept is not None and has_foreign_code(program.model):
+        kept = None
+    key = "" if kept is None else program_key(program, (inputs, task_inputs, outputs, opset))
+    model = None if kept is None else _found(kept, key, weights, stated, outputs)
     if model is None:
         model = _exported(program, inputs, task_inputs, outputs, opset)
         skeleton = skeleton_of(model, weights)
@@ -109,13 +113,32 @@ def _traced(
     return Trace(model, tuple(tensor.name for tensor in inputs), task_inputs, opset)
 
 
-def _found(kept: KeptTraces, key: str, weights: Mapping[str, Tensor]) -> ir.Model | None:
-    """The graph that is kept under ``key``, with ``weights``; None where there is none, or the file is no graph."""
+def _found(
+    kept: KeptTraces,
+    key: str,
+    weights: Mapping[str, Tensor],
+    inputs: tuple[TensorSignature, ...],
+    outputs: tuple[str, ...],
+) -> ir.Model | None:
+    """The graph that is kept under ``key``, with ``weights``; None where there is none, or the file is another."""
     skeleton = kept.get(key)
+    if skeleton is None:
+        return None
     try:
-        return None if skeleton is None else with_weights(skeleton, weights)
+        model = with_weights(skeleton, weights)
     except Exception:  # the readers of protobuf and onnx_ir have errors of many kinds, and a kept file is no input
         return None
+    return model if _is_between(model.graph, inputs, outputs) else None
+
+
+def _is_between(graph: ir.Graph, inputs: tuple[TensorSignature, ...], outputs: tuple[str, ...]) -> bool:
+    """Whether ``graph`` takes ``inputs`` and gives ``outputs``, in this order."""
+    stated = [(tensor.name, tensor.dtype, len(tensor.shape)) for tensor in inputs]
+    taken = [
+        (value.name, None if value.dtype is None else str(value.dtype.numpy()), len(value.shape or ()))
+        for value in graph.inputs
+    ]
+    return taken == stated and [value.name for value in graph.outputs] == list(outputs)
 
 
 def _exported(

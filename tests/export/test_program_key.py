@@ -5,12 +5,16 @@ import dataclasses
 import pytest
 import torch
 
+import propetl.runtime
+from propetl.backbone import load_backbone
+from propetl.export.foreign_code import has_foreign_code
 from propetl.export.layouts import ROW, TOKEN
 from propetl.export.program import BareProgram, Program, RowsProgram
-from propetl.export.program_key import program_key, weights_of
+from propetl.export.program_key import _source_files, program_key, weights_of
 from propetl.model import ProPETLModel
 from propetl.prototypes.spec import PrototypeConfig
 from tests.export.random_artifact import Case, random_bundle
+from tests.tiny_backbone import tiny_backbone
 
 HYBRID = PrototypeConfig(bottleneck=3, sparsity=0.4, masks="hybrid")
 CASE = Case("bert", HYBRID, layers=1, tasks={"two": 2})
@@ -90,3 +94,62 @@ def test_values_tasks_and_places_do_not_count(tmp_path, model):
     assert program_key(Program(other), 20) == program_key(Program(model), 20)
     mine, theirs = weights_of(Program(model)), weights_of(Program(other))
     assert mine.keys() == theirs.keys() and any(not torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5", "bart"])
+def test_a_head_that_is_not_the_embedding(tmp_path, family):
+    """transformers reads such weights whatever ``tie_word_embeddings`` says; a graph of tied ones names only one."""
+    models = []
+    for own in (False, True):
+        path = tiny_backbone(tmp_path / str(own), family, hidden=24, layers=1, own_head=own)
+        models.append(ProPETLModel(load_backbone(str(path)), HYBRID))
+    assert len({model.network.config.tie_word_embeddings for model in models}) == 1
+    assert program_key(Program(models[0]), 20) != program_key(Program(models[1]), 20)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value"),
+    [
+        ("encoder.layer.0.attention.self", "scaling", 3.5),
+        ("encoder.layer.0.attention.self", "is_causal", True),
+    ],
+)
+def test_an_attribute_of_a_module(model, monkeypatch, path, name, value):
+    """It is neither in the configuration nor in what the module prints."""
+    key, module = program_key(Program(model), 20), model.network.get_submodule(path)
+    assert getattr(module, name) != value
+    monkeypatch.setattr(module, name, value)
+    assert program_key(Program(model), 20) != key
+
+
+def test_sources_of_the_runtime_count():
+    """A checkout has that package behind a link, which a search from the top does not follow."""
+    names = [file.name for file in _source_files() if file.is_relative_to(propetl.runtime.__path__[0])]
+    assert "signatures.py" in names
+
+
+class Doubled(torch.nn.LayerNorm):
+    def forward(self, hidden):
+        return 2 * super().forward(hidden)
+
+
+def test_code_of_others_is_seen(model, monkeypatch):
+    """No version and no source of it is in the key."""
+    layer = model.network.encoder.layer[0]
+    assert not has_foreign_code(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(layer.output, "forward", lambda *call: call[0])
+        assert has_foreign_code(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(layer.output, "LayerNorm", Doubled(24))
+        assert has_foreign_code(model)
+    handle = layer.register_forward_hook(lambda module, arguments, output: output)
+    assert has_foreign_code(model)
+    handle.remove()
+    assert not has_foreign_code(model)
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix", "ia3"])
+@pytest.mark.parametrize("family", ["mpnet", "bert"])
+def test_no_method_counts_as_foreign(tmp_path, family, method):
+    assert not has_foreign_code(model_of(tmp_path, Case(family, PrototypeConfig(method), layers=1)))
